@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every numeric limit on what comes from outside, in one place: what a peer, guest, image, registry or
+ * user may make us hold. Each has a test that reaches it.
+ */
+#pragma once
+
+#include "base/macro.h"
+
+/* Errors and logs */
+#define LIMIT_ERR_MESSAGE  512 /* bytes of one error line, NUL included */
+#define LIMIT_LOG_LINE     1024
+#define LIMIT_SYSTEM_LOG   (4 * MIB) /* shim, agent and console log of one sandbox; then rotated once */
+
+/* Names and references */
+#define LIMIT_NAME         64	/* sandbox name, network name */
+#define LIMIT_ID           128	/* container id and exec id on the wire */
+#define LIMIT_REFERENCE    1024 /* image reference */
+
+/* rpc */
+#define LIMIT_RPC_STREAMS        1024		/* calls open at once on one connection, server side */
+#define LIMIT_RPC_HEADER_LIST    (32 * KIB)	/* all names and values of one header block, RFC 9113 6.5.2 */
+#define LIMIT_RPC_HEADER_COUNT   128
+#define LIMIT_RPC_MESSAGE        (16 * MIB)	/* one message, after decompression */
+#define LIMIT_RPC_RESETS         200		/* RST_STREAM from a peer in a second, then ENHANCE_YOUR_CALM */
+#define LIMIT_RPC_CONTROL_FRAMES 1000		/* PING, SETTINGS, empty DATA in a second */
+#define LIMIT_RPC_SEND_BUFFER    (4 * MIB)	/* queued for one stream before the sender is told to stop */
+#define LIMIT_RPC_WINDOW_FIRST   (64 * KIB)	/* a stream's receive window when it opens */
+#define LIMIT_RPC_WINDOW_MAX     (4 * MIB)	/* what it grows to while its consumer keeps up */
+#define LIMIT_RPC_STATUS_MESSAGE (4 * KIB)
+
+/* agent */
+#define LIMIT_RING              (1 * MIB) /* kept output of one stream of one process */
+#define LIMIT_OUTPUT_CHUNK      (32 * KIB)
+#define LIMIT_PROCESSES         4096 /* process objects, running and kept */
+#define LIMIT_KEPT_PROCESSES    256 /* finished ones kept for Wait and Attach */
+#define LIMIT_CONTAINERS        128
+#define LIMIT_ATTACH_READERS    16 /* per process */
+#define LIMIT_ARGV              (2 * MIB) /* bytes of arguments and environment of one process */
+#define LIMIT_STDIN_QUEUE       (256 * KIB)
+#define LIMIT_OCI_SPEC          (1 * MIB)
+#define LIMIT_PASSWD_FILE       (1 * MIB) /* /etc/passwd, /etc/group of an image */
+
+/* images */
+#define LIMIT_MANIFEST          (4 * MIB) /* manifest, index or config, as Docker and containerd have it */
+#define LIMIT_LAYERS            512
+#define LIMIT_LAYER_ENTRIES     2000000
+#define LIMIT_LAYER_BYTES       (64 * GIB) /* unpacked */
+#define LIMIT_LAYER_RATIO       1100 /* unpacked : packed; gzip can reach 1032:1 on zeros */
+#define LIMIT_LAYER_RATIO_FLOOR (64 * MIB) /* below this size the ratio is not looked at */
+#define LIMIT_XATTR_BYTES       (64 * KIB) /* of one entry, names and values */
+#define LIMIT_PATH_DEPTH        256
+
+/* VMs */
+#define LIMIT_QMP_LINE          (1 * MIB)
+#define LIMIT_CONSOLE_TAIL      (16 * KIB) /* shown in a start error */
+#define DISK_VIRTUAL_SIZE       (1 * TIB) /* of every disk, sparse, so that any disk fits any template */
+#define LIMIT_DISKS             8
+#define LIMIT_PORTS             256 /* published ports of one sandbox */
