@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which accelerator works here. A device that opens is no proof: a verdict is kept for this host and boot. */
+#pragma once
+
+#include "driver/driver.h"
+
+struct accel_verdict {
+	enum vm_accel accel;
+	char notice[LIMIT_ERR_MESSAGE]; /* why not KVM and what to do, one line; empty with KVM or when forced */
+};
+
+/*
+ * Decides for AUTO: KVM if /dev/kvm opens, the CPU has vmx or svm, a VM can be made, and no earlier boot on this
+ * host and boot id failed under it (state_dir/accel.json); else TCG with the reason. Forced ones are passed on
+ * unchecked. Blocks shortly. 0 or -errno.
+ */
+int accel_choose(const char *state_dir, enum vm_accel wanted, struct accel_verdict *ret_verdict, struct err *err);
+
+/* A guest did not boot under KVM before its deadline, or did: remembered. */
+int accel_record(const char *state_dir, bool kvm_works, const char *why, struct err *err);
+
+/* "auto", "tcg", "kvm". 0 or -EINVAL. */
+int accel_parse(const char *word, enum vm_accel *ret_accel);
+const char *accel_name(enum vm_accel accel);
+
+/* The host's TSC rate in kHz, measured against CLOCK_MONOTONIC_RAW (10 ms) or read from the kernel; 0 if it cannot be told. */
+uint64_t accel_tsc_khz(void);
