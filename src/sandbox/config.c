@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sandbox/config.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "sandbox/fields.h"
+
+static_assert(offsetof(struct sandbox_config, n_ports) == offsetof(struct sandbox_config, ports) + sizeof(void *),
+	"FIELD_PORTS finds the count behind the pointer");
+static_assert(offsetof(struct sandbox_state, n_ports) == offsetof(struct sandbox_state, ports) + sizeof(void *),
+	"FIELD_PORTS finds the count behind the pointer");
+
+static const char *const accel_words[] = {
+	[VM_ACCEL_AUTO] = "auto",
+	[VM_ACCEL_TCG] = "tcg",
+	[VM_ACCEL_KVM] = "kvm",
+};
+static_assert(ARRAY_SIZE(accel_words) == VM_ACCEL_MAX, "a word for each accelerator");
+
+static const char *const phase_words[] = {
+	[SANDBOX_CREATED] = "created",
+	[SANDBOX_STARTING] = "starting",
+	[SANDBOX_RUNNING] = "running",
+	[SANDBOX_STOPPING] = "stopping",
+	[SANDBOX_EXITED] = "exited",
+	[SANDBOX_DEAD] = "dead",
+};
+static_assert(ARRAY_SIZE(phase_words) == SANDBOX_PHASE_MAX, "a word for each phase");
+
+#define CONFIG(key, type) { #key, type, offsetof(struct sandbox_config, key), sizeof(((struct sandbox_config *)0)->key), NULL }
+
+static const struct field config_fields[] = {
+	CONFIG(id, FIELD_CHARS),
+	CONFIG(name, FIELD_CHARS),
+	CONFIG(created_ns, FIELD_I64),
+	CONFIG(image, FIELD_STRING),
+	CONFIG(image_digest, FIELD_STRING),
+	CONFIG(image_disk, FIELD_STRING),
+	CONFIG(args, FIELD_STRV),
+	CONFIG(env, FIELD_STRV),
+	CONFIG(cwd, FIELD_STRING),
+	CONFIG(user, FIELD_STRING),
+	CONFIG(hostname, FIELD_STRING),
+	CONFIG(tty, FIELD_BOOL),
+	CONFIG(open_stdin, FIELD_BOOL),
+	CONFIG(detached, FIELD_BOOL),
+	CONFIG(remove, FIELD_BOOL),
+	CONFIG(stop_signal, FIELD_STRING),
+	CONFIG(stop_grace_ns, FIELD_I64),
+	CONFIG(memory, FIELD_U64),
+	CONFIG(cpu_milli, FIELD_U64),
+	CONFIG(ports, FIELD_PORTS),
+	CONFIG(no_network, FIELD_BOOL),
+	CONFIG(host_access, FIELD_BOOL),
+	CONFIG(mac, FIELD_MAC),
+	{ "accel", FIELD_WORD, offsetof(struct sandbox_config, accel), VM_ACCEL_MAX, accel_words },
+	CONFIG(vmm, FIELD_STRING),
+	CONFIG(kernel, FIELD_STRING),
+	CONFIG(initramfs, FIELD_STRING),
+	CONFIG(agent_rootfs, FIELD_STRING),
+	CONFIG(runtime, FIELD_STRING),
+	CONFIG(scratch_bytes, FIELD_U64),
+	CONFIG(cold, FIELD_BOOL),
+};
+
+#define STATE(key, type) { #key, type, offsetof(struct sandbox_state, key), sizeof(((struct sandbox_state *)0)->key), NULL }
+
+static const struct field state_fields[] = {
+	{ "phase", FIELD_WORD, offsetof(struct sandbox_state, phase), SANDBOX_PHASE_MAX, phase_words },
+	STATE(boot_id, FIELD_CHARS),
+	STATE(shim_pid, FIELD_I32),
+	STATE(vmm_pid, FIELD_I32),
+	STATE(net_pid, FIELD_I32),
+	STATE(shim_start, FIELD_U64),
+	STATE(vmm_start, FIELD_U64),
+	STATE(net_start, FIELD_U64),
+	STATE(started_ns, FIELD_I64),
+	STATE(finished_ns, FIELD_I64),
+	STATE(exit_code, FIELD_I32),
+	STATE(oom_killed, FIELD_BOOL),
+	STATE(error, FIELD_CHARS),
+	STATE(ports, FIELD_PORTS),
+};
+
+void sandbox_config_deinit(struct sandbox_config *config)
+{
+	fields_free(config_fields, ARRAY_SIZE(config_fields), config);
+}
+
+int sandbox_config_write(const struct sandbox_config *config, char **ret_text, struct err *err)
+{
+	int r = fields_write(config_fields, ARRAY_SIZE(config_fields), config, ret_text);
+
+	return r < 0 ? err_errno(err, -r, "cannot write the configuration of '%s'", config->name) : 0;
+}
+
+int sandbox_config_read(const char *text, size_t len, struct sandbox_config *ret_config, struct err *err)
+{
+	struct sandbox_config c = { 0 };
+	int r = fields_read(config_fields, ARRAY_SIZE(config_fields), text, len, &c, err);
+
+	if (r < 0) {
+		sandbox_config_deinit(&c);
+		return r;
+	}
+	*ret_config = c;
+	return 0;
+}
+
+void sandbox_state_deinit(struct sandbox_state *state)
+{
+	fields_free(state_fields, ARRAY_SIZE(state_fields), state);
+}
+
+int sandbox_state_write(const struct sandbox_state *state, char **ret_text, struct err *err)
+{
+	int r = fields_write(state_fields, ARRAY_SIZE(state_fields), state, ret_text);
+
+	return r < 0 ? err_errno(err, -r, "cannot write the sandbox's state") : 0;
+}
+
+int sandbox_state_read(const char *text, size_t len, struct sandbox_state *ret_state, struct err *err)
+{
+	struct sandbox_state s = { 0 };
+	int r = fields_read(state_fields, ARRAY_SIZE(state_fields), text, len, &s, err);
+
+	if (r < 0) {
+		sandbox_state_deinit(&s);
+		return r;
+	}
+	*ret_state = s;
+	return 0;
+}
+
+const char *sandbox_phase_name(enum sandbox_phase phase)
+{
+	return phase_words[phase];
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a sandbox was asked to be (config.json, never changed after create) and what became of it (state.json). */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/id.h"
+#include "base/strv.h"
+#include "driver/driver.h"
+
+#define SANDBOX_CONTAINER_ID "main" /* the first container of a sandbox, in the guest */
+
+struct sandbox_port {
+	char host_ip[46]; /* numeric; empty: all */
+	uint16_t host;	  /* 0: any free one */
+	uint16_t guest;
+	bool udp;
+};
+
+struct sandbox_config {
+	char id[ID_LEN + 1];
+	char name[LIMIT_NAME + 1];
+	int64_t created_ns;
+
+	char *image;	    /* reference as given, normalised */
+	char *image_digest; /* of the image's configuration, sha256:... */
+	char *image_disk;   /* its disk, absolute */
+
+	struct strv args, env; /* image and command line put together; bytes */
+	char *cwd, *user;
+	char *hostname;	       /* NULL: the short id */
+	bool tty, open_stdin;
+	bool detached;	       /* the shim starts the process itself; else it waits for Start */
+	bool remove;	       /* --rm */
+	char *stop_signal;     /* NULL: SIGTERM */
+	int64_t stop_grace_ns;
+
+	uint64_t memory;	/* bytes */
+	uint64_t cpu_milli;	/* limit in thousandths of a CPU; the VM gets it rounded up */
+	struct sandbox_port *ports;
+	size_t n_ports;
+	bool no_network;
+	bool host_access;
+	uint8_t mac[6];
+
+	enum vm_accel accel; /* decided at start, here as asked for */
+	char *vmm;	     /* binary, or NULL */
+	char *kernel, *initramfs, *agent_rootfs; /* NULL: as prepared below ROOT/guest */
+	char *runtime;	     /* "crun", "runc"; NULL: crun */
+	uint64_t scratch_bytes;
+	bool cold;
+};
+
+void sandbox_config_deinit(struct sandbox_config *config);
+/* To JSON text (malloc'd, non-UTF-8 bytes kept by an escape that only the reader below undoes) and back. 0 or -errno. */
+int sandbox_config_write(const struct sandbox_config *config, char **ret_text, struct err *err);
+int sandbox_config_read(const char *text, size_t len, struct sandbox_config *ret_config, struct err *err);
+
+enum sandbox_phase {
+	SANDBOX_CREATED,
+	SANDBOX_STARTING,
+	SANDBOX_RUNNING,
+	SANDBOX_STOPPING,
+	SANDBOX_EXITED,
+	SANDBOX_DEAD, /* never written: its shim is gone without having said so */
+	SANDBOX_PHASE_MAX
+};
+
+struct sandbox_state {
+	enum sandbox_phase phase;
+	char boot_id[37];
+	int32_t shim_pid, vmm_pid, net_pid;
+	uint64_t shim_start, vmm_start, net_start; /* proc_start_time() of each */
+	int64_t started_ns, finished_ns;
+	int exit_code;
+	bool oom_killed;
+	char error[LIMIT_ERR_MESSAGE]; /* why it ended without an exit status, or could not start */
+	struct sandbox_port *ports;    /* as really bound */
+	size_t n_ports;
+};
+
+void sandbox_state_deinit(struct sandbox_state *state);
+int sandbox_state_write(const struct sandbox_state *state, char **ret_text, struct err *err);
+int sandbox_state_read(const char *text, size_t len, struct sandbox_state *ret_state, struct err *err);
+const char *sandbox_phase_name(enum sandbox_phase phase); /* "created", ... */

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sandboxes on the disk: making, finding, starting, removing. Every crash at any point leaves what ps shows
+ * truly and rm removes: folders are filled under a temporary name and renamed, a sandbox is alive exactly while its
+ * lock is held, and the lock is the shim's for its whole life. All block.
+ */
+#pragma once
+
+#include "sandbox/config.h"
+#include "sandbox/root.h"
+
+/* One sandbox as it is now. */
+struct sandbox {
+	struct sandbox_config config;
+	struct sandbox_state state; /* phase: DEAD if its shim died */
+};
+
+void sandbox_deinit(struct sandbox *box);
+
+/*
+ * Makes the folder, configuration, scratch disk and name. config->id is filled in, the name too if empty. A name
+ * that is taken: -EEXIST. scratch: function that makes the disk at a path (image/disk.h). 0 or -errno, and then nothing is left.
+ */
+int sandbox_create(struct sandbox_root *root, struct sandbox_config *config,
+	int (*make_scratch)(const char *path, uint64_t bytes, void *arg, struct err *err), void *arg, struct err *err);
+
+/* Reads config and state and checks the lock. id: whole. 0, -ENOENT, -errno. */
+int sandbox_load(struct sandbox_root *root, const char *id, struct sandbox *ret_box, struct err *err);
+
+/* By name, whole id, or a prefix of an id that only one has: its id to out. -ENOENT, -ENOTUNIQ. */
+int sandbox_find(struct sandbox_root *root, const char *word, char out[static ID_LEN + 1], struct err *err);
+
+/* The ids of all sandboxes, sorted by age, youngest first, to ids (appended). 0 or -errno. */
+int sandbox_list(struct sandbox_root *root, struct strv *ids, struct err *err);
+
+struct sandbox_start_opts {
+	int64_t timeout_ns; /* for the whole start; 0: 60 s */
+	bool detached;	    /* the shim starts the process itself; else it waits for Start */
+	int log_level;	    /* enum log_level for the shim's log */
+};
+
+/*
+ * Starts the shim of a created or ended sandbox and waits until it says that the sandbox runs (or, for one that is not
+ * detached, waits for Start). A previous shim that is just ending is waited for. *ret_exit: what the command line should exit with on failure (125, 126, 127). 0 or -errno.
+ */
+int sandbox_start(struct sandbox_root *root, const char *id, const struct sandbox_start_opts *opts, int *ret_exit, struct err *err);
+
+/*
+ * Removes a sandbox that is not running; with force its shim is killed first (and with it the VM). A missing one is
+ * -ENOENT; a running one without force -EBUSY. 0 or -errno.
+ */
+int sandbox_remove(struct sandbox_root *root, const char *id, bool force, struct err *err);
+
+/* Removes what crashes left: half-made and half-removed folders, names and run folders without a sandbox. */
+int sandbox_sweep(struct sandbox_root *root, struct err *err);
+
+/* Writes state.json. Only the holder of the lock may. 0 or -errno. */
+int sandbox_save_state(struct sandbox_root *root, const char *id, const struct sandbox_state *state, struct err *err);
+
+/* Waits until nobody holds the sandbox's lock, i.e. its shim has gone. 0, -ETIMEDOUT. */
+int sandbox_wait_gone(struct sandbox_root *root, const char *id, int64_t deadline);
