@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The kernel's command line (/proc/cmdline): micropod's own keys. Others are passed over. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct cmdline {
+	char runtime[8]; /* micropod.runtime=crun|runc; "crun" unless said */
+	bool debug;	 /* micropod.debug */
+	bool trace;	 /* micropod.trace: the time of each step of the boot, on the console */
+	bool root_disk;	 /* root= is there: the kernel mounted a disk as root */
+};
+
+/* text: len bytes as the kernel gives them. An unknown value of a known key: -EINVAL, with what can be told filled in. 0 otherwise. */
+int cmdline_parse(const char *text, size_t len, struct cmdline *ret_cmdline);
