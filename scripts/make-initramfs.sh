@@ -1,0 +1,59 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Makes the guest's initramfs, as any user: a newc archive whose files belong to root, the same bytes for the same input.
+# It is not compressed: the host pays with page cache it shares among all VMs, the guest saves the time to unpack.
+#
+#   /init -> /usr/bin/micropod-agent, /usr/bin/crun, empty folders to mount on, and in /lib/modules: *.ko; order, what to load
+#   at boot, one file name a line, in that order; order.late, what to load only when it is wanted
+#
+# usage: make-initramfs.sh --agent FILE --crun FILE --modules DIR [--runc FILE] OUTPUT
+#   --modules  a folder with *.ko and order
+#   --runc     also put this runc in, with the shared libraries it needs
+set -euo pipefail
+
+die() {
+	echo "make-initramfs: $*" >&2
+	exit 1
+}
+
+agent='' crun='' modules='' runc='' out=''
+while (($#)); do
+	case $1 in
+	--agent | --crun | --modules | --runc)
+		[[ ${2:-} ]] || die "$1 wants a file"
+		declare "${1#--}=$2"
+		shift
+		;;
+	-*) die "unknown option '$1'" ;;
+	*) out=$1 ;;
+	esac
+	shift
+done
+[[ $agent && $crun && $modules && $out ]] || die "usage: make-initramfs.sh --agent FILE --crun FILE --modules DIR [--runc FILE] OUTPUT"
+
+tree=$(mktemp -d "${TMPDIR:-/tmp}/initramfs.XXXXXX")
+trap 'rm -rf "$tree" "$out.new"' EXIT
+chmod 755 "$tree"
+umask 022
+
+mkdir -p "$tree"/{dev,proc,sys,run,tmp,etc,containers,usr/bin,lib/modules}
+install -m 755 "$agent" "$tree/usr/bin/micropod-agent"
+install -m 755 "$crun" "$tree/usr/bin/crun"
+ln -s usr/bin/micropod-agent "$tree/init"
+install -m 644 "$modules"/{order,order.late,*.ko} "$tree/lib/modules/"
+
+# Copies program $1 to $2 in the tree, and the libraries and the loader that it names to where it looks for them.
+add_with_libraries() {
+	local path
+	install -D -m 755 "$1" "$tree$2"
+	while read -r path; do
+		install -D -m 755 "$path" "$tree$path"
+	done < <(ldd "$1" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p; s/^[ \t]*\(\/[^ ]*\) (0x.*/\1/p')
+}
+[[ -z $runc ]] || add_with_libraries "$runc" /usr/bin/runc
+
+find "$tree" -exec touch -h -d @0 {} +
+(cd "$tree" && find . -mindepth 1 -print0 | LC_ALL=C sort -z |
+	cpio --quiet --null --create --format=newc --owner=0:0 --reproducible) >"$out.new"
+mv -f "$out.new" "$out"

@@ -1,0 +1,218 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Prepares what every VM starts from, below ROOT/guest, as any user and without installing anything into the system:
+#
+#   ROOT/guest/<kernel version>/{vmlinuz,modules/}   from the distribution's cloud kernel package
+#   ROOT/guest/<key>/{initramfs.cpio,initramfs-runc.cpio}              the second one only where runc is installed
+#   ROOT/guest/current.json                                            which of them to use, replaced in one step
+#
+# Done at once, and without network, when nothing has changed. Two at the same time do the work once.
+#
+# usage: prepare-guest [--progress] [--update] [--files DIR] ROOT
+#   --progress  say on stderr what is being done
+#   --update    ask the distribution for a newer kernel
+#   --files     the folder with agent and crun; default: where they were installed
+set -euo pipefail
+
+here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
+# Beside this script: with their .sh in the source tree, without it where they are installed.
+helper() {
+	if [[ -e $here/$1.sh ]]; then echo "$here/$1.sh"; else echo "$here/$1"; fi
+}
+# shellcheck source=scripts/apt-private.sh
+. "$here/apt-private.sh"
+
+# What a guest needs to answer and to run a container (modules/order), and what it may want later (modules/order.late).
+# Each module costs an emulated guest 10 to 80 ms. Those that a kernel has built in, or does not have, are left out.
+boot_modules=(virtio_mmio virtio_blk virtio_console virtio_net virtio_rng overlay ext4)
+late_modules=(virtio_pci virtio_balloon vsock vmw_vsock_virtio_transport fuse virtiofs erofs 9pnet_virtio 9p)
+
+die() {
+	echo "prepare-guest: $*" >&2
+	exit 1
+}
+
+say() {
+	((progress == 0)) || echo "prepare-guest: $*" >&2
+}
+
+progress=0 update=0 files=$here/../../lib/micropod root=''
+while (($#)); do
+	case $1 in
+	--progress) progress=1 ;;
+	--update) update=1 ;;
+	--files) files=${2:-} && shift ;;
+	-*) die "unknown option '$1'" ;;
+	*) root=$1 ;;
+	esac
+	shift
+done
+[[ $root ]] || die "usage: prepare-guest [--progress] [--update] [--files DIR] ROOT"
+[[ $root != *[[:cntrl:]]* ]] || die "the root's path must not contain control characters"
+for file in agent crun; do
+	[[ -r $files/$file ]] || die "$files/$file is not there: build or install micropod first"
+done
+for program in apt-get cpio dpkg-deb depmod:kmod modprobe:kmod; do
+	PATH=$PATH:/usr/sbin:/sbin command -v "${program%:*}" >/dev/null || die "'${program%:*}' is missing: install ${program#*:}"
+done
+PATH=$PATH:/usr/sbin:/sbin
+runc=$(command -v runc || true)
+
+umask 077
+mkdir -p "$root/guest"
+root=$(cd "$root" && pwd)
+guest=$root/guest
+exec {lock}>"$guest/.lock"
+flock "$lock"
+
+work=''
+trap '[[ -z $work ]] || rm -rf "$work"' EXIT
+
+# The version of the kernel in current.json, if it is still there.
+current_kernel() {
+	local version
+	version=$(sed -n 's/^ *"version": "\([^"]*\)".*/\1/p' "$guest/current.json" 2>/dev/null) || true
+	[[ -z $version || ! -e $guest/$version/modules/order ]] || echo "$version"
+}
+
+# apt with the system's own lists or, after apt_private_init, with private ones.
+use_private=0
+apt_get() {
+	if ((use_private)); then apt_private "$@"; else LC_ALL=C apt-get -q "$@"; fi
+}
+
+apt_show() {
+	if ((use_private)); then LC_ALL=C apt-cache -c "$apt_private_conf" show "$@"; else LC_ALL=C apt-cache show "$@"; fi
+}
+
+# Prints the package that the cloud kernel's metapackage stands for now.
+kernel_package() {
+	apt_show --no-all-versions "linux-image-cloud-$(dpkg --print-architecture)" 2>/dev/null |
+		sed -n 's/^Depends: .*\(linux-image-[0-9][^ ,|]*-cloud-[a-z0-9]*\).*/\1/p' | head -n 1
+}
+
+download_kernel() {
+	package=$(kernel_package)
+	[[ $package ]] || return 1
+	[[ ! -e $guest/${package#linux-image-}/modules/order ]] || return 0
+	say "downloading the kernel package $package"
+	(cd "$work" && apt_get download "$package" >download.log 2>&1)
+}
+
+# Sets package, and leaves its .deb in $work unless it is already unpacked. The system's package lists may be missing, or
+# older than the mirror; then private ones are fetched.
+find_kernel() {
+	if ((update == 0)) && download_kernel; then
+		return
+	fi
+	use_private=1
+	apt_private_init "$guest/.apt" deb || die "cannot get the kernel package"
+	say "fetching the distribution's package lists"
+	apt_private update >"$work/update.log" 2>&1 || true
+	download_kernel && return
+	cat "$work/update.log" "$work/download.log" >&2 2>/dev/null || true
+	die "cannot download the distribution's cloud kernel: is the network there?"
+}
+
+# take_modules FOLDER VERSION LIST NAME...: copies the modules and what they depend on from $work/tree to FOLDER, and appends
+# their file names to FOLDER/LIST in the order to load them, unless they are in an earlier list.
+take_modules() {
+	local out=$1 version=$2 list=$3 name path file
+	shift 3
+	: >"$out/$list"
+	for name in "$@"; do
+		while read -r _ path _; do
+			file=$(basename "$path")
+			file=${file%.xz} file=${file%.zst}
+			[[ ! -e $out/$file ]] || continue
+			case $path in
+			*.xz) xz -dc "$path" >"$out/$file" ;;
+			*.zst) zstd -qdc "$path" >"$out/$file" ;;
+			*) cp "$path" "$out/$file" ;;
+			esac
+			echo "$file" >>"$out/$list"
+		done < <(modprobe -d "$work/tree" -S "$version" --show-depends "$name" 2>/dev/null | grep '^insmod ')
+	done
+}
+
+# Unpacks the package in $work as $guest/$1: vmlinuz, and the modules that are wanted.
+unpack_kernel() {
+	local version=$1 tree=$work/tree out=$work/kernel
+	say "unpacking kernel $version"
+	dpkg-deb -x "$work/linux-image-$version"_*.deb "$tree"
+	mkdir -p "$out/modules"
+	mv "$tree/boot/vmlinuz-$version" "$out/vmlinuz"
+	# Kernels come with /lib or, later, with /usr/lib; depmod looks below /lib.
+	[[ -e $tree/lib/modules ]] || ln -s usr/lib "$tree/lib"
+	depmod -b "$tree" "$version"
+	take_modules "$out/modules" "$version" order "${boot_modules[@]}"
+	take_modules "$out/modules" "$version" order.late "${late_modules[@]}"
+	[[ -s $out/modules/order ]] || die "no modules were found in the package of kernel $version"
+	rm -rf "${guest:?}/$version"
+	mv "$out" "$guest/$version"
+}
+
+# A hash of everything that the initramfs is made from.
+key_of() {
+	{
+		sha256sum <"$files/agent"
+		sha256sum <"$files/crun"
+		[[ -z $runc ]] || sha256sum <"$runc"
+		sha256sum <"$(helper make-initramfs)"
+		cat "$guest/$1/modules/order" "$guest/$1/modules/order.late"
+		echo "$1"
+	} | sha256sum | cut -c1-16
+}
+
+make_initramfs() {
+	local version=$1 out=$work/initramfs
+	local -a args=(--agent "$files/agent" --crun "$files/crun" --modules "$guest/$version/modules")
+	say "making the initramfs"
+	mkdir "$out"
+	"$(helper make-initramfs)" "${args[@]}" "$out/initramfs.cpio"
+	[[ -z $runc ]] || "$(helper make-initramfs)" "${args[@]}" --runc "$runc" "$out/initramfs-runc.cpio"
+	rm -rf "${guest:?}/$2"
+	mv "$out" "$guest/$2"
+}
+
+quoted() {
+	local text=${1//\\/\\\\}
+	printf '"%s"' "${text//\"/\\\"}"
+}
+
+write_current() {
+	local version=$1 key=$2
+	{
+		printf '{\n  "kernel": %s,\n' "$(quoted "$guest/$version/vmlinuz")"
+		printf '  "initramfs": %s,\n' "$(quoted "$guest/$key/initramfs.cpio")"
+		[[ -z $runc ]] || printf '  "initramfs_runc": %s,\n' "$(quoted "$guest/$key/initramfs-runc.cpio")"
+		printf '  "version": %s,\n  "kind": "cloud",\n  "key": %s\n}\n' "$(quoted "$version")" "$(quoted "$key")"
+	} >"$work/current.json"
+	sync "$guest/$version" "$guest/$key" "$work/current.json"
+	mv -f "$work/current.json" "$guest/current.json"
+}
+
+# Former kernels and initramfs go after a day: a sandbox that is starting just now may still want them.
+remove_former() {
+	find "$guest" -mindepth 1 -maxdepth 1 -type d ! -name "$1" ! -name "$2" ! -name .apt -mtime +0 -exec rm -rf {} +
+}
+
+version=$(current_kernel)
+if ((update)) || [[ -z $version ]]; then
+	work=$(mktemp -d "$guest/.new.XXXXXX")
+	find_kernel
+	version=${package#linux-image-}
+	[[ -e $guest/$version/modules/order ]] || unpack_kernel "$version"
+	rm -rf "${guest:?}/.apt"
+fi
+key=$(key_of "$version")
+if [[ -e $guest/$key/initramfs.cpio ]] && grep -qF "\"$key\"" "$guest/current.json" 2>/dev/null &&
+	grep -qF "$(quoted "$guest/$version/vmlinuz")" "$guest/current.json"; then
+	exit 0
+fi
+[[ $work ]] || work=$(mktemp -d "$guest/.new.XXXXXX")
+[[ -e $guest/$key/initramfs.cpio ]] || make_initramfs "$version" "$key"
+write_current "$version" "$key"
+remove_former "$version" "$key"
+say "ready: kernel $version"
