@@ -598,6 +598,11 @@ int sandbox_remove(struct sandbox_root *root, const char *id, bool force, struct
 	return r;
 }
 
+int sandbox_remove_held(struct sandbox_root *root, const char *id, const char *name, struct err *err)
+{
+	return delete_box(root, id, name, err);
+}
+
 /* A folder under a temporary name whose maker or remover is gone. */
 static void sweep_folder(struct sandbox_root *root, const char *name)
 {

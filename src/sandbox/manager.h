@@ -41,7 +41,9 @@ struct sandbox_start_opts {
 
 /*
  * Starts the shim of a created or ended sandbox and waits until it says that the sandbox runs (or, for one that is not
- * detached, waits for Start). A previous shim that is just ending is waited for. *ret_exit: what the command line should exit with on failure (125, 126, 127). 0 or -errno.
+ * detached, waits for Start). A previous shim that is just ending is waited for. *ret_exit: what the command line
+ * should exit with on failure (125, 126, 127). After a failure the guest console's last lines are at the end of
+ * console.log in the sandbox's folder, which begins anew at each start. 0 or -errno.
  */
 int sandbox_start(struct sandbox_root *root, const char *id, const struct sandbox_start_opts *opts, int *ret_exit, struct err *err);
 
@@ -50,6 +52,9 @@ int sandbox_start(struct sandbox_root *root, const char *id, const struct sandbo
  * -ENOENT; a running one without force -EBUSY. 0 or -errno.
  */
 int sandbox_remove(struct sandbox_root *root, const char *id, bool force, struct err *err);
+
+/* The same for its shim itself, which holds the lock. */
+int sandbox_remove_held(struct sandbox_root *root, const char *id, const char *name, struct err *err);
 
 /* Removes what crashes left: half-made and half-removed folders, names and run folders without a sandbox. */
 int sandbox_sweep(struct sandbox_root *root, struct err *err);

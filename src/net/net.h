@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Starting micropod-net, the user-mode network of one sandbox, from its shim. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+/* What the guest is told; the network is 10.0.2.0/24 for everyone, as libslirp has it. */
+#define NET_GUEST_ADDRESS "10.0.2.15"
+#define NET_GUEST_PREFIX  24
+#define NET_GATEWAY	  "10.0.2.2"
+#define NET_DNS		  "10.0.2.3"
+
+struct net_port {
+	char host_ip[46]; /* numeric; empty: all addresses, IPv4 and IPv6 */
+	uint16_t host;	  /* 0: any free one; filled in with the one chosen */
+	uint16_t guest;
+	bool udp;
+};
+
+struct net_config {
+	const char *program;	/* path of micropod-net */
+	struct net_port *ports;
+	size_t n_ports;
+	bool host_access;	/* the guest may reach the host's loopback as 10.0.2.2 */
+	int log_fd;		/* its stderr; borrowed */
+	int64_t deadline;	/* CLOCK_MONOTONIC ns, until it is ready */
+};
+
+/*
+ * Starts it and blocks until all ports are bound. It dies with the calling process. Returns 0 with its pid, a pidfd
+ * and the descriptor that the VMM's network device talks to (all the caller's), or -errno with err: -EADDRINUSE says
+ * which port and, where it can be told, who holds it.
+ */
+int net_start(struct net_config *config, pid_t *ret_pid, int *ret_pidfd, int *ret_vmm_fd, struct err *err);

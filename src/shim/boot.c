@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From nothing to a container: network process, VM, greeted session, then calls to the agent one after the other
+ * (Info, ConfigureNetwork, CreateContainer). Output is attached to before the first process starts, so that its first
+ * byte is kept. A detached sandbox's process is started here, a foreground one's when the command line has attached too
+ * and calls Start.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/proc.h"
+#include "net/net.h"
+#include "shim/shim.h"
+
+/* errno of a failed call, 125 as exit code: the agent's word in front. */
+static void fail_status(struct shim *shim, const char *what, const struct rpc_status *status)
+{
+	struct err err = ERR_INIT;
+
+	rpc_status_to_err(status, &err);
+	err_wrap(&err, "%s", what);
+	shim_fail(shim, 125, &err);
+}
+
+/* Network */
+
+static void on_net_exit(struct loop_child *child, int wstatus)
+{
+	struct shim *shim = container_of(child, struct shim, net_child);
+
+	shim->net_pid = 0;
+	if (shim->ending)
+		return;
+	/* Its sockets are gone and cannot be joined to the running guest again: better an end that is told than a deaf sandbox. */
+	log_error("micropod-net ended with status %d", proc_exit_code(wstatus));
+	snprintf(shim->box.state.error, sizeof(shim->box.state.error), "its network process (micropod-net) died");
+	if (shim->ready && shim->started)
+		shim_stop_container(shim, "", shim->box.config.stop_grace_ns);
+	else
+		shim_lost(shim, "its network process (micropod-net) died");
+}
+
+static int copy_ports(const struct sandbox_config *config, struct net_port **ret_ports)
+{
+	struct net_port *ports = calloc(config->n_ports + 1, sizeof(*ports));
+
+	if (!ports)
+		return -ENOMEM;
+	for (size_t i = 0; i < config->n_ports; i++) {
+		memcpy(ports[i].host_ip, config->ports[i].host_ip, sizeof(ports[i].host_ip));
+		ports[i].host = config->ports[i].host;
+		ports[i].guest = config->ports[i].guest;
+		ports[i].udp = config->ports[i].udp;
+	}
+	*ret_ports = ports;
+	return 0;
+}
+
+/* What is really bound goes into the state: a port that was left to chance has a number now. */
+static int keep_ports(struct shim *shim, const struct net_port *ports)
+{
+	struct sandbox_state *st = &shim->box.state;
+	size_t n = shim->box.config.n_ports;
+
+	free(st->ports);
+	st->n_ports = 0;
+	st->ports = calloc(n + 1, sizeof(*st->ports));
+	if (!st->ports)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		st->ports[i] = shim->box.config.ports[i];
+		st->ports[i].host = ports[i].host;
+	}
+	st->n_ports = n;
+	return 0;
+}
+
+static int start_net(struct shim *shim, struct err *err)
+{
+	auto_free char *program = NULL;
+	auto_free struct net_port *ports = NULL;
+	struct net_config config = { .host_access = shim->box.config.host_access, .log_fd = 2,
+		.deadline = deadline_in(10 * NSEC_PER_SEC) };
+	int r, pidfd;
+
+	if (shim->box.config.no_network)
+		return 0;
+	r = sandbox_program("micropod-net", &program, err);
+	if (r < 0)
+		return r;
+	r = copy_ports(&shim->box.config, &ports);
+	if (r < 0)
+		return err_errno(err, -r, "cannot start the network");
+	config.program = program;
+	config.ports = ports;
+	config.n_ports = shim->box.config.n_ports;
+	r = net_start(&config, &shim->net_pid, &pidfd, &shim->net_fd, err);
+	if (r < 0)
+		return r;
+	r = loop_child_add(shim->loop, &shim->net_child, shim->net_pid, pidfd, on_net_exit);
+	if (r < 0) {
+		safe_close(pidfd);
+		return err_errno(err, -r, "cannot watch micropod-net");
+	}
+	r = keep_ports(shim, ports);
+	return r < 0 ? err_errno(err, -r, "cannot keep the ports") : 0;
+}
+
+/* VM */
+
+static void on_notice(struct vm *vm, const char *text, void *arg)
+{
+	log_warning("%s", text);
+}
+
+static void add_disk(struct vm_config *vc, const char *path, const char *serial, bool read_only)
+{
+	vc->disks[vc->n_disks++] = (struct vm_disk){ .path = path, .serial = serial, .read_only = read_only };
+}
+
+static int start_vm(struct shim *shim, struct err *err)
+{
+	const struct sandbox_config *c = &shim->box.config;
+	const struct vm_events events = { .console = shim_console, .exited = shim_vm_exited, .notice = on_notice, .arg = shim };
+	auto_free char *scratch = sandbox_path(shim->root, c->id, "scratch.img"), *cmdline = NULL;
+	struct vm_config vc = {
+		.vmm = c->vmm,
+		.kernel = c->kernel ? c->kernel : shim->guest.kernel,
+		.initramfs = c->initramfs ? c->initramfs : shim->guest.initramfs,
+		.agent_rootfs = c->agent_rootfs,
+		.run_dir = shim->run_dir,
+		.memory = c->memory,
+		.cpus = (unsigned)((c->cpu_milli + 999) / 1000),
+		.accel = shim->accel,
+		.net_fd = shim->net_fd,
+		.vhost_vsock_fd = -1,
+		.confine = true,
+	};
+	int r;
+
+	if (!scratch || asprintf(&cmdline, "micropod.runtime=%s", c->runtime ? c->runtime : "crun") < 0)
+		return err_errno(err, ENOMEM, "cannot start the VM");
+	memcpy(vc.mac, c->mac, sizeof(vc.mac));
+	vc.cmdline = cmdline;
+	add_disk(&vc, c->image_disk, "image", true);
+	add_disk(&vc, scratch, "scratch", false);
+	r = shim->driver->start(shim->loop, &vc, &events, &shim->vm, err);
+	if (r < 0)
+		return r;
+	shim->vm_gone = false;
+	shim->net_fd = safe_close(shim->net_fd);
+	shim->box.state.vmm_pid = shim->driver->pid(shim->vm);
+	proc_start_time(shim->box.state.vmm_pid, &shim->box.state.vmm_start);
+	return 0;
+}
+
+/* The agent, one call after the other */
+
+static void finish_boot(struct shim *shim)
+{
+	shim->box.state.phase = SANDBOX_RUNNING;
+	shim_save_state(shim);
+	shim_verdict(shim, 0, NULL);
+}
+
+static void on_no_start(struct loop_timer *timer)
+{
+	struct shim *shim = container_of(timer, struct shim, timer);
+
+	shim_lost(shim, "nobody started its process: the command line that made it has gone");
+}
+
+static void on_started(struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
+{
+	const Micropod__Agent__V1__StartContainerResponse *resp = (const Micropod__Agent__V1__StartContainerResponse *)answer;
+	Micropod__Sandbox__V1__StartResponse out = MICROPOD__SANDBOX__V1__START_RESPONSE__INIT;
+	int exit_code;
+
+	if (shim->ending)
+		return;
+	if (!resp) {
+		struct err err = ERR_INIT;
+
+		exit_code = rpc_status_to_err(status, &err) == -ENOENT ? 127 : err.code == EACCES ? 126 : 125;
+		shim_fail(shim, exit_code, &err);
+		return;
+	}
+	shim->started = true;
+	shim->pid = resp->pid;
+	shim->box.state.started_ns = clock_realtime();
+	finish_boot(shim);
+	if (shim->start_call) {
+		out.pid = resp->pid;
+		rpc_call_reply(shim->start_call, &out.base);
+		shim->start_call = rpc_call_unref(shim->start_call);
+	}
+}
+
+void shim_start_container(struct shim *shim)
+{
+	Micropod__Agent__V1__StartContainerRequest req = MICROPOD__AGENT__V1__START_CONTAINER_REQUEST__INIT;
+
+	req.container_id = (char *)SANDBOX_CONTAINER_ID;
+	shim_agent_call(shim, "StartContainer", &req.base, &micropod__agent__v1__start_container_response__descriptor,
+		SHIM_CALL_DEADLINE, on_started);
+}
+
+/* 126 and 127 as a shell and Docker have them: found but not executable, not found. */
+static int failure_exit_code(const Micropod__Agent__V1__Failure *f)
+{
+	if (!f || f->kind != MICROPOD__AGENT__V1__FAILURE__KIND__SPAWN)
+		return 125;
+	return f->errno_value == ENOENT ? 127 : 126;
+}
+
+static void on_container(struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
+{
+	const Micropod__Agent__V1__CreateContainerResponse *resp =
+		(const Micropod__Agent__V1__CreateContainerResponse *)answer;
+	struct err err = ERR_INIT;
+
+	if (shim->ending)
+		return;
+	if (!resp) {
+		fail_status(shim, "cannot create the container", status);
+		return;
+	}
+	if (strcmp(resp->status, "FAILED") == 0) {
+		err_set(&err, resp->failure && resp->failure->errno_value > 0 ? resp->failure->errno_value : EIO,
+			"cannot create the container: %s", resp->error_message);
+		shim_fail(shim, failure_exit_code(resp->failure), &err);
+		return;
+	}
+	shim_attach(shim);
+	if (shim->detached) {
+		shim_start_container(shim);
+		return;
+	}
+	finish_boot(shim);
+	loop_timer_arm(shim->loop, &shim->timer, deadline_in(SHIM_START_WAIT), on_no_start);
+}
+
+static void set_bytes(ProtobufCBinaryData *b, const char *s)
+{
+	b->data = (uint8_t *)s;
+	b->len = s ? strlen(s) : 0;
+}
+
+static ProtobufCBinaryData *strv_bytes(const struct strv *sv)
+{
+	ProtobufCBinaryData *v = calloc(sv->n + 1, sizeof(*v));
+
+	for (size_t i = 0; v && i < sv->n; i++)
+		set_bytes(&v[i], sv->v[i]);
+	return v;
+}
+
+static void create_container(struct shim *shim)
+{
+	Micropod__Agent__V1__CreateContainerRequest req = MICROPOD__AGENT__V1__CREATE_CONTAINER_REQUEST__INIT;
+	Micropod__Agent__V1__RootDisks disks = MICROPOD__AGENT__V1__ROOT_DISKS__INIT;
+	Micropod__Agent__V1__User user = MICROPOD__AGENT__V1__USER__INIT;
+	Micropod__Agent__V1__Resources limits = MICROPOD__AGENT__V1__RESOURCES__INIT;
+	const struct sandbox_config *c = &shim->box.config;
+	auto_free ProtobufCBinaryData *args = strv_bytes(&c->args), *env = strv_bytes(&c->env);
+	char hostname[ID_SHOWN_LEN + 1];
+	struct rpc_status oom = { .code = RPC_RESOURCE_EXHAUSTED, .message = "out of memory" };
+
+	if (!args || !env) {
+		fail_status(shim, "cannot create the container", &oom);
+		return;
+	}
+	snprintf(hostname, sizeof(hostname), "%.*s", ID_SHOWN_LEN, c->id);
+	disks.image_serial = (char *)"image";
+	disks.scratch_serial = (char *)"scratch";
+	set_bytes(&user.name, c->user);
+	/* Whole CPUs are the VM's number of them; a fraction is the cgroup's. */
+	limits.cpu_milli = c->cpu_milli % 1000 ? c->cpu_milli : 0;
+	req.container_id = (char *)SANDBOX_CONTAINER_ID;
+	req.args = args;
+	req.n_args = c->args.n;
+	req.env = env;
+	req.n_env = c->env.n;
+	req.disks = &disks;
+	req.user = &user;
+	req.resources = &limits;
+	set_bytes(&req.cwd, c->cwd);
+	req.tty = c->tty;
+	req.open_stdin = c->open_stdin;
+	req.hostname = c->hostname ? c->hostname : hostname;
+	req.stop_signal = c->stop_signal ? c->stop_signal : (char *)"";
+	req.create_only = true;
+	/* Nothing is lost while we keep the log, and we live as long as the VM does. */
+	req.output_policy = MICROPOD__AGENT__V1__OUTPUT_POLICY__OUTPUT_POLICY_BLOCK;
+	shim_agent_call(shim, "CreateContainer", &req.base, &micropod__agent__v1__create_container_response__descriptor,
+		SHIM_CALL_DEADLINE, on_container);
+}
+
+static void on_network(struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
+{
+	if (shim->ending)
+		return;
+	if (!answer)
+		fail_status(shim, "cannot set up the guest's network", status);
+	else
+		create_container(shim);
+}
+
+static void configure_network(struct shim *shim)
+{
+	Micropod__Agent__V1__ConfigureNetworkRequest req = MICROPOD__AGENT__V1__CONFIGURE_NETWORK_REQUEST__INIT;
+	Micropod__Agent__V1__Interface iface = MICROPOD__AGENT__V1__INTERFACE__INIT, *ifaces[] = { &iface };
+	Micropod__Agent__V1__Address addr = MICROPOD__AGENT__V1__ADDRESS__INIT, *addrs[] = { &addr };
+	Micropod__Agent__V1__Route route = MICROPOD__AGENT__V1__ROUTE__INIT, *routes[] = { &route };
+	char *dns[] = { (char *)NET_DNS };
+	char hostname[ID_SHOWN_LEN + 1];
+
+	snprintf(hostname, sizeof(hostname), "%.*s", ID_SHOWN_LEN, shim->box.config.id);
+	req.hostname = shim->box.config.hostname ? shim->box.config.hostname : hostname;
+	if (!shim->box.config.no_network) {
+		addr.address = (char *)NET_GUEST_ADDRESS;
+		addr.prefix = NET_GUEST_PREFIX;
+		iface.mac.data = shim->box.config.mac;
+		iface.mac.len = sizeof(shim->box.config.mac);
+		iface.name = (char *)"eth0";
+		iface.addresses = addrs;
+		iface.n_addresses = 1;
+		route.gateway = (char *)NET_GATEWAY;
+		req.interfaces = ifaces;
+		req.n_interfaces = 1;
+		req.routes = routes;
+		req.n_routes = 1;
+		req.dns_servers = dns;
+		req.n_dns_servers = 1;
+	}
+	shim_agent_call(shim, "ConfigureNetwork", &req.base, &micropod__agent__v1__configure_network_response__descriptor,
+		SHIM_CALL_DEADLINE, on_network);
+}
+
+static void on_info(struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
+{
+	const Micropod__Agent__V1__InfoResponse *info = (const Micropod__Agent__V1__InfoResponse *)answer;
+	struct err err = ERR_INIT;
+
+	if (shim->ending)
+		return;
+	if (!info) {
+		fail_status(shim, "the agent does not answer", status);
+		return;
+	}
+	if (shim->accel == VM_ACCEL_KVM && accel_record(shim->root->path, true, "", &err) < 0)
+		log_warning("%s", err.msg);
+	shim->agent_version = strdup(info->agent_version);
+	shim->runtime = strdup(info->runtime);
+	shim->kernel = strdup(info->kernel);
+	shim->api_generation = info->api_generation;
+	log_info("agent version=%s kernel=%s runtime=%s", info->agent_version, info->kernel, info->runtime);
+	configure_network(shim);
+}
+
+static void launch(struct shim *shim);
+
+/* The network process goes with the VM that it was joined to. */
+static void stop_net(struct shim *shim)
+{
+	if (shim->net_pid <= 0)
+		return;
+	loop_child_remove(&shim->net_child);
+	kill(shim->net_pid, SIGKILL);
+	waitpid(shim->net_pid, NULL, 0);
+	shim->net_pid = 0;
+}
+
+static void on_fall_back(struct loop_timer *timer)
+{
+	struct shim *shim = container_of(timer, struct shim, timer);
+
+	shim->driver->free(shim->vm);
+	shim->vm = NULL;
+	stop_net(shim);
+	shim->accel = VM_ACCEL_TCG;
+	launch(shim);
+}
+
+/* A guest that does not come up under KVM is tried once more without: some hosts have the device and cannot run a guest. */
+static bool fall_back(struct shim *shim, const struct err *why)
+{
+	struct err err = ERR_INIT;
+
+	if (shim->accel != VM_ACCEL_KVM || shim->box.config.accel != VM_ACCEL_AUTO)
+		return false;
+	log_warning("no guest starts under KVM (%s): going on without it", why->msg);
+	if (accel_record(shim->root->path, false, why->msg, &err) < 0)
+		log_warning("%s", err.msg);
+	/* Not from inside the driver's own callback. */
+	loop_timer_arm(shim->loop, &shim->timer, clock_monotonic(), on_fall_back);
+	return true;
+}
+
+static void on_session(struct io_stream *stream, const struct err *err, void *arg)
+{
+	Micropod__Agent__V1__InfoRequest req = MICROPOD__AGENT__V1__INFO_REQUEST__INIT;
+	struct shim *shim = arg;
+	struct err oom = ERR_INIT;
+
+	if (shim->ending) {
+		io_stream_free(stream);
+		return;
+	}
+	if (!stream) {
+		if (!fall_back(shim, err))
+			shim_fail(shim, 125, err);
+		return;
+	}
+	if (shim_make_channel(shim, stream) < 0) {
+		err_errno(&oom, ENOMEM, "cannot talk to the agent");
+		shim_fail(shim, 125, &oom);
+		return;
+	}
+	shim_agent_call(shim, "Info", &req.base, &micropod__agent__v1__info_response__descriptor, SHIM_CALL_DEADLINE, on_info);
+}
+
+static void launch(struct shim *shim)
+{
+	struct err err = ERR_INIT;
+	int r = start_net(shim, &err);
+
+	if (r == 0)
+		r = start_vm(shim, &err);
+	if (r < 0) {
+		shim_fail(shim, 125, &err);
+		return;
+	}
+	shim_save_state(shim);
+	shim->driver->open_session(shim->vm, shim->transport, false, deadline_in(SHIM_BOOT_DEADLINE), on_session, shim);
+}
+
+static int choose(struct shim *shim, struct err *err)
+{
+	const struct sandbox_config *c = &shim->box.config;
+	struct accel_verdict verdict;
+	int r = accel_choose(shim->root->path, c->accel, &verdict, err);
+
+	if (r < 0)
+		return r;
+	shim->accel = verdict.accel;
+	if (verdict.notice[0])
+		log_info("%s", verdict.notice);
+	if (c->kernel && (c->initramfs || c->agent_rootfs))
+		return 0;
+	return sandbox_guest_current(shim->root, &shim->guest, err);
+}
+
+void shim_boot(struct shim *shim)
+{
+	struct err err = ERR_INIT;
+	int r = choose(shim, &err);
+
+	if (r == 0)
+		r = shim->driver->probe(shim->box.config.vmm, &shim->vmm_version, &err);
+	if (r < 0)
+		shim_fail(shim, 125, &err);
+	else
+		launch(shim);
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How a sandbox ends: the exit (or why there is none) is recorded first, then Wait is answered, then the VM goes —
+ * politely if its disk will be used again, at once if it will be removed — then files, then Stop is answered, and the
+ * process leaves when its last answers are out.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "shim/shim.h"
+
+void shim_save_state(struct shim *shim)
+{
+	struct err err = ERR_INIT;
+
+	if (sandbox_save_state(shim->root, shim->box.config.id, &shim->box.state, &err) < 0)
+		log_error("%s", err.msg);
+}
+
+void shim_verdict(struct shim *shim, int exit_code, const struct err *err)
+{
+	char line[LIMIT_ERR_MESSAGE + 64];
+	int n;
+
+	shim->ready = true;
+	if (shim->status_fd < 0)
+		return;
+	if (err)
+		n = snprintf(line, sizeof(line), "error %d %d %s\n", exit_code, err->code, err->msg);
+	else
+		n = snprintf(line, sizeof(line), "ok\n");
+	if (fd_write_full(shim->status_fd, line, (size_t)n) < 0)
+		log_debug("nobody waits for the verdict");
+	shim->status_fd = safe_close(shim->status_fd);
+}
+
+static void on_drained(void *arg)
+{
+	struct shim *shim = arg;
+
+	loop_stop(shim->loop, 0);
+}
+
+static void on_drain_deadline(struct loop_timer *timer)
+{
+	on_drained(container_of(timer, struct shim, timer));
+}
+
+/* The VM is gone: the rest is files and answers. */
+static void leave(struct shim *shim)
+{
+	struct err err = ERR_INIT;
+
+	if (shim->net_pid > 0)
+		kill(shim->net_pid, SIGKILL);
+	if (shim->run_dir)
+		fs_remove_tree(AT_FDCWD, shim->run_dir);
+	if (shim->remove && sandbox_remove_held(shim->root, shim->box.config.id, shim->box.config.name, &err) < 0)
+		log_error("%s", err.msg);
+	shim_answer_waiters(shim, SHIM_WAIT_EXIT);
+	shim_answer_waiters(shim, SHIM_WAIT_GONE);
+	if (!shim->server) {
+		loop_stop(shim->loop, 0);
+		return;
+	}
+	loop_timer_arm(shim->loop, &shim->timer, deadline_in(2 * NSEC_PER_SEC), on_drain_deadline);
+	rpc_server_drain(shim->server, on_drained, shim);
+}
+
+static void end_vm(struct shim *shim)
+{
+	if (shim->vm && !shim->vm_gone) {
+		shim->driver->kill(shim->vm); /* leave() follows from shim_vm_exited() */
+		return;
+	}
+	leave(shim);
+}
+
+static void on_shutdown_deadline(struct loop_timer *timer)
+{
+	struct shim *shim = container_of(timer, struct shim, timer);
+
+	log_warning("the guest did not power off in time");
+	end_vm(shim);
+}
+
+static void on_shutdown(struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
+{
+	if (status->code == RPC_OK || shim->vm_gone)
+		return; /* the VMM's end is next, or the timer */
+	log_warning("the agent cannot shut down: %s", status->message);
+	end_vm(shim);
+}
+
+/* Records the end and begins to leave. Called once. */
+static void begin_end(struct shim *shim)
+{
+	Micropod__Agent__V1__ShutdownRequest req = MICROPOD__AGENT__V1__SHUTDOWN_REQUEST__INIT;
+
+	shim->ending = true;
+	shim->box.state.phase = SANDBOX_EXITED;
+	shim->box.state.finished_ns = clock_realtime();
+	if (!shim->remove) {
+		shim_save_state(shim);
+		shim_answer_waiters(shim, SHIM_WAIT_EXIT);
+	}
+	if (shim->remove || !shim->agent || shim->agent_lost || shim->vm_gone) {
+		end_vm(shim);
+		return;
+	}
+	loop_timer_arm(shim->loop, &shim->timer, deadline_in(SHIM_SHUTDOWN_GRACE), on_shutdown_deadline);
+	shim_agent_call(shim, "Shutdown", &req.base, &micropod__agent__v1__shutdown_response__descriptor, SHIM_SHUTDOWN_GRACE,
+		on_shutdown);
+}
+
+void shim_container_exited(struct shim *shim, const Micropod__Agent__V1__Exit *exit)
+{
+	if (shim->ending)
+		return;
+	shim->exited = true;
+	shim->box.state.exit_code = exit->code;
+	shim->box.state.oom_killed = exit->oom_killed;
+	if (exit->oom_killed)
+		snprintf(shim->box.state.error, sizeof(shim->box.state.error),
+			"killed by the guest's OOM killer: memory of %llu MiB is too small, raise -m",
+			(unsigned long long)(shim->box.config.memory / MIB));
+	log_info("container exited code=%d oom=%d", exit->code, exit->oom_killed);
+	begin_end(shim);
+}
+
+void shim_lost(struct shim *shim, const char *why)
+{
+	if (shim->ending)
+		return;
+	log_error("%s", why);
+	shim->box.state.exit_code = 137;
+	snprintf(shim->box.state.error, sizeof(shim->box.state.error), "%s", why);
+	shim->agent_lost = true;
+	begin_end(shim);
+}
+
+void shim_fail(struct shim *shim, int exit_code, const struct err *err)
+{
+	if (shim->ending)
+		return;
+	log_error("start failed: %s", err->msg);
+	shim->ending = true;
+	shim->box.state.phase = SANDBOX_EXITED;
+	shim->box.state.finished_ns = clock_realtime();
+	shim->box.state.exit_code = exit_code;
+	snprintf(shim->box.state.error, sizeof(shim->box.state.error), "%s", err->msg);
+	shim_save_state(shim);
+	if (shim->start_call) {
+		rpc_call_finish_err(shim->start_call, err);
+		shim->start_call = rpc_call_unref(shim->start_call);
+	}
+	shim_verdict(shim, exit_code, err);
+	end_vm(shim);
+}
+
+void shim_vm_exited(struct vm *vm, bool clean, const char *why, void *arg)
+{
+	struct shim *shim = arg;
+	struct err err = ERR_INIT;
+	char text[LIMIT_ERR_MESSAGE];
+
+	shim->vm_gone = true;
+	log_info("VM ended: %s", why);
+	if (shim->ending) {
+		leave(shim);
+	} else if (!shim->ready) {
+		err_set(&err, EIO, "the VM ended during the start: %s", why);
+		shim_fail(shim, 125, &err);
+	} else {
+		snprintf(text, sizeof(text), "the VM ended: %.400s", why);
+		shim_lost(shim, text);
+	}
+}

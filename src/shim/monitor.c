@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What comes out of the sandbox: the container's output into container.log, the guest's console into console.log,
+ * and what happens when the session with the agent breaks.
+ *
+ * container.log is the CRI's log format: "<RFC 3339 time> <stdout|stderr> <F|P> <bytes>\n", F for a whole line, P for
+ * a part whose newline is not its own. Lines are split here, nothing is buffered: what was received is in the file.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/strbuf.h"
+#include "shim/shim.h"
+
+static const char *const stream_words[] = { "stdout", "stderr" };
+
+static int open_log(struct shim *shim, const char *name, int flags, struct err *err)
+{
+	int fd = openat(shim->dfd, name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags, 0600);
+
+	return fd < 0 ? err_errno(err, errno, "cannot open %s", name) : fd;
+}
+
+int shim_open_logs(struct shim *shim, struct err *err)
+{
+	struct stat st;
+
+	shim->log_fd = open_log(shim, "container.log", 0, err);
+	if (shim->log_fd < 0)
+		return shim->log_fd;
+	renameat(shim->dfd, "console.log", shim->dfd, "console.log.1");
+	shim->console_fd = open_log(shim, "console.log", O_TRUNC, err);
+	if (shim->console_fd < 0)
+		return shim->console_fd;
+	if (fstatat(shim->dfd, "shim.log", &st, 0) == 0 && (uint64_t)st.st_size > LIMIT_SYSTEM_LOG) {
+		auto_close int fd = -1;
+
+		renameat(shim->dfd, "shim.log", shim->dfd, "shim.log.1");
+		fd = open_log(shim, "shim.log", 0, err);
+		if (fd < 0)
+			return fd;
+		dup2(fd, 1);
+		dup2(fd, 2);
+	}
+	return 0;
+}
+
+void shim_console(struct vm *vm, const void *data, size_t len, void *arg)
+{
+	struct shim *shim = arg;
+	struct err err = ERR_INIT;
+	struct stat st;
+
+	if (fstat(shim->console_fd, &st) == 0 && (uint64_t)st.st_size + len > LIMIT_SYSTEM_LOG) {
+		renameat(shim->dfd, "console.log", shim->dfd, "console.log.1");
+		safe_close(shim->console_fd);
+		shim->console_fd = open_log(shim, "console.log", O_TRUNC, &err);
+	}
+	if (shim->console_fd >= 0 && fd_write_full(shim->console_fd, data, len) < 0)
+		log_debug("console output lost");
+}
+
+static void stamp(int64_t ns, char out[static 40])
+{
+	time_t sec = (time_t)(ns / NSEC_PER_SEC);
+	struct tm tm;
+	size_t n;
+
+	gmtime_r(&sec, &tm);
+	n = strftime(out, 40, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(out + n, 40 - n, ".%09ldZ", (long)(ns % NSEC_PER_SEC));
+}
+
+static void log_output(struct shim *shim, unsigned stream, int64_t time_ns, const uint8_t *data, size_t len)
+{
+	auto_strbuf struct strbuf sb = STRBUF_INIT;
+	char when[40];
+	int r;
+
+	stamp(time_ns, when);
+	while (len) {
+		const uint8_t *nl = memchr(data, '\n', len);
+		size_t n = nl ? (size_t)(nl - data) : len;
+
+		strbuf_addf(&sb, "%s %s %c ", when, stream_words[stream], nl ? 'F' : 'P');
+		strbuf_add(&sb, data, n);
+		strbuf_addc(&sb, '\n');
+		n += nl != NULL;
+		data += n;
+		len -= n;
+	}
+	r = strbuf_error(&sb);
+	if (r == 0)
+		r = fd_write_full(shim->log_fd, sb.data, sb.len);
+	if (r < 0)
+		log_error("output of the container is lost: cannot write container.log: %s", strerror(-r));
+}
+
+static void on_output(struct shim *shim, const Micropod__Agent__V1__Output *out)
+{
+	unsigned stream = out->stream == MICROPOD__AGENT__V1__STREAM__STREAM_STDERR;
+
+	if (out->gap) {
+		char note[96];
+		int n = snprintf(note, sizeof(note), "[micropod: %llu bytes of %s lost]\n",
+			(unsigned long long)(out->gap->to - out->gap->from), stream_words[stream]);
+
+		log_output(shim, 1, out->time_ns, (const uint8_t *)note, (size_t)n);
+	}
+	log_output(shim, stream, out->time_ns, out->data.data, out->data.len);
+	shim->log_offset[stream] = out->offset + out->data.len;
+}
+
+static void on_event(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw, size_t len, void *arg)
+{
+	const Micropod__Agent__V1__ProcessEvent *ev = (const Micropod__Agent__V1__ProcessEvent *)msg;
+	struct shim *shim = arg;
+
+	if (ev->kind_case == MICROPOD__AGENT__V1__PROCESS_EVENT__KIND_OUTPUT)
+		on_output(shim, ev->output);
+	else if (ev->kind_case == MICROPOD__AGENT__V1__PROCESS_EVENT__KIND_EXIT)
+		shim_container_exited(shim, ev->exit);
+}
+
+static void on_attach_done(struct rpc_call *call, const struct rpc_status *status, void *arg)
+{
+	struct shim *shim = arg;
+
+	shim->attached = false;
+	/* A lost session comes by on_disconnect as well, and is dealt with there. */
+	if (!shim->exited && !shim->ending && status->code != RPC_OK && status->code != RPC_UNAVAILABLE &&
+		status->code != RPC_CANCELLED) {
+		char why[LIMIT_ERR_MESSAGE];
+
+		snprintf(why, sizeof(why), "the agent ended the output of the container: %.400s", status->message);
+		shim_lost(shim, why);
+	}
+}
+
+static const struct rpc_call_ops attach_ops = { .message = on_event, .done = on_attach_done };
+
+void shim_attach(struct shim *shim)
+{
+	Micropod__Agent__V1__AttachRequest req = MICROPOD__AGENT__V1__ATTACH_REQUEST__INIT;
+	struct rpc_call *call;
+
+	req.container_id = (char *)SANDBOX_CONTAINER_ID;
+	req.stdout_offset = shim->log_offset[0];
+	req.stderr_offset = shim->log_offset[1];
+	if (rpc_channel_call(shim->agent, "/micropod.agent.v1.Agent/Attach",
+		    &micropod__agent__v1__process_event__descriptor, NULL, &attach_ops, shim, &call) < 0) {
+		shim_lost(shim, "out of memory");
+		return;
+	}
+	shim->attached = true;
+	rpc_call_send(call, &req.base);
+	rpc_call_half_close(call);
+	rpc_call_start(call);
+}
+
+/* Lost sessions */
+
+static int dial_once(struct loop *loop, struct io_stream **ret_stream, void *arg, struct err *err)
+{
+	struct shim *shim = arg;
+
+	if (!shim->session)
+		return err_set(err, EPIPE, "the session with the agent is lost");
+	*ret_stream = take_ptr(shim->session);
+	return 0;
+}
+
+int shim_make_channel(struct shim *shim, struct io_stream *session)
+{
+	struct rpc_channel_opts opts = {
+		.dial = dial_once,
+		.arg = shim,
+		.no_redial = true,
+		.on_disconnect = shim_session_lost,
+		.keepalive_interval = 30 * NSEC_PER_SEC,
+		.keepalive_timeout = 60 * NSEC_PER_SEC,
+	};
+
+	shim->session = session;
+	return rpc_channel_new(shim->loop, &opts, &shim->agent);
+}
+
+static void on_reconnected(struct io_stream *stream, const struct err *err, void *arg)
+{
+	struct shim *shim = arg;
+	char why[LIMIT_ERR_MESSAGE];
+
+	if (!stream) {
+		snprintf(why, sizeof(why), "the agent does not answer: %.400s", err->msg);
+		shim_lost(shim, why);
+		return;
+	}
+	if (shim_make_channel(shim, stream) < 0) {
+		shim_lost(shim, "out of memory");
+		return;
+	}
+	log_warning("the session with the agent is up again");
+	shim_attach(shim);
+}
+
+static void on_lost_grace(struct loop_timer *timer)
+{
+	struct shim *shim = container_of(timer, struct shim, timer);
+
+	shim->agent = rpc_channel_free(shim->agent);
+	shim->driver->open_session(shim->vm, shim->transport, true, deadline_in(SHIM_RECONNECT_TIME), on_reconnected, shim);
+}
+
+void shim_session_lost(struct rpc_channel *channel, const char *why, void *arg)
+{
+	struct shim *shim = arg;
+	struct err err = ERR_INIT;
+
+	if (shim->ending || shim->vm_gone)
+		return;
+	if (!shim->ready) {
+		err_set(&err, EPIPE, "the session with the agent was lost during the start: %s", why);
+		shim_fail(shim, 125, &err);
+		return;
+	}
+	log_warning("the session with the agent is lost: %s", why);
+	loop_timer_arm(shim->loop, &shim->timer, deadline_in(SHIM_LOST_GRACE), on_lost_grace);
+}

@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sandbox.proto, and the agent's methods passed through. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent.desc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "io/addr.h"
+#include "oci/signal.h"
+#include "rpc/proxy.h"
+#include "sandbox.desc.h"
+#include "shim/shim.h"
+
+/* Calls to the agent */
+
+struct agent_call {
+	struct shim *shim;
+	void (*cb)(struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status);
+	bool answered;
+};
+
+static void on_answer(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw, size_t len, void *arg)
+{
+	struct agent_call *c = arg;
+	struct rpc_status ok = RPC_STATUS_OK;
+
+	if (c->answered)
+		return;
+	c->answered = true;
+	c->cb(c->shim, msg, &ok);
+}
+
+static void on_answered(struct rpc_call *call, const struct rpc_status *status, void *arg)
+{
+	struct rpc_status none = { .code = RPC_INTERNAL, .message = "the agent sent no answer" };
+	struct agent_call *c = arg;
+
+	if (!c->answered)
+		c->cb(c->shim, NULL, status->code == RPC_OK ? &none : status);
+	free(c);
+}
+
+static const struct rpc_call_ops agent_call_ops = { .message = on_answer, .done = on_answered };
+
+void shim_agent_call(struct shim *shim, const char *method, const ProtobufCMessage *request,
+	const ProtobufCMessageDescriptor *out, int64_t timeout_ns,
+	void (*cb)(struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status))
+{
+	struct rpc_status failed = { .code = RPC_RESOURCE_EXHAUSTED, .message = "out of memory" };
+	struct rpc_call_opts opts = { .deadline = deadline_in(timeout_ns), .retry = RPC_RETRY_NEVER };
+	struct agent_call *c = calloc(1, sizeof(*c));
+	struct rpc_call *call;
+	char path[96];
+
+	snprintf(path, sizeof(path), "/micropod.agent.v1.Agent/%s", method);
+	if (!c || rpc_channel_call(shim->agent, path, out, &opts, &agent_call_ops, c, &call) < 0) {
+		free(c);
+		cb(shim, NULL, &failed);
+		return;
+	}
+	c->shim = shim;
+	c->cb = cb;
+	rpc_call_send(call, request);
+	rpc_call_half_close(call);
+	rpc_call_start(call);
+}
+
+/* Waiters */
+
+static void answer(struct shim *shim, struct shim_waiter *w)
+{
+	const struct sandbox_state *st = &shim->box.state;
+	Micropod__Sandbox__V1__WaitResponse wait = MICROPOD__SANDBOX__V1__WAIT_RESPONSE__INIT;
+	Micropod__Sandbox__V1__StopResponse stop = MICROPOD__SANDBOX__V1__STOP_RESPONSE__INIT;
+
+	if (w->what == SHIM_WAIT_EXIT) {
+		wait.exit_code = st->exit_code;
+		wait.oom_killed = st->oom_killed;
+		wait.error = (char *)st->error;
+		rpc_call_reply(w->call, &wait.base);
+	} else {
+		stop.exit_code = st->exit_code;
+		rpc_call_reply(w->call, &stop.base);
+	}
+}
+
+static void waiter_free(struct shim_waiter *w)
+{
+	list_remove(&w->link);
+	rpc_call_unref(w->call);
+	free(w);
+}
+
+void shim_answer_waiters(struct shim *shim, enum shim_wait what)
+{
+	struct shim_waiter *w, *tmp;
+
+	list_foreach_safe(w, tmp, &shim->waiters, link) {
+		if (w->what != what)
+			continue;
+		rpc_call_set_ops(w->call, NULL, NULL);
+		answer(shim, w);
+		waiter_free(w);
+	}
+}
+
+static void on_waiter_gone(struct rpc_call *call, const struct rpc_status *status, void *arg)
+{
+	waiter_free(arg);
+}
+
+static const struct rpc_call_ops waiter_ops = { .done = on_waiter_gone };
+
+static void wait_for(struct shim *shim, struct rpc_call *call, enum shim_wait what)
+{
+	struct shim_waiter *w = calloc(1, sizeof(*w));
+
+	if (!w) {
+		rpc_call_finish_code(call, RPC_RESOURCE_EXHAUSTED, "out of memory");
+		return;
+	}
+	w->call = rpc_call_ref(call);
+	w->what = what;
+	list_add_tail(&shim->waiters, &w->link);
+	rpc_call_set_ops(call, &waiter_ops, w);
+}
+
+/* Methods */
+
+static void do_wait(struct rpc_call *call, const ProtobufCMessage *req, void *arg)
+{
+	struct shim *shim = arg;
+
+	wait_for(shim, call, SHIM_WAIT_EXIT);
+	if (shim->ending && !shim->remove)
+		shim_answer_waiters(shim, SHIM_WAIT_EXIT);
+}
+
+static void on_stop_event(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw, size_t len, void *arg)
+{
+	const Micropod__Agent__V1__StopContainerEvent *ev = (const Micropod__Agent__V1__StopContainerEvent *)msg;
+
+	log_info("stop stage=%s", ev->stage);
+}
+
+static void on_stop_done(struct rpc_call *call, const struct rpc_status *status, void *arg)
+{
+	struct shim *shim = arg;
+	char why[LIMIT_ERR_MESSAGE];
+
+	/* On success the container's exit comes by Attach, after its last output. */
+	if (status->code == RPC_OK || shim->ending)
+		return;
+	snprintf(why, sizeof(why), "stopped by force: the agent could not stop the container: %.400s", status->message);
+	shim_lost(shim, why);
+}
+
+static const struct rpc_call_ops stop_ops = { .message = on_stop_event, .done = on_stop_done };
+
+void shim_stop_container(struct shim *shim, const char *signal, int64_t grace_ns)
+{
+	Micropod__Agent__V1__StopContainerRequest req = MICROPOD__AGENT__V1__STOP_CONTAINER_REQUEST__INIT;
+	struct rpc_call_opts opts = { .retry = RPC_RETRY_NEVER };
+	struct rpc_call *call;
+
+	shim->stopping = true;
+	if (!shim->agent || !shim->started) {
+		shim_lost(shim, "stopped before its process had started");
+		return;
+	}
+	if (!shim->exited) {
+		shim->box.state.phase = SANDBOX_STOPPING;
+		shim_save_state(shim);
+	}
+	req.container_id = (char *)SANDBOX_CONTAINER_ID;
+	req.signal = (char *)signal;
+	req.grace_ns = grace_ns;
+	if (grace_ns >= 0)
+		opts.deadline = deadline_in(grace_ns + SHIM_CALL_DEADLINE);
+	if (rpc_channel_call(shim->agent, "/micropod.agent.v1.Agent/StopContainer",
+		    &micropod__agent__v1__stop_container_event__descriptor, &opts, &stop_ops, shim, &call) < 0) {
+		shim_lost(shim, "out of memory");
+		return;
+	}
+	rpc_call_send(call, &req.base);
+	rpc_call_half_close(call);
+	rpc_call_start(call);
+}
+
+static void do_stop(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
+{
+	const Micropod__Sandbox__V1__StopRequest *req = (const Micropod__Sandbox__V1__StopRequest *)msg;
+	struct shim *shim = arg;
+
+	wait_for(shim, call, SHIM_WAIT_GONE);
+	if (req->remove)
+		shim->remove = true;
+	if (!shim->ending)
+		shim_stop_container(shim, req->signal, req->grace_ns);
+}
+
+static void on_kill_done(struct rpc_call *call, const struct rpc_status *status, void *arg)
+{
+	Micropod__Sandbox__V1__KillResponse resp = MICROPOD__SANDBOX__V1__KILL_RESPONSE__INIT;
+	struct rpc_call *ours = arg;
+
+	if (status->code == RPC_OK)
+		rpc_call_reply(ours, &resp.base);
+	else
+		rpc_call_finish(ours, status);
+	rpc_call_unref(ours);
+}
+
+static void ignore_message(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw, size_t len, void *arg)
+{
+}
+
+static const struct rpc_call_ops kill_ops = { .message = ignore_message, .done = on_kill_done };
+
+static void do_kill(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
+{
+	const Micropod__Sandbox__V1__KillRequest *req = (const Micropod__Sandbox__V1__KillRequest *)msg;
+	Micropod__Agent__V1__SignalRequest sig = MICROPOD__AGENT__V1__SIGNAL_REQUEST__INIT;
+	struct rpc_call_opts opts = { .deadline = deadline_in(SHIM_CALL_DEADLINE), .retry = RPC_RETRY_NEVER };
+	struct shim *shim = arg;
+	struct rpc_call *out;
+	int number = 0;
+
+	if (oci_signal_parse(req->signal[0] ? req->signal : "SIGKILL", &number) < 0) {
+		rpc_call_finish_code(call, RPC_INVALID_ARGUMENT, "'%s' is no signal", req->signal);
+		return;
+	}
+	if (!shim->agent || !shim->started || shim->exited) {
+		rpc_call_finish_code(call, RPC_FAILED_PRECONDITION, "sandbox '%s' is not running", shim->box.config.name);
+		return;
+	}
+	sig.container_id = (char *)SANDBOX_CONTAINER_ID;
+	sig.signal = number;
+	if (rpc_channel_call(shim->agent, "/micropod.agent.v1.Agent/Signal", &micropod__agent__v1__signal_response__descriptor,
+		    &opts, &kill_ops, rpc_call_ref(call), &out) < 0) {
+		rpc_call_unref(call);
+		rpc_call_finish_code(call, RPC_RESOURCE_EXHAUSTED, "out of memory");
+		return;
+	}
+	rpc_call_send(out, &sig.base);
+	rpc_call_half_close(out);
+	rpc_call_start(out);
+}
+
+static void do_start(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
+{
+	struct shim *shim = arg;
+
+	if (shim->started || shim->start_call || shim->ending || shim->detached) {
+		rpc_call_finish_code(call, RPC_FAILED_PRECONDITION, "sandbox '%s' has been started already", shim->box.config.name);
+		return;
+	}
+	shim->start_call = rpc_call_ref(call);
+	loop_timer_disarm(&shim->timer);
+	shim_start_container(shim);
+}
+
+/* Status: answered from what is known, and whether the agent answers just now. */
+
+struct status_call {
+	struct shim *shim;
+	struct rpc_call *call;
+};
+
+static void answer_status(struct shim *shim, struct rpc_call *call, bool connected)
+{
+	Micropod__Sandbox__V1__StatusResponse resp = MICROPOD__SANDBOX__V1__STATUS_RESPONSE__INIT;
+	const struct sandbox_state *st = &shim->box.state;
+
+	resp.id = shim->box.config.id;
+	resp.state = (char *)sandbox_phase_name(st->phase);
+	resp.agent_connected = connected;
+	resp.transport = (char *)(shim->transport == VM_TRANSPORT_VSOCK ? "vsock" : "virtio-serial");
+	resp.agent_version = shim->agent_version ? shim->agent_version : (char *)"";
+	resp.api_generation = shim->api_generation;
+	resp.runtime = shim->runtime ? shim->runtime : (char *)"";
+	resp.pid = shim->pid;
+	resp.vmm_pid = (uint32_t)st->vmm_pid;
+	resp.net_pid = (uint32_t)st->net_pid;
+	resp.accel = (char *)accel_name(shim->accel);
+	resp.kernel = shim->kernel ? shim->kernel : (char *)"";
+	resp.shim_version = (char *)MICROPOD_VERSION;
+	resp.started_ns = st->started_ns;
+	resp.vmm = shim->vmm_version ? shim->vmm_version : (char *)shim->driver->name;
+	rpc_call_reply(call, &resp.base);
+}
+
+static void on_status_info(struct rpc_call *call, const struct rpc_status *status, void *arg)
+{
+	struct status_call *c = arg;
+
+	answer_status(c->shim, c->call, status->code == RPC_OK);
+	rpc_call_unref(c->call);
+	free(c);
+}
+
+static const struct rpc_call_ops status_ops = { .message = ignore_message, .done = on_status_info };
+
+static void do_status(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
+{
+	Micropod__Agent__V1__InfoRequest req = MICROPOD__AGENT__V1__INFO_REQUEST__INIT;
+	struct rpc_call_opts opts = { .deadline = deadline_in(2 * NSEC_PER_SEC), .retry = RPC_RETRY_NEVER };
+	struct status_call *c = calloc(1, sizeof(*c));
+	struct shim *shim = arg;
+	struct rpc_call *info;
+
+	if (!c || !shim->agent ||
+		rpc_channel_call(shim->agent, "/micropod.agent.v1.Agent/Info", &micropod__agent__v1__info_response__descriptor,
+			&opts, &status_ops, c, &info) < 0) {
+		free(c);
+		answer_status(shim, call, false);
+		return;
+	}
+	c->shim = shim;
+	c->call = rpc_call_ref(call);
+	rpc_call_send(info, &req.base);
+	rpc_call_half_close(info);
+	rpc_call_start(info);
+}
+
+#define METHOD(n, fn, snake)                                                                       \
+	{                                                                                          \
+		.name = n, .in = &micropod__sandbox__v1__##snake##_request__descriptor,            \
+		.out = &micropod__sandbox__v1__##snake##_response__descriptor, .request = fn       \
+	}
+
+static const struct rpc_method methods[] = {
+	METHOD("Status", do_status, status),
+	METHOD("Start", do_start, start),
+	METHOD("Stop", do_stop, stop),
+	METHOD("Kill", do_kill, kill),
+	METHOD("Wait", do_wait, wait),
+};
+
+static const struct rpc_service service = {
+	.name = "micropod.sandbox.v1.Sandbox",
+	.methods = methods,
+	.n_methods = ARRAY_SIZE(methods),
+};
+
+static bool pass_through(struct rpc_call *call, void *arg)
+{
+	struct shim *shim = arg;
+	const char *path = rpc_call_path(call);
+
+	if (strncmp(path, "/micropod.agent.v1.Agent/", 25) != 0 && strncmp(path, "/api.Agent/", 11) != 0)
+		return false;
+	if (!shim->agent) {
+		rpc_call_finish_code(call, RPC_UNAVAILABLE, "sandbox '%s': the agent is not connected", shim->box.config.name);
+		return true;
+	}
+	return rpc_proxy_call(call, shim->agent);
+}
+
+static void on_call(const struct rpc_call *call, const struct rpc_status *status, int64_t duration_ns, void *arg)
+{
+	log_info("rpc id=%llu %s status=%s ms=%.1f", (unsigned long long)rpc_call_id(call), rpc_call_path(call),
+		rpc_code_name(status->code), (double)duration_ns / 1e6);
+}
+
+int shim_serve(struct shim *shim, struct err *err)
+{
+	const struct rpc_descriptors agent_set = { agent_desc, agent_desc_len }, sandbox_set = { sandbox_desc, sandbox_desc_len };
+	struct rpc_server_opts opts = { .on_call = on_call, .fallback = pass_through, .arg = shim };
+	auto_free char *path = sandbox_socket(shim->root, shim->box.config.id), *text = NULL;
+	struct addr addr;
+	int fd, r;
+
+	if (!path || asprintf(&text, "unix:%s", path) < 0)
+		return err_errno(err, ENOMEM, "cannot serve");
+	r = addr_parse(text, &addr, err);
+	if (r < 0)
+		return r;
+	fd = addr_listen(&addr, 0600, err);
+	if (fd < 0)
+		return fd;
+	r = rpc_server_new(shim->loop, &opts, &shim->server);
+	if (r == 0)
+		r = rpc_server_add_service(shim->server, &service, NULL, shim);
+	if (r == 0)
+		r = rpc_server_add_descriptors(shim->server, &agent_set);
+	if (r == 0)
+		r = rpc_server_add_descriptors(shim->server, &sandbox_set);
+	if (r < 0) {
+		safe_close(fd);
+		return err_errno(err, -r, "cannot serve");
+	}
+	r = rpc_server_listen(shim->server, fd);
+	return r < 0 ? err_errno(err, -r, "cannot serve on %s", path) : 0;
+}

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The shim: one process a sandbox. It owns the VM, its network process and the session with the agent, keeps the
+ * container's output and exit status, and serves sandbox.proto. It holds the sandbox's lock while it lives, and the
+ * VM dies with it.
+ *
+ * Life: boot.c (until the container runs) -> serve.c (calls of the command line), monitor.c (output, lost sessions)
+ * -> finish.c (exit recorded, VM ended, files removed).
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "driver/accel.h"
+#include "driver/driver.h"
+#include "io/loop.h"
+#include "rpc/client.h"
+#include "rpc/server.h"
+#include "sandbox/guest.h"
+#include "sandbox/manager.h"
+#include "agent.pb-c.h"
+#include "sandbox.pb-c.h"
+
+#define SHIM_BOOT_DEADLINE    (50 * NSEC_PER_SEC) /* from the VMM's start to the greeted session: TCG on a busy host */
+#define SHIM_CALL_DEADLINE    (30 * NSEC_PER_SEC) /* one call to the agent during the start */
+#define SHIM_START_WAIT	      (30 * NSEC_PER_SEC) /* for the command line's Start */
+#define SHIM_LOST_GRACE	      (2 * NSEC_PER_SEC)  /* after a lost session, for the VMM to say that it ended */
+#define SHIM_SHUTDOWN_GRACE   (10 * NSEC_PER_SEC)
+#define SHIM_RECONNECT_TIME   (10 * NSEC_PER_SEC)
+
+/* Calls of the command line that wait for something. */
+enum shim_wait {
+	SHIM_WAIT_EXIT, /* Wait: the container's exit */
+	SHIM_WAIT_GONE, /* Stop: the VM's end */
+	SHIM_WAIT_MAX
+};
+
+struct shim_waiter {
+	struct list link;
+	struct rpc_call *call; /* a reference */
+	enum shim_wait what;
+};
+
+struct shim {
+	struct loop *loop;
+	struct sandbox_root *root;
+	struct sandbox box;
+	struct sandbox_guest guest;
+	int dfd; /* of the sandbox's folder */
+	int lock_fd, status_fd;
+	bool detached;
+	char *run_dir;
+
+	const struct driver *driver;
+	struct vm *vm;
+	char *vmm_version;
+	enum vm_accel accel;
+	enum vm_transport transport;
+
+	pid_t net_pid;
+	struct loop_child net_child;
+	int net_fd; /* the VMM's end */
+
+	struct rpc_channel *agent;
+	struct io_stream *session; /* greeted, for the channel's one dial */
+	struct rpc_server *server;
+	struct loop_signals signals;
+	struct loop_timer timer; /* of the phase we are in */
+
+	char *agent_version, *runtime, *kernel;
+	uint32_t api_generation;
+	uint32_t pid; /* of the container's first process, in the guest */
+
+	int log_fd, console_fd;		 /* container.log, console.log */
+	uint64_t log_offset[2];		 /* next byte of stdout and stderr */
+	bool log_partial[2];
+	bool attached;
+	bool started;	  /* the container's first process */
+	bool exited;	  /* its exit is recorded */
+	bool stopping;	  /* Stop has begun, or the end */
+	bool ending;	  /* finish.c has begun */
+	bool vm_gone;
+	bool agent_lost;  /* no use asking it for an orderly shutdown */
+	bool remove;	  /* --rm, or asked for by Stop */
+	bool ready;	  /* the verdict has been said */
+	struct list waiters;
+	struct rpc_call *start_call; /* Start that waits for the boot to be done */
+};
+
+/* boot.c */
+
+/* Begins to start: everything further happens on the loop. Fails by shim_fail(). */
+void shim_boot(struct shim *shim);
+/* Starts the container's first process (a foreground sandbox's Start, or at the end of the boot). */
+void shim_start_container(struct shim *shim);
+
+/* serve.c */
+
+int shim_serve(struct shim *shim, struct err *err);
+void shim_answer_waiters(struct shim *shim, enum shim_wait what);
+/* One unary call to the agent; cb gets the answer (borrowed) or NULL and the status. */
+void shim_agent_call(struct shim *shim, const char *method, const ProtobufCMessage *request,
+	const ProtobufCMessageDescriptor *out, int64_t timeout_ns,
+	void (*cb)(struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status));
+/* Stop signal, grace, SIGKILL; the container's exit then ends the sandbox. */
+void shim_stop_container(struct shim *shim, const char *signal, int64_t grace_ns);
+
+/* monitor.c */
+
+int shim_open_logs(struct shim *shim, struct err *err);
+void shim_console(struct vm *vm, const void *data, size_t len, void *arg);
+/* Reads the container's output from where the log ends. */
+void shim_attach(struct shim *shim);
+/* A channel on the greeted session, which it takes over. 0 or -ENOMEM. */
+int shim_make_channel(struct shim *shim, struct io_stream *session);
+/* The session with the agent is gone: waits for the VMM's word, then tries a new session. */
+void shim_session_lost(struct rpc_channel *channel, const char *why, void *arg);
+
+/* finish.c */
+
+/* The start failed: says so, records it, ends. exit_code: for the command line. err->msg is the reason. */
+void shim_fail(struct shim *shim, int exit_code, const struct err *err);
+/* The container's first process has ended by itself or was stopped. */
+void shim_container_exited(struct shim *shim, const Micropod__Agent__V1__Exit *exit);
+/* The sandbox ends without an exit status: why is one line. */
+void shim_lost(struct shim *shim, const char *why);
+void shim_vm_exited(struct vm *vm, bool clean, const char *why, void *arg);
+/* Writes state.json; a failure is logged. */
+void shim_save_state(struct shim *shim);
+/* "ok" or the error to whoever started us, once. */
+void shim_verdict(struct shim *shim, int exit_code, const struct err *err);
