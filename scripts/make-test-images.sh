@@ -71,6 +71,7 @@ bootstrap() {
 	for line in "$work/apt/sources.list" "$work/apt/sources.list.d/distribution.sources"; do
 		[[ ! -s $line ]] || sources+=("$line")
 	done
+	# shellcheck disable=SC2016 # mmdebstrap's own shell expands the hook
 	mmdebstrap --quiet --variant=essential "${options[@]}" \
 		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
 		--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
