@@ -37,11 +37,17 @@ static void reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static int die_with(pid_t parent)
+/*
+ * The parent may have died before; getppid(2) does not tell in a new pid namespace, but the report pipe does: only
+ * the parent can have its other end.
+ */
+static int die_with_parent(int report)
 {
+	struct pollfd pfd = { .fd = report };
+
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
 		return -errno;
-	return getppid() == parent ? 0 : -ESRCH;
+	return poll(&pfd, 1, 0) > 0 && (pfd.revents & POLLERR) ? -ESRCH : 0;
 }
 
 /* Moves a stdio source out of the way of 0-2, so that dup2 in any order cannot overwrite it. */
@@ -62,7 +68,7 @@ static int set_stdio(const struct proc_opts *o)
 	return 0;
 }
 
-static _Noreturn void child_main(const struct proc_opts *o, pid_t parent, int report)
+static _Noreturn void child_main(const struct proc_opts *o, int report)
 {
 	struct err err = ERR_INIT;
 	int r;
@@ -70,7 +76,7 @@ static _Noreturn void child_main(const struct proc_opts *o, pid_t parent, int re
 	reset_signals();
 	if (o->new_session)
 		setsid();
-	if (o->die_with_parent && (r = die_with(parent)) < 0)
+	if (o->die_with_parent && (r = die_with_parent(report)) < 0)
 		err_errno(&err, -r, "cannot tie '%s' to its parent", o->path);
 	else if ((r = set_stdio(o)) < 0)
 		err_errno(&err, -r, "cannot set up stdio of '%s'", o->path);
@@ -90,24 +96,31 @@ static _Noreturn void child_main(const struct proc_opts *o, pid_t parent, int re
 	_exit(127);
 }
 
+static pid_t fork_into(unsigned long namespaces)
+{
+	/* Without CLONE_VM and a stack clone(2) is fork(2); the libraries' fork handlers matter only to threads. */
+	return namespaces ? (pid_t)syscall(SYS_clone, namespaces | SIGCHLD, NULL, NULL, NULL, 0) : fork();
+}
+
 int proc_spawn(const struct proc_opts *opts, pid_t *ret_pid, int *ret_pidfd, struct err *err)
 {
 	auto_close int report_in = -1, report_out = -1, pidfd = -1;
-	pid_t pid, parent = getpid();
 	struct err child_err;
 	int fds[2];
+	pid_t pid;
 
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return err_errno(err, errno, "cannot make a pipe");
 	report_in = fds[0];
 	report_out = fds[1];
-	pid = fork();
+	pid = fork_into(opts->namespaces);
 	if (pid < 0)
 		return err_errno(err, errno, "cannot fork for '%s'", opts->path);
 	if (pid == 0) {
+		close(report_in);
 		/* The report pipe must survive set_stdio. */
 		report_out = fcntl(report_out, F_DUPFD_CLOEXEC, 64);
-		child_main(opts, parent, report_out);
+		child_main(opts, report_out);
 	}
 	report_out = safe_close(report_out);
 	if (fd_read_full(report_in, &child_err, sizeof(child_err)) == sizeof(child_err)) {
@@ -129,13 +142,13 @@ int proc_spawn(const struct proc_opts *opts, pid_t *ret_pid, int *ret_pidfd, str
 	return 0;
 }
 
-static _Noreturn void worker_main(int (*fn)(void *, struct err *), void *arg, pid_t parent, int report)
+static _Noreturn void worker_main(int (*fn)(void *, struct err *), void *arg, int report)
 {
 	struct err err = ERR_INIT;
 	int r;
 
 	reset_signals();
-	r = die_with(parent);
+	r = die_with_parent(report);
 	if (r == 0)
 		r = fn(arg, &err);
 	if (r < 0 && !err.code)
@@ -169,9 +182,9 @@ static int read_report(int fd, int64_t deadline, struct err *ret_err)
 int proc_call(int (*fn)(void *arg, struct err *err), void *arg, int64_t deadline, struct err *err)
 {
 	auto_close int report_in = -1, report_out = -1;
-	pid_t pid, parent = getpid();
 	struct err child_err;
 	int fds[2], r, status = 0;
+	pid_t pid;
 
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return err_errno(err, errno, "cannot make a pipe");
@@ -182,7 +195,7 @@ int proc_call(int (*fn)(void *arg, struct err *err), void *arg, int64_t deadline
 		return err_errno(err, errno, "cannot fork a worker");
 	if (pid == 0) {
 		close(report_in);
-		worker_main(fn, arg, parent, report_out);
+		worker_main(fn, arg, report_out);
 	}
 	report_out = safe_close(report_out);
 	r = read_report(report_in, deadline, &child_err);

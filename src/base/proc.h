@@ -20,6 +20,7 @@ struct proc_opts {
 	size_t n_keep_fds;
 	bool die_with_parent;	 /* PR_SET_PDEATHSIG SIGKILL */
 	bool new_session;
+	unsigned long namespaces; /* CLONE_NEW* that the child is born in; CLONE_NEWPID: as their process 1 */
 	int (*in_child)(void *arg, struct err *err); /* runs in the child just before execve; async-signal rules do not
 						       * bind us (no threads); an error is reported to the parent */
 	void *arg;
