@@ -9,6 +9,19 @@ struct accel_verdict {
 	char notice[LIMIT_ERR_MESSAGE]; /* why not KVM and what to do, one line; empty with KVM or when forced */
 };
 
+/* What was found out about KVM, apart from the judgement on it. */
+struct accel_facts {
+	int open_error;	     /* errno of open(/dev/kvm), 0: it opened */
+	bool cpu_flag;	     /* vmx or svm in /proc/cpuinfo */
+	int vm_error;	     /* errno of KVM_CREATE_VM, 0: a VM could be made */
+	bool failed_before;  /* a guest did not boot under it since this host's last boot */
+	char why_before[128];
+	char user[64];	     /* who would need the group */
+};
+
+/* The verdict for AUTO from the facts alone. */
+void accel_judge(const struct accel_facts *facts, struct accel_verdict *ret_verdict);
+
 /*
  * Decides for AUTO: KVM if /dev/kvm opens, the CPU has vmx or svm, a VM can be made, and no earlier boot on this
  * host and boot id failed under it (state_dir/accel.json); else TCG with the reason. Forced ones are passed on

@@ -46,8 +46,12 @@ struct vm_disk {
 struct vm_config {
 	const char *vmm;	/* path of the VMM's binary, or NULL: found by the driver */
 	const char *kernel;	/* bzImage or ELF */
-	const char *initramfs;	/* NULL when agent_rootfs boots */
-	const char *agent_rootfs; /* ext4 image with the agent as /sbin/init, given read-only; NULL: initramfs */
+	const char *initramfs;	/* NULL only where the kernel itself can mount agent_rootfs */
+	/*
+	 * ext4 image with the agent as /sbin/init, given read-only as the disk with serial "agentroot"; NULL: the initramfs
+	 * is the root. With an initramfs the kernel is told micropod.root=agentroot, and its init changes over to it.
+	 */
+	const char *agent_rootfs;
 	const char *cmdline;	/* more kernel command line, or NULL */
 	const char *run_dir;	/* private folder of this sandbox for what the VMM must find by path */
 	uint64_t memory;	/* bytes */
@@ -64,6 +68,7 @@ struct vm_config {
 
 struct vm;
 
+/* None may free the VM but exited. */
 struct vm_events {
 	/* Guest console output as it comes. */
 	void (*console)(struct vm *vm, const void *data, size_t len, void *arg);

@@ -1,0 +1,601 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How it works: four socketpairs join us to QEMU: QMP, the guest's console, the agent's serial port, and (a pipe)
+ * QEMU's own complaints. QEMU is confined (confine.h) and finds its files under fixed names and its sockets under fixed
+ * numbers, so that its arguments do not depend on the sandbox. When it ends, what its sockets still hold is read
+ * first: the SHUTDOWN event tells a power-off from a reset, and the console's last words a panic from a reboot.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/lockdown.h"
+#include "base/proc.h"
+#include "driver/accel.h"
+#include "driver/confine.h"
+#include "driver/console.h"
+#include "driver/driver.h"
+#include "driver/qemu-args.h"
+#include "driver/qmp.h"
+#include "driver/session.h"
+
+#define AGENT_VSOCK_PORT 1024
+#define NOTICE_INTERVAL	 (60 * NSEC_PER_SEC) /* of one kind; a guest can cause any number of disk errors */
+
+/* Descriptor numbers in QEMU. */
+enum {
+	FD_QMP = 3,
+	FD_CONSOLE,
+	FD_AGENT,
+	FD_NET,
+	FD_VSOCK,
+};
+
+struct vm {
+	struct loop *loop;
+	struct vm_events events;
+	pid_t pid;
+	int pidfd; /* ours; the loop's child source has another */
+	struct loop_child child;
+	struct qmp *qmp;
+	struct loop_fd console_src, stderr_src;
+	int console_fd, stderr_fd, agent_fd;
+	struct console console;
+	char complaints[LIMIT_VMM_STDERR]; /* the end of QEMU's stderr */
+	size_t complaints_len;
+	struct session *session;
+	void (*session_cb)(struct io_stream *stream, const struct err *err, void *arg);
+	void *session_arg;
+	unsigned vsock_cid;
+	char shutdown[32]; /* reason of the SHUTDOWN event */
+	char killed[LIMIT_ERR_MESSAGE]; /* why we killed it; empty: we did not */
+	int64_t next_notice;
+};
+
+/* ---- what comes out of QEMU ---- */
+
+static void keep_complaints(struct vm *vm, const char *data, size_t len)
+{
+	size_t keep;
+
+	if (len > sizeof(vm->complaints)) {
+		data += len - sizeof(vm->complaints);
+		len = sizeof(vm->complaints);
+	}
+	keep = MIN(vm->complaints_len, sizeof(vm->complaints) - len);
+	memmove(vm->complaints, vm->complaints + vm->complaints_len - keep, keep);
+	memcpy(vm->complaints + keep, data, len);
+	vm->complaints_len = keep + len;
+}
+
+/* One read; false when there is nothing more for now. */
+static bool read_stderr(struct vm *vm)
+{
+	char buf[1024];
+	ssize_t n = read(vm->stderr_fd, buf, sizeof(buf));
+
+	if (n > 0)
+		keep_complaints(vm, buf, (size_t)n);
+	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+		loop_fd_remove(&vm->stderr_src);
+	return n > 0;
+}
+
+static bool read_console(struct vm *vm)
+{
+	char buf[8192];
+	ssize_t n = recv(vm->console_fd, buf, sizeof(buf), MSG_DONTWAIT);
+
+	if (n > 0) {
+		console_feed(&vm->console, buf, (size_t)n);
+		if (vm->events.console)
+			vm->events.console(vm, buf, (size_t)n, vm->events.arg);
+	} else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+		loop_fd_remove(&vm->console_src);
+	}
+	return n > 0;
+}
+
+static void on_console(struct loop_fd *src, uint32_t events)
+{
+	read_console(container_of(src, struct vm, console_src));
+}
+
+static void on_stderr(struct loop_fd *src, uint32_t events)
+{
+	read_stderr(container_of(src, struct vm, stderr_src));
+}
+
+static void on_block_error(struct vm *vm, json_t *data)
+{
+	const char *node = json_string_value(json_object_get(data, "node-name"));
+	const char *reason = json_string_value(json_object_get(data, "reason"));
+	char text[256];
+
+	if (!vm->events.notice || clock_monotonic() < vm->next_notice)
+		return;
+	vm->next_notice = deadline_in(NOTICE_INTERVAL);
+	if (json_is_true(json_object_get(data, "nospace")))
+		snprintf(text, sizeof(text), "the host's disk is full: writes fail in the guest (%.20s)", node ? node : "disk");
+	else
+		snprintf(text, sizeof(text), "the host cannot read or write a disk of the guest (%.20s: %.100s)",
+			node ? node : "disk", reason ? reason : "no reason given");
+	vm->events.notice(vm, text, vm->events.arg);
+}
+
+static void on_event(struct qmp *qmp, const char *name, json_t *data, void *arg)
+{
+	struct vm *vm = arg;
+
+	if (strcmp(name, "SHUTDOWN") == 0) {
+		const char *reason = json_string_value(json_object_get(data, "reason"));
+
+		snprintf(vm->shutdown, sizeof(vm->shutdown), "%s", reason ? reason : "unknown");
+	} else if (strcmp(name, "BLOCK_IO_ERROR") == 0) {
+		on_block_error(vm, data);
+	}
+}
+
+static void kill_because(struct vm *vm, const char *why)
+{
+	if (!vm->killed[0])
+		snprintf(vm->killed, sizeof(vm->killed), "%s", why);
+	syscall(SYS_pidfd_send_signal, vm->pidfd, SIGKILL, NULL, 0);
+}
+
+static void on_qmp_closed(struct qmp *qmp, const struct err *err, void *arg)
+{
+	struct vm *vm = arg;
+
+	/* An ending QEMU closes it just before it ends. One that breaks the protocol is broken or in the guest's hands. */
+	if (err->code == EPIPE || err->code == ECONNRESET)
+		return;
+	kill_because(vm, err->msg);
+}
+
+/* ---- its end ---- */
+
+static const char *last_complaint(struct vm *vm)
+{
+	char *text = vm->complaints, *nl;
+	size_t len = MIN(vm->complaints_len, sizeof(vm->complaints) - 1);
+
+	while (len && (text[len - 1] == '\n' || text[len - 1] == ' '))
+		len--;
+	text[len] = 0;
+	nl = strrchr(text, '\n');
+	return nl ? nl + 1 : text;
+}
+
+static bool explain(struct vm *vm, int wstatus, char *why, size_t size)
+{
+	const char *complaint = last_complaint(vm), *colon = *complaint ? ": " : "";
+
+	if (vm->killed[0])
+		snprintf(why, size, "%s", vm->killed);
+	else if (WIFSIGNALED(wstatus))
+		snprintf(why, size, "QEMU was killed by signal %d (%s)%s%.200s", WTERMSIG(wstatus),
+			strsignal(WTERMSIG(wstatus)), colon, complaint);
+	else if (WEXITSTATUS(wstatus))
+		snprintf(why, size, "QEMU ended with status %d%s%.300s", WEXITSTATUS(wstatus), colon, complaint);
+	else if (vm->console.panic[0])
+		snprintf(why, size, "guest panicked: %s", vm->console.panic);
+	else if (strcmp(vm->shutdown, "guest-reset") == 0)
+		snprintf(why, size, "guest rebooted");
+	else if (strcmp(vm->shutdown, "guest-shutdown") == 0)
+		snprintf(why, size, "guest powered off");
+	else
+		snprintf(why, size, "QEMU ended (%s)%s%.200s", vm->shutdown[0] ? vm->shutdown : "without a reason", colon,
+			complaint);
+	return !vm->killed[0] && !vm->console.panic[0] && wstatus == 0 && strcmp(vm->shutdown, "guest-shutdown") == 0;
+}
+
+static void on_exit_status(struct loop_child *child, int wstatus)
+{
+	struct vm *vm = container_of(child, struct vm, child);
+	struct err err = ERR_INIT;
+	struct session *session = vm->session;
+	char why[LIMIT_ERR_MESSAGE];
+	bool clean;
+
+	vm->pid = 0;
+	/* All of what it wrote is in the sockets by now, and their buffers bound it. */
+	qmp_drain(vm->qmp);
+	while (vm->console_src.loop && read_console(vm))
+		;
+	while (vm->stderr_src.loop && read_stderr(vm))
+		;
+	loop_fd_remove(&vm->console_src);
+	loop_fd_remove(&vm->stderr_src);
+	clean = explain(vm, wstatus, why, sizeof(why));
+	if (session) {
+		err_set(&err, ECONNRESET, "the VM ended before the agent answered: %.400s", why);
+		session_fail(session, &err);
+	}
+	if (vm->events.exited)
+		vm->events.exited(vm, clean, why, vm->events.arg);
+}
+
+static void qemu_kill(struct vm *vm)
+{
+	if (vm->pid)
+		kill_because(vm, "the VM was ended by micropod");
+}
+
+static pid_t qemu_pid(const struct vm *vm)
+{
+	return vm->pid;
+}
+
+static void qemu_free(struct vm *vm)
+{
+	if (!vm)
+		return;
+	vm->session = session_free(vm->session);
+	loop_child_remove(&vm->child);
+	if (vm->pid) {
+		syscall(SYS_pidfd_send_signal, vm->pidfd, SIGKILL, NULL, 0);
+		while (waitpid(vm->pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	vm->qmp = qmp_free(vm->qmp);
+	loop_fd_remove(&vm->console_src);
+	loop_fd_remove(&vm->stderr_src);
+	safe_close(vm->console_fd);
+	safe_close(vm->stderr_fd);
+	safe_close(vm->agent_fd);
+	safe_close(vm->pidfd);
+	free(vm);
+}
+
+/* ---- start ---- */
+
+/* The descriptors on QEMU's side, until it has them. */
+struct far_ends {
+	int qmp, console, agent, complaints;
+};
+
+static void close_far_ends(struct far_ends *f)
+{
+	safe_close(f->qmp);
+	safe_close(f->console);
+	safe_close(f->agent);
+	safe_close(f->complaints);
+}
+
+static int socket_pair(int *ret_ours, int *ret_theirs)
+{
+	int fds[2], r = fd_socketpair(fds);
+
+	if (r == 0) {
+		*ret_ours = fds[0];
+		*ret_theirs = fds[1];
+	}
+	return r;
+}
+
+static int make_channels(struct vm *vm, struct far_ends *far, int *ret_qmp, struct err *err)
+{
+	int fds[2], r;
+
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return err_errno(err, errno, "cannot make a pipe");
+	vm->stderr_fd = fds[0];
+	far->complaints = fds[1];
+	r = fd_set_nonblock(vm->stderr_fd, true);
+	if (r == 0)
+		r = socket_pair(ret_qmp, &far->qmp);
+	if (r == 0)
+		r = socket_pair(&vm->console_fd, &far->console);
+	if (r == 0)
+		r = socket_pair(&vm->agent_fd, &far->agent);
+	if (r == 0)
+		r = fd_set_nonblock(vm->console_fd, true);
+	return r < 0 ? err_errno(err, -r, "cannot make the sockets to QEMU") : 0;
+}
+
+static int find_program(const char *wanted, char **ret_path, struct err *err)
+{
+	static const char name[] = "qemu-system-x86_64";
+	const char *path = getenv("PATH");
+	char *found = NULL;
+
+	if (wanted) {
+		found = realpath(wanted, NULL);
+		if (!found)
+			return err_errno(err, errno, "cannot use the VMM '%s'", wanted);
+		*ret_path = found;
+		return 0;
+	}
+	for (path = path ? path : "/usr/bin:/bin"; !found && path; path = strchr(path, ':')) {
+		auto_free char *candidate = NULL;
+
+		path += *path == ':';
+		if (asprintf(&candidate, "%.*s/%s", (int)strcspn(path, ":"), path, name) < 0)
+			return err_errno(err, ENOMEM, "cannot look for QEMU");
+		if (*candidate == '/' && access(candidate, X_OK) == 0)
+			found = realpath(candidate, NULL);
+	}
+	if (!found)
+		return err_set(err, ENOENT, "%s is not installed: install it (Debian, Ubuntu: sudo apt-get install "
+			"qemu-system-x86; Fedora: sudo dnf install qemu-system-x86-core)", name);
+	*ret_path = found;
+	return 0;
+}
+
+/* Opens a file only to say in clear words, before QEMU does in its own, that and why it cannot be had. */
+static int check_file(const char *path, bool read_only, const char *what, struct err *err)
+{
+	auto_close int fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
+
+	return fd < 0 ? err_errno(err, errno, "cannot open %s '%s'", what, path) : 0;
+}
+
+static int check_files(const struct vm_config *c, struct err *err)
+{
+	int r = check_file(c->kernel, true, "the kernel", err);
+
+	if (r == 0 && c->initramfs)
+		r = check_file(c->initramfs, true, "the initramfs", err);
+	if (r == 0 && c->agent_rootfs)
+		r = check_file(c->agent_rootfs, true, "the agent's root file system", err);
+	for (unsigned i = 0; i < c->n_disks && r == 0; i++)
+		r = check_file(c->disks[i].path, c->disks[i].read_only, "the disk", err);
+	return r;
+}
+
+/* Files under the names that QEMU sees; the binds' strings live as long as config and this. */
+struct layout {
+	struct confine_spec spec;
+	struct qemu_view view;
+	char targets[LIMIT_DISKS + 1][24];
+	char *sources[CONFINE_BINDS_MAX]; /* of firmware, owned */
+	unsigned n_sources;
+};
+
+static void layout_deinit(struct layout *l)
+{
+	for (unsigned i = 0; i < l->n_sources; i++)
+		free(l->sources[i]);
+}
+
+static int bind_firmware(struct layout *l, const char *program)
+{
+	static const char *const files[] = { "bios-microvm.bin", "qboot.rom", "linuxboot_dma.bin", "linuxboot.bin", "pvh.bin" };
+	static const char *const targets[] = { "/firmware/bios-microvm.bin", "/firmware/qboot.rom",
+		"/firmware/linuxboot_dma.bin", "/firmware/linuxboot.bin", "/firmware/pvh.bin" };
+	const char *slash = strrchr(program, '/');
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(files) && r == 0; i++) {
+		auto_free char *path = NULL;
+
+		if (asprintf(&path, "%.*s/../share/qemu/%s", (int)(slash - program), program, files[i]) < 0)
+			return -ENOMEM;
+		if (access(path, R_OK) < 0) {
+			free(take_ptr(path));
+			if (asprintf(&path, "/usr/share/qemu/%s", files[i]) < 0)
+				return -ENOMEM;
+		}
+		l->sources[l->n_sources] = take_ptr(path);
+		r = confine_bind(&l->spec, l->sources[l->n_sources++], targets[i], CONFINE_OPTIONAL);
+	}
+	if (r == 0 && strncmp(program, "/usr/bin/", 9) != 0) { /* its loadable parts, if it has any */
+		if (asprintf(&l->sources[l->n_sources], "%.*s/../lib", (int)(slash - program), program) < 0)
+			return -ENOMEM;
+		l->n_sources++;
+		r = confine_bind(&l->spec, l->sources[l->n_sources - 1], l->sources[l->n_sources - 1],
+			CONFINE_OPTIONAL | CONFINE_EXECUTE);
+	}
+	return r;
+}
+
+static int bind_files(struct layout *l, const struct vm_config *c)
+{
+	int r = confine_bind(&l->spec, c->kernel, "/kernel", 0);
+
+	if (r == 0 && c->initramfs)
+		r = confine_bind(&l->spec, c->initramfs, "/initramfs", 0);
+	for (unsigned i = 0; i < c->n_disks + (c->agent_rootfs != NULL) && r == 0; i++) {
+		bool extra = i == c->n_disks, read_only = extra || c->disks[i].read_only;
+
+		snprintf(l->targets[i], sizeof(l->targets[i]), "/disk/%u", i);
+		r = confine_bind(&l->spec, extra ? c->agent_rootfs : c->disks[i].path, l->targets[i],
+			read_only ? 0 : CONFINE_WRITE);
+	}
+	if (r == 0 && c->accel == VM_ACCEL_KVM)
+		r = confine_bind(&l->spec, "/dev/kvm", "/dev/kvm", CONFINE_DEVICE);
+	return r;
+}
+
+static int make_layout(struct layout *l, const struct vm_config *c, const char *program)
+{
+	struct qemu_view *v = &l->view;
+	int r;
+
+	*l = (struct layout){ .spec = { .program = program, .off = !c->confine } };
+	*v = (struct qemu_view){ .program = "qemu", .firmware = c->confine ? "/firmware" : NULL,
+		.kernel = c->confine ? "/kernel" : c->kernel, .initramfs = c->confine ? "/initramfs" : c->initramfs,
+		.qmp_fd = FD_QMP, .console_fd = FD_CONSOLE, .agent_fd = FD_AGENT,
+		.net_fd = c->net_fd >= 0 ? FD_NET : -1, .vsock_fd = c->vsock_cid ? FD_VSOCK : -1 };
+	r = confine_bind_system(&l->spec);
+	if (r == 0)
+		r = bind_firmware(l, program);
+	if (r == 0)
+		r = bind_files(l, c);
+	for (unsigned i = 0; i < c->n_disks; i++)
+		v->disks[i] = c->confine ? l->targets[i] : c->disks[i].path;
+	if (c->agent_rootfs)
+		v->disks[c->n_disks] = c->confine ? l->targets[c->n_disks] : c->agent_rootfs;
+	return r;
+}
+
+static void pass_fd(struct confine_spec *spec, int from, int to)
+{
+	spec->fds[spec->n_fds++] = (struct confine_fd){ from, to };
+}
+
+static int launch(struct vm *vm, const struct vm_config *c, const struct far_ends *far, struct err *err)
+{
+	auto_free char *program = NULL;
+	auto_strv struct strv argv = STRV_INIT;
+	struct layout layout;
+	int r = find_program(c->vmm, &program, err);
+
+	if (r < 0)
+		return r;
+	r = make_layout(&layout, c, program);
+	if (r < 0)
+		err_errno(err, -r, "cannot lay out the confinement");
+	else
+		r = qemu_args_build(c, &layout.view, c->accel == VM_ACCEL_TCG ? accel_tsc_khz() : 0, &argv, err);
+	if (r == 0) {
+		struct confine_spec *spec = &layout.spec;
+
+		spec->argv = strv_items(&argv);
+		spec->stderr_fd = far->complaints;
+		pass_fd(spec, far->qmp, FD_QMP);
+		pass_fd(spec, far->console, FD_CONSOLE);
+		pass_fd(spec, far->agent, FD_AGENT);
+		if (c->net_fd >= 0)
+			pass_fd(spec, c->net_fd, FD_NET);
+		if (c->vsock_cid)
+			pass_fd(spec, c->vhost_vsock_fd, FD_VSOCK);
+		r = confine_spawn(spec, &vm->pid, &vm->pidfd, err);
+	}
+	layout_deinit(&layout);
+	return r;
+}
+
+static int watch(struct vm *vm, int qmp_fd, struct err *err)
+{
+	struct qmp_events events = { .event = on_event, .closed = on_qmp_closed, .arg = vm };
+	int r = qmp_new(vm->loop, qmp_fd, &events, &vm->qmp);
+	int pidfd;
+
+	if (r == 0)
+		r = loop_fd_add(vm->loop, &vm->console_src, vm->console_fd, EPOLLIN, on_console);
+	if (r == 0)
+		r = loop_fd_add(vm->loop, &vm->stderr_src, vm->stderr_fd, EPOLLIN, on_stderr);
+	if (r == 0) {
+		pidfd = fcntl(vm->pidfd, F_DUPFD_CLOEXEC, 3);
+		r = pidfd < 0 ? -errno : loop_child_add(vm->loop, &vm->child, vm->pid, pidfd, on_exit_status);
+	}
+	return r < 0 ? err_errno(err, -r, "cannot watch QEMU") : 0;
+}
+
+static int qemu_start(struct loop *loop, const struct vm_config *config, const struct vm_events *events,
+	struct vm **ret_vm, struct err *err)
+{
+	struct far_ends far = { -1, -1, -1, -1 };
+	struct vm *vm = calloc(1, sizeof(*vm));
+	int qmp_fd = -1, r;
+
+	if (!vm)
+		return err_errno(err, ENOMEM, "cannot start a VM");
+	vm->loop = loop;
+	vm->events = *events;
+	vm->pidfd = vm->console_fd = vm->stderr_fd = vm->agent_fd = -1;
+	vm->vsock_cid = config->vsock_cid;
+	r = check_files(config, err);
+	if (r == 0)
+		r = make_channels(vm, &far, &qmp_fd, err);
+	if (r == 0)
+		r = launch(vm, config, &far, err);
+	close_far_ends(&far);
+	if (r == 0)
+		r = watch(vm, take_fd(&qmp_fd), err);
+	if (r < 0) {
+		safe_close(qmp_fd);
+		qemu_free(vm);
+		return r;
+	}
+	*ret_vm = vm;
+	return 0;
+}
+
+/* ---- sessions ---- */
+
+static void on_session(struct io_stream *stream, const struct err *err, void *arg)
+{
+	struct vm *vm = arg;
+
+	vm->session = NULL;
+	vm->session_cb(stream, err, vm->session_arg);
+}
+
+static int join(struct vm *vm, enum vm_transport transport, bool reconnect, int64_t deadline, struct err *err)
+{
+	int r, fd;
+
+	if (!vm->pid)
+		return err_set(err, ECONNRESET, "the VM has ended");
+	if (vm->session)
+		return err_set(err, EBUSY, "the agent is being joined already");
+	if (transport == VM_TRANSPORT_VSOCK && !vm->vsock_cid)
+		return err_set(err, ENODEV, "the VM has no vsock device");
+	if (transport == VM_TRANSPORT_VSOCK) {
+		r = session_dial_vsock(vm->loop, vm->vsock_cid, AGENT_VSOCK_PORT, deadline, on_session, vm, &vm->session);
+	} else {
+		/* The port outlives its sessions, so each gets a descriptor of its own. */
+		fd = fcntl(vm->agent_fd, F_DUPFD_CLOEXEC, 3);
+		r = fd < 0 ? -errno : session_greet(vm->loop, fd, reconnect, deadline, on_session, vm, &vm->session);
+	}
+	return r < 0 ? err_errno(err, -r, "cannot join the agent") : 0;
+}
+
+static void qemu_open_session(struct vm *vm, enum vm_transport transport, bool reconnect, int64_t deadline,
+	void (*cb)(struct io_stream *stream, const struct err *err, void *arg), void *arg)
+{
+	struct err err = ERR_INIT;
+
+	if (!vm->session) {
+		vm->session_cb = cb;
+		vm->session_arg = arg;
+	}
+	if (join(vm, transport, reconnect, deadline, &err) < 0)
+		cb(NULL, &err, arg);
+}
+
+static int qemu_probe(const char *vmm, char **ret_version, struct err *err)
+{
+	auto_free char *program = NULL, *out = NULL;
+	char *version, *end;
+	int r = find_program(vmm, &program, err);
+
+	if (r < 0)
+		return r;
+	r = proc_run((const char *const[]){ program, "--version", NULL }, 4096, &out, err);
+	if (r < 0)
+		return err_wrap(err, "cannot ask QEMU for its version");
+	version = strstr(out, "version ");
+	if (!version)
+		return err_set(err, EPROTO, "'%s' does not say which version of QEMU it is", program);
+	version += strlen("version ");
+	end = version + strcspn(version, " \n");
+	r = confine_probe(err);
+	if (r < 0)
+		return r;
+	*ret_version = strndup(version, (size_t)(end - version));
+	return *ret_version ? 0 : err_errno(err, ENOMEM, "cannot keep QEMU's version");
+}
+
+const struct driver driver_qemu = {
+	.name = "qemu",
+	.abilities = VM_CAN_VSOCK,
+	.probe = qemu_probe,
+	.start = qemu_start,
+	.open_session = qemu_open_session,
+	.kill = qemu_kill,
+	.pid = qemu_pid,
+	.free = qemu_free,
+};

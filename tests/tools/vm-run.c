@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Runs one VM by the driver, for tests: prints a line for whatever happens ("greeted SECONDS", "session LINE",
+ * "console LINE", "notice TEXT", "error TEXT", "exited clean|unclean WHY", "pid N") and takes lines on stdin: "!join",
+ * "!leave", "!reconnect", "!kill", "!free"; all others go to the agent's session.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/cleanup.h"
+#include "base/parse.h"
+#include "driver/accel.h"
+#include "driver/driver.h"
+
+struct run {
+	struct loop *loop;
+	struct vm *vm;
+	struct io_stream *stream;
+	struct loop_fd input;
+	char in[8192], out[8192], console[512];
+	size_t in_len, out_len, console_len;
+	int64_t started, deadline;
+	enum vm_transport transport;
+};
+
+/* Splits what comes into lines, each printed behind its tag. */
+static void print_lines(const char *tag, char *buf, size_t size, size_t *len, const char *data, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (data[i] == '\n') {
+			printf("%s %.*s\n", tag, (int)*len, buf);
+			*len = 0;
+		} else if (data[i] != '\r' && data[i] && *len < size) {
+			buf[(*len)++] = data[i];
+		}
+	}
+	fflush(stdout);
+}
+
+static void on_console(struct vm *vm, const void *data, size_t len, void *arg)
+{
+	struct run *run = arg;
+
+	print_lines("console", run->console, sizeof(run->console), &run->console_len, data, len);
+}
+
+static void on_notice(struct vm *vm, const char *text, void *arg)
+{
+	printf("notice %s\n", text);
+	fflush(stdout);
+}
+
+static void leave(struct run *run)
+{
+	run->stream = io_stream_free(run->stream);
+	run->out_len = 0;
+}
+
+static void on_exited(struct vm *vm, bool clean, const char *why, void *arg)
+{
+	struct run *run = arg;
+
+	printf("exited %s %s\n", clean ? "clean" : "unclean", why);
+	leave(run);
+	driver_qemu.free(vm);
+	run->vm = NULL;
+	loop_stop(run->loop, 0);
+}
+
+static void on_stream(void *arg, uint32_t events)
+{
+	struct run *run = arg;
+	char buf[4096];
+	ssize_t n = io_stream_read(run->stream, buf, sizeof(buf));
+
+	if (n > 0)
+		print_lines("session", run->out, sizeof(run->out), &run->out_len, buf, (size_t)n);
+	else if (n != -EAGAIN)
+		leave(run);
+}
+
+static void on_joined(struct io_stream *stream, const struct err *err, void *arg)
+{
+	struct run *run = arg;
+
+	if (!stream) {
+		printf("error %s\n", err->msg);
+	} else {
+		run->stream = stream;
+		stream->on_event = on_stream;
+		stream->arg = run;
+		io_stream_want(stream, EPOLLIN);
+		printf("greeted %.3f\n", (double)(clock_monotonic() - run->started) / 1e9);
+	}
+	fflush(stdout);
+}
+
+static void join(struct run *run, bool again)
+{
+	leave(run);
+	driver_qemu.open_session(run->vm, run->transport, again, deadline_in(run->deadline), on_joined, run);
+}
+
+static void obey(struct run *run, char *line)
+{
+	struct iovec iov[2] = { { line, strlen(line) }, { (char *)"\n", 1 } };
+
+	if (strcmp(line, "!kill") == 0)
+		driver_qemu.kill(run->vm);
+	else if (strcmp(line, "!join") == 0)
+		join(run, false);
+	else if (strcmp(line, "!reconnect") == 0)
+		join(run, true);
+	else if (strcmp(line, "!leave") == 0)
+		leave(run);
+	else if (strcmp(line, "!free") == 0)
+		loop_stop(run->loop, 0);
+	else if (!run->stream || io_stream_writev(run->stream, iov, 2) < 0)
+		printf("error no session for '%s'\n", line);
+	fflush(stdout);
+}
+
+static void on_input(struct loop_fd *src, uint32_t events)
+{
+	struct run *run = container_of(src, struct run, input);
+	ssize_t n = read(0, run->in + run->in_len, sizeof(run->in) - 1 - run->in_len);
+	char *nl;
+
+	if (n <= 0) {
+		loop_fd_remove(src);
+		loop_stop(run->loop, 0);
+		return;
+	}
+	run->in_len += (size_t)n;
+	run->in[run->in_len] = 0;
+	while (run->vm && (nl = strchr(run->in, '\n'))) {
+		size_t used = (size_t)(nl - run->in) + 1;
+
+		*nl = 0;
+		obey(run, run->in);
+		run->in_len -= used;
+		memmove(run->in, run->in + used, run->in_len + 1);
+	}
+}
+
+/* "PATH:SERIAL" or "PATH:SERIAL:ro", cut in place. */
+static void add_disk(struct vm_config *c, char *text)
+{
+	char *serial = strchr(text, ':'), *mode;
+
+	if (!serial || c->n_disks >= LIMIT_DISKS)
+		exit(2);
+	*serial++ = 0;
+	mode = strchr(serial, ':');
+	if (mode)
+		*mode = 0;
+	c->disks[c->n_disks++] = (struct vm_disk){ text, serial, mode != NULL };
+}
+
+enum {
+	OPT_KERNEL = 256,
+	OPT_INITRAMFS,
+	OPT_ROOTFS,
+	OPT_MEMORY,
+	OPT_CPUS,
+	OPT_DISK,
+	OPT_VMM,
+	OPT_ACCEL,
+	OPT_NET_FD,
+	OPT_CMDLINE,
+	OPT_DEADLINE,
+	OPT_UNCONFINED,
+};
+
+static const struct option options[] = {
+	{ "kernel", 1, NULL, OPT_KERNEL },     { "initramfs", 1, NULL, OPT_INITRAMFS },
+	{ "agent-rootfs", 1, NULL, OPT_ROOTFS }, { "memory", 1, NULL, OPT_MEMORY },
+	{ "cpus", 1, NULL, OPT_CPUS },	       { "disk", 1, NULL, OPT_DISK },
+	{ "vmm", 1, NULL, OPT_VMM },	       { "accel", 1, NULL, OPT_ACCEL },
+	{ "net-fd", 1, NULL, OPT_NET_FD },     { "cmdline", 1, NULL, OPT_CMDLINE },
+	{ "deadline", 1, NULL, OPT_DEADLINE }, { "unconfined", 0, NULL, OPT_UNCONFINED },
+	{ 0 },
+};
+
+static void parse(int argc, char **argv, struct vm_config *c, struct run *run)
+{
+	unsigned fd = 0;
+	int opt, r = 0;
+
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) >= 0 && r == 0) {
+		switch (opt) {
+		case OPT_KERNEL:
+			c->kernel = optarg;
+			break;
+		case OPT_INITRAMFS:
+			c->initramfs = optarg;
+			break;
+		case OPT_ROOTFS:
+			c->agent_rootfs = optarg;
+			break;
+		case OPT_MEMORY:
+			r = parse_size(optarg, &c->memory);
+			break;
+		case OPT_CPUS:
+			r = parse_uint(optarg, 1, 64, &c->cpus);
+			break;
+		case OPT_DISK:
+			add_disk(c, optarg);
+			break;
+		case OPT_VMM:
+			c->vmm = optarg;
+			break;
+		case OPT_ACCEL:
+			r = accel_parse(optarg, &c->accel);
+			break;
+		case OPT_NET_FD:
+			r = parse_uint(optarg, 3, 1024, &fd);
+			c->net_fd = (int)fd;
+			break;
+		case OPT_CMDLINE:
+			c->cmdline = optarg;
+			break;
+		case OPT_DEADLINE:
+			r = parse_duration(optarg, &run->deadline);
+			break;
+		case OPT_UNCONFINED:
+			c->confine = false;
+			break;
+		default:
+			r = -EINVAL;
+		}
+	}
+	if (r < 0)
+		exit(2);
+}
+
+int main(int argc, char **argv)
+{
+	struct vm_config config = { .memory = 256 * MIB, .cpus = 1, .accel = VM_ACCEL_TCG, .net_fd = -1,
+		.mac = { 0x52, 0x55, 0x0a, 0x00, 0x02, 0x0f }, .vhost_vsock_fd = -1, .run_dir = "/", .confine = true };
+	struct run run = { .deadline = 60 * NSEC_PER_SEC };
+	struct vm_events events = { .console = on_console, .exited = on_exited, .notice = on_notice, .arg = &run };
+	struct err err = ERR_INIT;
+	int r;
+
+	parse(argc, argv, &config, &run);
+	if (loop_new(&run.loop) < 0 || loop_fd_add(run.loop, &run.input, 0, EPOLLIN, on_input) < 0)
+		return 1;
+	run.started = clock_monotonic();
+	r = driver_qemu.start(run.loop, &config, &events, &run.vm, &err);
+	if (r < 0) {
+		printf("error %s\n", err.msg);
+		return 1;
+	}
+	printf("pid %d\n", (int)driver_qemu.pid(run.vm));
+	join(&run, false);
+	loop_run(run.loop);
+	leave(&run);
+	driver_qemu.free(run.vm);
+	loop_free(run.loop);
+	return 0;
+}
