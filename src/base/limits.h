@@ -31,15 +31,27 @@
 
 /* agent */
 #define LIMIT_RING              (1 * MIB) /* kept output of one stream of one process */
+#define LIMIT_RING_MARKS        1024 /* times kept for them */
 #define LIMIT_OUTPUT_CHUNK      (32 * KIB)
 #define LIMIT_PROCESSES         4096 /* process objects, running and kept */
 #define LIMIT_KEPT_PROCESSES    256 /* finished ones kept for Wait and Attach */
+#define LIMIT_KEPT_OUTPUT       (8 * MIB) /* output of all of these together; beyond it the oldest go */
 #define LIMIT_CONTAINERS        128
 #define LIMIT_ATTACH_READERS    16 /* per process */
 #define LIMIT_ARGV              (2 * MIB) /* bytes of arguments and environment of one process */
 #define LIMIT_STDIN_QUEUE       (256 * KIB)
 #define LIMIT_OCI_SPEC          (1 * MIB)
 #define LIMIT_PASSWD_FILE       (1 * MIB) /* /etc/passwd, /etc/group of an image */
+#define LIMIT_LABELS            64 /* of one container or process */
+#define LIMIT_LABEL_BYTES       (4 * KIB) /* one key with its value */
+#define LIMIT_KEPT_STATUSES     1024 /* of unknown children, while a process is being made */
+#define LIMIT_REAPED_AT_ONCE    256 /* children, before the loop looks at anything else */
+#define LIMIT_WORKER_RESULT     (64 * KIB) /* what a worker hands back */
+#define LIMIT_RUNTIME_MESSAGE   (4 * KIB) /* of a container runtime's log, for an error */
+#define LIMIT_EXIT_LINGER_MS    250 /* for output of a process' children after it has ended and its own was read */
+#define LIMIT_SPAWN_MS          30000 /* from fork to execve in a container, look-up of its user included */
+#define LIMIT_WORKER_MS         60000 /* one piece of work on a container's files */
+#define LIMIT_RUNTIME_MS        120000 /* one command of the container runtime */
 
 /* images */
 #define LIMIT_MANIFEST          (4 * MIB) /* manifest, index or config, as Docker and containerd have it */
