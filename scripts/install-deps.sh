@@ -4,7 +4,7 @@
 # Installs the Debian packages that micropod is built, run and tested with, those that are missing only.
 # When nothing is missing it needs neither root nor network and is done at once.
 #
-# usage: install-deps.sh [--check] [build|run|test]...        (default: build run test)
+# usage: install-deps.sh [--check] [build|run|demo|test]...        (default: build run test)
 #   --check   install nothing: name what is missing, exit 1 if there is any
 set -euo pipefail
 
@@ -12,7 +12,7 @@ build_packages=(
 	meson ninja-build gcc pkg-config musl-tools make
 	libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libjansson-dev
 	libarchive-dev libext2fs-dev comerr-dev libssl-dev libslirp-dev libglib2.0-dev
-	libseccomp-dev libcap-dev zlib1g-dev
+	libseccomp-dev libcap-dev libyaml-dev zlib1g-dev
 	dpkg-dev xz-utils autoconf automake libtool # the libraries and crun that go static into the guest
 	python3 ca-certificates
 )
@@ -63,8 +63,8 @@ groups=()
 for arg in "$@"; do
 	case $arg in
 	--check) check=1 ;;
-	build | run | test) groups+=("$arg") ;;
-	*) die "unknown argument '$arg': usage: install-deps.sh [--check] [build|run|test]..." ;;
+	build | run | demo | test) groups+=("$arg") ;;
+	*) die "unknown argument '$arg': usage: install-deps.sh [--check] [build|run|demo|test]..." ;;
 	esac
 done
 ((${#groups[@]})) || groups=(build run test)
@@ -74,6 +74,7 @@ wanted=()
 for group in "${groups[@]}"; do
 	case $group in
 	build) wanted+=("${build_packages[@]}") ;;
+	demo) wanted+=(umoci) ;; # its image is made here
 	run) wanted+=("${run_packages[@]}") ;;
 	test)
 		wanted+=("${test_packages[@]}")

@@ -12,6 +12,10 @@
 #   --runc     also put this runc in, with the shared libraries it needs
 set -euo pipefail
 
+here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
+# shellcheck source=scripts/guest-tree.sh
+. "$here/guest-tree.sh"
+
 die() {
 	echo "make-initramfs: $*" >&2
 	exit 1
@@ -34,24 +38,13 @@ done
 
 tree=$(mktemp -d "${TMPDIR:-/tmp}/initramfs.XXXXXX")
 trap 'rm -rf "$tree" "$out.new"' EXIT
-chmod 755 "$tree"
 umask 022
 
-mkdir -p "$tree"/{dev,proc,sys,run,tmp,etc,containers,usr/bin,lib/modules}
-install -m 755 "$agent" "$tree/usr/bin/micropod-agent"
-install -m 755 "$crun" "$tree/usr/bin/crun"
+guest_tree_make "$tree" "$agent" "$crun"
 ln -s usr/bin/micropod-agent "$tree/init"
+mkdir -p "$tree/lib/modules"
 install -m 644 "$modules"/{order,order.late,*.ko} "$tree/lib/modules/"
-
-# Copies program $1 to $2 in the tree, and the libraries and the loader that it names to where it looks for them.
-add_with_libraries() {
-	local path
-	install -D -m 755 "$1" "$tree$2"
-	while read -r path; do
-		install -D -m 755 "$path" "$tree$path"
-	done < <(ldd "$1" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p; s/^[ \t]*\(\/[^ ]*\) (0x.*/\1/p')
-}
-[[ -z $runc ]] || add_with_libraries "$runc" /usr/bin/runc
+[[ -z $runc ]] || guest_tree_add_runc "$tree" "$runc"
 
 find "$tree" -exec touch -h -d @0 {} +
 (cd "$tree" && find . -mindepth 1 -print0 | LC_ALL=C sort -z |

@@ -71,3 +71,8 @@
 #define DISK_VIRTUAL_SIZE       (1 * TIB) /* of every disk, sparse, so that any disk fits any template */
 #define LIMIT_DISKS             8
 #define LIMIT_PORTS             256 /* published ports of one sandbox */
+
+/* command line */
+#define LIMIT_SETTINGS          (64 * KIB) /* micropod.yaml */
+#define LIMIT_ENV_FILE          (2 * MIB)  /* --env-file; LIMIT_ARGV bounds what comes of it */
+#define LIMIT_STDIN_UNTAKEN     (256 * KIB) /* input sent and kept until the agent says that it has it */

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+# The front door. meson builds; this only strings together what one does with it. `make help` lists the targets.
+
+BUILD ?= build
+PREFIX ?= /usr/local
+DESTDIR ?=
+FUZZ_SECONDS ?= 60
+
+.PHONY: all help demo test test-long test-kvm bench-rpc asan fuzz lint format generate build-agent agent-rootfs \
+	install uninstall clean deps configure
+
+all: configure ## build everything
+	ninja -C $(BUILD)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+deps: ## install the system packages that are missing (sudo only if not root)
+	scripts/install-deps.sh
+
+configure:
+	@[ -e $(BUILD)/build.ninja ] || { scripts/install-deps.sh build && meson setup $(BUILD); }
+
+demo: ## install what is missing, build, and run a container in a VM
+	scripts/install-deps.sh build run demo
+	@$(MAKE) --no-print-directory all
+	scripts/demo.sh $(BUILD)
+
+test: deps all ## every test; ends with the counts
+	scripts/test.sh $(BUILD)
+
+test-long: deps all ## the same with full counts of cycles, outages and soaks
+	scripts/test.sh --long $(BUILD)
+
+test-kvm: deps all ## the end-to-end tests with KVM; fails where KVM does not work
+	scripts/test.sh --kvm $(BUILD)
+
+bench-rpc: all ## unary calls a second, beside the C-core
+	meson test -C $(BUILD) --no-rebuild --benchmark --suite bench-rpc --verbose
+
+asan: ## unit and integration tests with the address and undefined-behaviour sanitizers
+	scripts/install-deps.sh
+	[ -e $(BUILD)-asan/build.ninja ] || meson setup $(BUILD)-asan -Db_sanitize=address,undefined -Dguest=disabled
+	ninja -C $(BUILD)-asan
+	scripts/test.sh --no-e2e $(BUILD)-asan
+
+fuzz: ## each fuzz target for FUZZ_SECONDS seconds
+	scripts/install-deps.sh build test
+	scripts/fuzz.sh $(BUILD)-fuzz $(FUZZ_SECONDS)
+
+lint: configure ## layers, format, shell scripts, style
+	scripts/install-deps.sh build test
+	scripts/lint.sh $(BUILD)
+
+format: ## rewrite all C files with clang-format
+	git ls-files -z '*.c' '*.h' | xargs -0 clang-format-14 -i
+
+generate: configure ## C from proto/ (every build does it anyway)
+	ninja -C $(BUILD) proto/all
+
+build-agent: ## bin/agent: the static agent
+	scripts/build-agent.sh bin
+
+agent-rootfs: ## agent-rootfs.ext4: a root disk with the agent, made without root
+	scripts/build-agent-rootfs.sh agent-rootfs.ext4
+
+install: configure ## install below PREFIX (default /usr/local)
+	meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX))
+	ninja -C $(BUILD)
+	DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild --quiet
+
+uninstall: configure ## remove what install installed below PREFIX
+	meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX))
+	DESTDIR=$(DESTDIR) scripts/uninstall.sh $(BUILD)
+
+clean: ## remove what was built
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz bin agent-rootfs.ext4
+	find subprojects -mindepth 1 -maxdepth 1 ! -name packagefiles -exec rm -rf {} +

@@ -1,0 +1,19 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Removes the files that `meson install` puts below the prefix BUILD is configured for, and the folders of our own that are
+# then empty. Needs no log of the installation. What users made (images, sandboxes) stays: see docs/install.md.
+#
+# usage: [DESTDIR=DIR] uninstall.sh BUILD
+set -euo pipefail
+
+[[ ${1:-} ]] || { echo "usage: uninstall.sh BUILD" >&2 && exit 2; }
+mapfile -t files < <(meson introspect "$1" --installed |
+	python3 -c 'import json, sys; print("\n".join(sorted(set(json.load(sys.stdin).values()))))')
+for file in "${files[@]}"; do
+	[[ $file == /* ]] || continue
+	rm -f "${DESTDIR:-}$file"
+	folder=$(dirname "${DESTDIR:-}$file")
+	[[ $(basename "$folder") != micropod ]] || rmdir "$folder" 2>/dev/null || true
+done
+echo "removed ${#files[@]} files"

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How it works: options before the verb come from the global table; behind it the verb's own table is asked first,
+ * then the settings where the verb takes them, then the global one. Help is printed from the same tables.
+ */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+#define AT(field) offsetof(struct cli, field)
+static const struct opt global_opts[] = {
+	{ "debug", 'D', OPT_FLAG, AT(debug), NULL, "say on stderr what is done (as MICROPOD_LOG=debug)" },
+	{ "help", 'h', OPT_FLAG, AT(help), NULL, "print this and leave" },
+	{ "root", 0, OPT_STRING, AT(root_path), "DIR", "where images and sandboxes are kept (MICROPOD_ROOT)" },
+	{ "vmm", 0, OPT_STRING, AT(settings.vmm), "FILE", "the QEMU to use (MICROPOD_VMM)" },
+	{ NULL },
+};
+static const struct opt first_opts[] = {
+	{ "version", 'v', OPT_FLAG, AT(version), NULL, "print the version and leave" },
+	{ NULL },
+};
+static const struct opt no_opts[] = { { NULL } };
+
+const struct verb *const verb_table[] = { &verb_rm, &verb_ps, &verb_logs, &verb_version, NULL };
+
+void cli_complain(const struct err *err)
+{
+	fflush(stdout);
+	fprintf(stderr, "micropod: %s\n", err->msg);
+}
+
+static const struct verb *find_verb(const char *name, struct err *err)
+{
+	const char *nearest = NULL;
+	unsigned least = 3;
+
+	for (size_t i = 0; verb_table[i]; i++) {
+		unsigned d = opt_distance(name, verb_table[i]->name);
+
+		if (d == 0)
+			return verb_table[i];
+		if (d < least) {
+			least = d;
+			nearest = verb_table[i]->name;
+		}
+	}
+	if (nearest)
+		err_set(err, EINVAL, "unknown command '%.100s': did you mean '%s'? See 'micropod --help'", name, nearest);
+	else
+		err_set(err, EINVAL, "unknown command '%.100s': see 'micropod --help'", name);
+	return NULL;
+}
+
+static int print_buffer(struct strbuf *sb)
+{
+	fputs(sb->data ? sb->data : "", stdout);
+	return 0;
+}
+
+static int help_all(void)
+{
+	auto_strbuf struct strbuf sb = STRBUF_INIT;
+
+	strbuf_adds(&sb, "Usage: micropod [OPTIONS] COMMAND\n\nRuns OCI images, each in a virtual machine of its own.\n\nCommands:\n");
+	for (size_t i = 0; verb_table[i]; i++)
+		strbuf_addf(&sb, "  %-10s %s\n", verb_table[i]->name, verb_table[i]->summary);
+	strbuf_adds(&sb, "\nOptions:\n");
+	opt_help(global_opts, &sb);
+	opt_help(first_opts, &sb);
+	strbuf_adds(&sb, "\n'micropod COMMAND --help' tells more about a command.\n");
+	return print_buffer(&sb);
+}
+
+static int help_verb(const struct verb *verb)
+{
+	auto_strbuf struct strbuf sb = STRBUF_INIT;
+
+	strbuf_addf(&sb, "Usage: micropod %s %s\n\n%s\n", verb->name, verb->usage, verb->summary);
+	if (verb->opts) {
+		strbuf_adds(&sb, "\nOptions:\n");
+		opt_help(verb->opts, &sb);
+	}
+	if (verb->settings) {
+		strbuf_adds(&sb, "\nOptions that micropod.yaml and MICROPOD_* set too:\n");
+		opt_help(settings_opts, &sb);
+	}
+	strbuf_adds(&sb, "\nGlobal options:\n");
+	opt_help(global_opts, &sb);
+	return print_buffer(&sb);
+}
+
+static int check_words(const struct verb *verb, size_t n, struct err *err)
+{
+	if (n < verb->min_words)
+		return err_set(err, EINVAL, "'micropod %s' needs %s: micropod %s %s", verb->name,
+			verb->min_words == 1 ? "an argument" : "more arguments", verb->name, verb->usage);
+	if (n > verb->max_words)
+		return err_set(err, EINVAL, "'micropod %s' takes %s: micropod %s %s", verb->name,
+			verb->max_words ? "fewer arguments" : "no arguments", verb->name, verb->usage);
+	return 0;
+}
+
+static int run_with(struct cli *cli, const struct verb *verb, void *values, char *const *args, size_t n, struct err *err)
+{
+	const struct opt_set sets[] = {
+		{ verb->opts ? verb->opts : no_opts, values },
+		{ verb->settings ? settings_opts : no_opts, &cli->settings },
+		{ global_opts, cli },
+	};
+	char command[64];
+	const struct opt_grammar grammar = { command, sets, ARRAY_SIZE(sets), verb->options_first };
+	const char **words = calloc(n + 1, sizeof(*words));
+	int count, r;
+
+	if (!words)
+		return err_errno(err, ENOMEM, "cannot read the command line");
+	snprintf(command, sizeof(command), "micropod %s", verb->name);
+	count = opt_parse(&grammar, args, n, words, err);
+	r = MIN(count, 0);
+	if (r == 0 && cli->help) {
+		free(words);
+		return help_verb(verb);
+	}
+	if (r == 0)
+		r = check_words(verb, (size_t)count, err);
+	if (cli->debug)
+		log_init("micropod", 2, LOG_LEVEL_DEBUG);
+	if (r == 0 && !verb->no_root)
+		r = sandbox_root_open(cli->root_path, &cli->root, err);
+	if (r == 0)
+		r = verb->run(cli, values, words, (size_t)count, err);
+	free(words);
+	return r;
+}
+
+static int run_verb(struct cli *cli, const struct verb *verb, char *const *args, size_t n, struct err *err)
+{
+	void *values = calloc(1, MAX(verb->values_size, 1));
+	int r;
+
+	if (!values)
+		return err_errno(err, ENOMEM, "cannot read the command line");
+	if (verb->defaults)
+		memcpy(values, verb->defaults, verb->values_size);
+	r = run_with(cli, verb, values, args, n, err);
+	if (verb->opts)
+		opt_free(verb->opts, values);
+	free(values);
+	return r;
+}
+
+static int set_log_level(struct err *err)
+{
+	const char *word = getenv("MICROPOD_LOG");
+	enum log_level level = LOG_LEVEL_ERROR;
+
+	if (word && *word && log_level_parse(word, &level) < 0)
+		return err_set(err, EINVAL, "variable MICROPOD_LOG is '%.100s': give one of error, warning, info, debug", word);
+	log_init("micropod", 2, level);
+	return 0;
+}
+
+static int run(struct cli *cli, char *const *args, size_t n, struct err *err)
+{
+	const struct opt_set sets[] = { { first_opts, cli }, { global_opts, cli } };
+	const struct opt_grammar grammar = { "micropod", sets, ARRAY_SIZE(sets), true };
+	const char **words = calloc(n + 1, sizeof(*words));
+	const struct verb *verb = NULL;
+	int count, r = set_log_level(err);
+
+	if (!words)
+		return err_errno(err, ENOMEM, "cannot read the command line");
+	if (r == 0)
+		r = settings_load(&cli->settings, err);
+	count = r < 0 ? r : opt_parse(&grammar, args, n, words, err);
+	if (count > 0) {
+		verb = find_verb(words[0], err);
+		count = verb ? count : -EINVAL;
+	}
+	free(words);
+	if (count < 0)
+		return count;
+	if (cli->version)
+		return verb_version.run(cli, NULL, NULL, 0, err);
+	if (!verb)
+		return help_all(); /* with --help and, as Docker, without any word */
+	/* The verb's words are the last of args, whatever came in front. */
+	return run_verb(cli, verb, args + n - (size_t)count + 1, (size_t)count - 1, err);
+}
+
+/* Without 0, 1 and 2 open, files would get those numbers and output would go into them. */
+static void open_stdio(void)
+{
+	for (int fd = 0; fd < 3; fd++) {
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			abort();
+	}
+}
+
+int cli_main(int argc, char **argv)
+{
+	struct cli cli = { 0 };
+	struct err err = ERR_INIT;
+	int code;
+
+	open_stdio();
+	umask(077);
+	code = run(&cli, argv + 1, argc > 0 ? (size_t)argc - 1 : 0, &err);
+	sandbox_root_free(cli.root);
+	settings_deinit(&cli.settings);
+	if (code < 0) {
+		cli_complain(&err);
+		code = EXIT_MICROPOD;
+	}
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		err_errno(&err, errno, "cannot write the output");
+		cli_complain(&err);
+		code = code ? code : EXIT_MICROPOD;
+	}
+	return code;
+}

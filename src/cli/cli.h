@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command line: one table row and one file a verb. Verbs return an exit code, or -errno with err, which main()
+ * prints as one line; micropod's own failures exit with 125, whatever the verb.
+ */
+#pragma once
+
+#include "base/opt.h"
+#include "cli/settings.h"
+#include "sandbox/manager.h"
+
+#define EXIT_MICROPOD	125 /* micropod itself failed */
+#define EXIT_CANNOT_RUN 126
+#define EXIT_NOT_FOUND	127
+#define WORDS_ANY	UINT32_MAX
+
+struct cli {
+	const char *root_path; /* --root; NULL: as sandbox_root_open() chooses */
+	bool debug, help, version;
+	struct settings settings;
+	struct sandbox_root *root; /* open for verbs with .root */
+};
+
+struct verb {
+	const char *name;
+	const char *usage;   /* what follows the name: "[OPTIONS] SANDBOX..." */
+	const char *summary; /* one line of help */
+	const struct opt *opts; /* NULL: none of its own */
+	size_t values_size;	/* of the struct that opts are parsed into */
+	const void *defaults;	/* of that struct; NULL: zeros */
+	bool settings;		/* takes the options of cli/settings.h too */
+	bool options_first;	/* what follows the first word is another program's */
+	bool no_root;
+	unsigned min_words, max_words; /* WORDS_ANY: no upper bound */
+	/* words: n of them, NULL behind. Returns the exit code, or -errno with err. */
+	int (*run)(struct cli *cli, const void *values, const char **words, size_t n, struct err *err);
+};
+
+extern const struct verb verb_logs, verb_ps, verb_rm, verb_version;
+
+/* All verbs, NULL-terminated, in the order of the help text. */
+extern const struct verb *const verb_table[];
+
+/* Runs one command line, prints its error, returns the exit code. */
+int cli_main(int argc, char **argv);
+
+/* One line on stderr, "micropod: " in front. */
+void cli_complain(const struct err *err);

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+
+#include "cli/cli.h"
+
+struct rm {
+	bool force;
+};
+
+static const struct opt opts[] = {
+	{ "force", 'f', OPT_FLAG, offsetof(struct rm, force), NULL, "kill it first if it runs; a missing one is no failure" },
+	{ NULL },
+};
+
+/* Docker's rm -f says what is missing and still exits with 0, so that it can be used to make sure. */
+static int remove_one(struct cli *cli, const char *word, bool force)
+{
+	struct err err = ERR_INIT;
+	char id[ID_LEN + 1];
+	int r = sandbox_find(cli->root, word, id, &err);
+
+	if (r == 0)
+		r = sandbox_remove(cli->root, id, force, &err);
+	if (r == 0) {
+		printf("%s\n", word);
+		return 0;
+	}
+	cli_complain(&err);
+	return r == -ENOENT && force ? 0 : EXIT_MICROPOD;
+}
+
+static int run(struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
+{
+	const struct rm *rm = values;
+	int code = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		int r = remove_one(cli, words[i], rm->force);
+
+		code = r ? r : code;
+	}
+	return code;
+}
+
+const struct verb verb_rm = {
+	.name = "rm",
+	.usage = "[OPTIONS] SANDBOX...",
+	.summary = "Remove sandboxes",
+	.opts = opts,
+	.values_size = sizeof(struct rm),
+	.min_words = 1,
+	.max_words = WORDS_ANY,
+	.run = run,
+};

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/output.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/parse.h"
+
+const char *const output_words[] = { [OUTPUT_TABLE] = "table", [OUTPUT_JSON] = "json", NULL };
+static_assert(ARRAY_SIZE(output_words) == OUTPUT_MAX + 1, "a word for each format");
+
+#define COLUMNS_MAX 16
+#define GAP	    3
+
+/* Characters of valid UTF-8: cells are made printable before. */
+static size_t width(const char *s)
+{
+	size_t n = 0;
+
+	for (; *s; s++)
+		n += (*s & 0xc0) != 0x80;
+	return n;
+}
+
+void output_table(const struct strv *cells, size_t columns)
+{
+	size_t widest[COLUMNS_MAX] = { 0 };
+
+	assert(columns <= COLUMNS_MAX && cells->n % columns == 0);
+	for (size_t i = 0; i < cells->n; i++)
+		widest[i % columns] = MAX(widest[i % columns], width(cells->v[i]));
+	for (size_t i = 0; i < cells->n; i++) {
+		size_t c = i % columns;
+
+		fputs(cells->v[i], stdout);
+		if (c == columns - 1)
+			putchar('\n');
+		else
+			printf("%*s", (int)(widest[c] - width(cells->v[i]) + GAP), "");
+	}
+}
+
+void output_json(json_t *value)
+{
+	json_dumpf(value, stdout, JSON_COMPACT | JSON_ENCODE_ANY);
+	putchar('\n');
+	json_decref(value);
+}
+
+void output_json_pretty(json_t *value)
+{
+	json_dumpf(value, stdout, JSON_INDENT(4) | JSON_ENCODE_ANY);
+	putchar('\n');
+	json_decref(value);
+}
+
+/* Bytes of the UTF-8 character at s, 0 if there is none. */
+static size_t character(const char *s)
+{
+	for (size_t n = 1; n <= 4 && s[n - 1]; n++)
+		if (utf8_valid(s, n))
+			return n;
+	return 0;
+}
+
+json_t *output_string(const char *s)
+{
+	auto_strbuf struct strbuf sb = STRBUF_INIT;
+
+	if (utf8_valid(s, strlen(s)))
+		return json_string(s);
+	while (*s) {
+		size_t n = character(s);
+
+		if (n)
+			strbuf_add(&sb, s, n);
+		else
+			strbuf_adds(&sb, "\xef\xbf\xbd");
+		s += n ? n : 1;
+	}
+	return json_string(sb.data);
+}
+
+const char *output_duration(int64_t ns, char *buf, size_t size)
+{
+	static const struct {
+		int64_t below; /* hours */
+		int64_t unit;
+		const char *name;
+	} coarse[] = {
+		{ 48, 1, "hours" },
+		{ 24 * 7 * 2, 24, "days" },
+		{ 24 * 30 * 2, 24 * 7, "weeks" },
+		{ 24 * 365 * 2, 24 * 30, "months" },
+		{ INT64_MAX, 24 * 365, "years" },
+	};
+	int64_t sec = ns / NSEC_PER_SEC, hours = (sec + 1800) / 3600;
+
+	if (sec < 1)
+		snprintf(buf, size, "Less than a second");
+	else if (sec < 60)
+		snprintf(buf, size, "%d second%s", (int)sec, sec == 1 ? "" : "s");
+	else if (sec < 120)
+		snprintf(buf, size, "About a minute");
+	else if (sec < 3600)
+		snprintf(buf, size, "%d minutes", (int)(sec / 60));
+	else if (hours == 1)
+		snprintf(buf, size, "About an hour");
+	else
+		for (size_t i = 0; i < ARRAY_SIZE(coarse); i++) {
+			if (hours < coarse[i].below) {
+				snprintf(buf, size, "%lld %s", (long long)(hours / coarse[i].unit), coarse[i].name);
+				break;
+			}
+		}
+	return buf;
+}
+
+const char *output_size(uint64_t bytes, char *buf, size_t size)
+{
+	static const char *const units[] = { "B", "kB", "MB", "GB", "TB", "PB" };
+	double v = (double)bytes;
+	size_t u = 0;
+
+	while (v >= 999.5 && u < ARRAY_SIZE(units) - 1) {
+		v /= 1000;
+		u++;
+	}
+	snprintf(buf, size, "%.3g%s", v, units[u]);
+	return buf;
+}
+
+const char *output_time(int64_t ns, char *buf, size_t size)
+{
+	time_t sec = (time_t)(ns / NSEC_PER_SEC);
+	struct tm tm;
+	size_t n;
+
+	if (ns == 0) {
+		snprintf(buf, size, "0001-01-01T00:00:00Z");
+		return buf;
+	}
+	gmtime_r(&sec, &tm);
+	n = strftime(buf, size, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(buf + n, size - n, ".%09lldZ", (long long)(ns % NSEC_PER_SEC));
+	return buf;
+}
+
+void output_command(const struct strv *args, size_t max, struct strbuf *out)
+{
+	auto_strbuf struct strbuf line = STRBUF_INIT;
+	size_t shown = 0;
+
+	for (size_t i = 0; i < args->n; i++)
+		strbuf_addf(&line, "%s%s", i ? " " : "", args->v[i]);
+	strbuf_addc(out, '"');
+	for (const char *s = line.data; s && *s; shown++) {
+		size_t n = character(s);
+
+		if (max && shown == max - 1 && s[n ? n : 1]) {
+			strbuf_adds(out, "\xe2\x80\xa6");
+			break;
+		}
+		if (*s == '"' || *s == '\\')
+			strbuf_addf(out, "\\%c", *s);
+		else if (*s == '\n')
+			strbuf_adds(out, "\\n");
+		else if (*s == '\t')
+			strbuf_adds(out, "\\t");
+		else if (!n || (unsigned char)*s < 0x20 || *s == 0x7f)
+			strbuf_addf(out, "\\x%02x", (unsigned char)*s);
+		else
+			strbuf_add(out, s, n);
+		s += n ? n : 1;
+	}
+	strbuf_addc(out, '"');
+}

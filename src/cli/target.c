@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/target.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cli/output.h"
+
+int target_each(struct cli *cli, const char **words, size_t n,
+	int (*fn)(struct cli *cli, const char *word, const char *id, void *arg, struct err *err), void *arg)
+{
+	int code = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct err err = ERR_INIT;
+		char id[ID_LEN + 1];
+		int r = sandbox_find(cli->root, words[i], id, &err);
+
+		if (r == 0)
+			r = fn(cli, words[i], id, arg, &err);
+		if (r < 0) {
+			cli_complain(&err);
+			code = EXIT_MICROPOD;
+		}
+	}
+	return code;
+}
+
+int target_load(struct cli *cli, const char *word, struct sandbox *ret_box, struct err *err)
+{
+	char id[ID_LEN + 1];
+	int r = sandbox_find(cli->root, word, id, err);
+
+	return r < 0 ? r : sandbox_load(cli->root, id, ret_box, err);
+}
+
+bool target_alive(const struct sandbox *box)
+{
+	enum sandbox_phase p = box->state.phase;
+
+	return p == SANDBOX_STARTING || p == SANDBOX_RUNNING || p == SANDBOX_STOPPING;
+}
+
+const char *target_status(const struct sandbox *box, char *buf, size_t size)
+{
+	const struct sandbox_state *st = &box->state;
+	int64_t now = clock_realtime();
+	char span[32];
+
+	switch (st->phase) {
+	case SANDBOX_CREATED:
+		snprintf(buf, size, "Created");
+		break;
+	case SANDBOX_STARTING:
+		snprintf(buf, size, "Starting");
+		break;
+	case SANDBOX_STOPPING:
+		snprintf(buf, size, "Stopping");
+		break;
+	case SANDBOX_RUNNING:
+		/* A foreground sandbox waits a moment for Start without having a start time. */
+		if (st->started_ns)
+			snprintf(buf, size, "Up %s", output_duration(now - st->started_ns, span, sizeof(span)));
+		else
+			snprintf(buf, size, "Starting");
+		break;
+	case SANDBOX_EXITED:
+		snprintf(buf, size, "Exited (%d) %s ago", st->exit_code, output_duration(now - st->finished_ns, span, sizeof(span)));
+		break;
+	default:
+		snprintf(buf, size, "Dead");
+		break;
+	}
+	return buf;
+}
+
+void target_ports(const struct sandbox *box, struct strbuf *out)
+{
+	for (size_t i = 0; i < box->state.n_ports && target_alive(box); i++) {
+		const struct sandbox_port *p = &box->state.ports[i];
+		bool v6 = strchr(p->host_ip, ':') != NULL;
+
+		strbuf_addf(out, "%s%s%s%s:%u->%u/%s", i ? ", " : "", v6 ? "[" : "", p->host_ip[0] ? p->host_ip : "0.0.0.0",
+			v6 ? "]" : "", p->host, p->guest, p->udp ? "udp" : "tcp");
+	}
+}
