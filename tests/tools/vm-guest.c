@@ -26,9 +26,20 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/parse.h"
 #include "io/greeting.h"
 
 static int port = -1;
+
+/* What the test wrote as a number; 0 if it is none. */
+static long number(const char *text)
+{
+	int64_t value = 0;
+
+	if (text)
+		(void)parse_i64(text, 0, 1 << 30, &value);
+	return (long)value;
+}
 
 static void reply(const char *text)
 {
@@ -127,7 +138,7 @@ static void cmd_clock(char *arg)
 
 static void cmd_sleep(char *arg)
 {
-	usleep((useconds_t)atol(arg) * 1000);
+	usleep((useconds_t)number(arg) * 1000);
 	reply("slept\n");
 }
 
@@ -152,7 +163,7 @@ static void cmd_write(char *arg)
 	fd = open(arg, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		error = errno;
-	for (long n = atol(mib); n > 0 && !error; n--)
+	for (long n = number(mib); n > 0 && !error; n--)
 		if (write(fd, block, sizeof(block)) < 0)
 			error = errno;
 	if (!error && fsync(fd) < 0)
@@ -172,7 +183,7 @@ static void cmd_work(char *arg)
 	char out[64];
 
 	clock_gettime(CLOCK_MONOTONIC, &a);
-	for (long round = atol(arg); round > 0; round--)
+	for (long round = number(arg); round > 0; round--)
 		for (size_t i = 0; i < sizeof(data); i++)
 			hash = (hash ^ (data[i] += (unsigned char)hash)) * 16777619u;
 	clock_gettime(CLOCK_MONOTONIC, &b);
@@ -190,7 +201,7 @@ static void cmd_net(char *arg)
 
 	ifr.ifr_flags = IFF_UP;
 	r = ioctl(fd, SIOCSIFFLAGS, &ifr);
-	strcpy(ifr.ifr_name, "eth0");
+	memcpy(ifr.ifr_name, "eth0", sizeof("eth0"));
 	sin->sin_family = AF_INET;
 	sin->sin_addr.s_addr = htonl(0x0a00020f);
 	r |= ioctl(fd, SIOCSIFADDR, &ifr);
@@ -213,12 +224,12 @@ static void cmd_tcp(char *arg)
 	struct sockaddr_in sin = { .sin_family = AF_INET };
 	struct timeval limit = { .tv_sec = 5 };
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	char *p = strtok(arg, " "), buf[512];
+	char *p = strsep(&arg, " "), buf[512];
 	ssize_t n;
 
 	inet_pton(AF_INET, p, &sin.sin_addr);
-	sin.sin_port = htons((uint16_t)atoi(strtok(NULL, " ")));
-	p = strtok(NULL, "");
+	sin.sin_port = htons((uint16_t)number(strsep(&arg, " ")));
+	p = arg ? arg : (char *)"";
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	if (connect(fd, (struct sockaddr *)&sin, sizeof(sin)) < 0 || write(fd, p, strlen(p)) < 0 ||
@@ -236,7 +247,7 @@ static void cmd_tcp(char *arg)
 /* "PORT": a TCP and a UDP server that answer "pong:" and what came; one child each. */
 static void cmd_serve(char *arg)
 {
-	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(arg)) };
+	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_port = htons((uint16_t)number(arg)) };
 
 	for (int udp = 0; udp < 2; udp++) {
 		int fd = socket(AF_INET, (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
@@ -275,7 +286,7 @@ static void cmd_echo(char *arg)
 /* "BYTES": so many 'x', unasked for, as an unfinished frame of an old session would be. */
 static void cmd_spew(char *arg)
 {
-	for (long n = atol(arg); n > 0; n -= 64)
+	for (long n = number(arg); n > 0; n -= 64)
 		reply("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
 }
 

@@ -35,6 +35,16 @@ static void down(void)
 	loop = loop_free(loop);
 }
 
+/* The digits that a process printed first, as a number. */
+static long long printed_number(const void *data)
+{
+	long long value = 0;
+
+	for (const char *p = data; *p >= '0' && *p <= '9'; p++)
+		value = value * 10 + (*p - '0');
+	return value;
+}
+
 /* A turn may make cond true and then wait, hence the short waits. */
 #define RUN_UNTIL(cond, ms)                                                                        \
 	do {                                                                                       \
@@ -304,7 +314,7 @@ static void background_child_does_not_hold_the_exit(void)
 	CHECK_INT(p->exit.code, 3);
 	CHECK(!streams_output_ended(&p->io));
 	CHECK(process_output_complete(p));
-	pid = (pid_t)atol((char *)p->io.out[STREAMS_OUT].ring.data);
+	pid = (pid_t)printed_number(p->io.out[STREAMS_OUT].ring.data);
 	CHECK(pid > 1);
 	if (pid > 1)
 		kill(pid, SIGKILL);
@@ -396,7 +406,7 @@ static void input_is_bounded_and_exact(void)
 	streams_input_close(&p->io);
 	CHECK_INT(streams_input(&p->io, "y", 1), -EPIPE);
 	RUN_UNTIL(process_output_complete(p), 5000);
-	CHECK_INT(atol((char *)p->io.out[STREAMS_OUT].ring.data), sent);
+	CHECK_INT(printed_number(p->io.out[STREAMS_OUT].ring.data), sent);
 	/* A process that does not read its stdin loses it, and nothing else happens. */
 	p = start("exec <&-; sleep 0.2", RING_BLOCK, true);
 	until = deadline_in(5 * NSEC_PER_SEC);

@@ -217,7 +217,7 @@ static void deep_nesting_closes(void)
 
 	setup(&f);
 	memset(deep, '[', 100000);
-	strcpy(deep + 100000, "\n");
+	memcpy(deep + 100000, "\n", 2);
 	say(&f, deep);
 	CHECK_INT(f.code, EPROTO);
 	free(deep);
