@@ -19,7 +19,7 @@ apt_private_one_line() {
 	shift
 	awk -v type="$type" -v suites="^$(apt_private_suites)\$" '
 		/^[ \t]*deb(-src)?[ \t]/ {
-			sub(/#.*/, "")
+			sub(/[ \t]*(#.*)?$/, "")
 			line = $0
 			sub(/^[ \t]*deb(-src)?[ \t]+/, "", line)
 			rest = line

@@ -12,7 +12,8 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(dirname "$here")
-target=guest/probe/probe
+target=src/agent/micropod-agent
+[[ -e $top/src/agent/main.c ]] || target=guest/probe/probe
 
 die() {
 	echo "build-agent: $*" >&2

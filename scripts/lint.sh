@@ -16,6 +16,6 @@ for file in "${sources[@]}"; do
 		failed=1
 	fi
 done
-mapfile -t scripts < <(git ls-files 'scripts/*.sh' .ci/run)
+mapfile -t scripts < <(git ls-files '*.sh' .ci/run)
 shellcheck --external-sources "${scripts[@]}" || failed=1
 exit $failed

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Counts the results of meson and pytest (RESULTS/*.xml, JUnit) and checks the skips against the list.
+"""Counts the results of meson and pytest (RESULTS/meson.json and RESULTS/*.xml) and checks the skips against the list.
 
 usage: test-summary.py SKIPS RESULTS
 
@@ -8,7 +8,9 @@ A line of SKIPS is `PATTERN: reason`; PATTERN is a shell pattern for the test's 
 a comment. A skip that no line allows counts as failed. Writes RESULTS/summary and prints it as the last line.
 """
 import fnmatch
+import json
 import pathlib
+import re
 import sys
 import xml.etree.ElementTree as ET
 
@@ -26,26 +28,51 @@ def read_allowed(path):
     return allowed
 
 
+TAP = re.compile(r"^(not )?ok\b *([^#\n]*?) *(?:# *(SKIP|TODO)\S* *(.*))?$", re.I | re.M)
+
+
+def read_meson(path):
+    """Meson's log, not its JUnit file: that one leaves out why a test was skipped, and crashes and timeouts."""
+    for line in path.read_text().splitlines():
+        entry = json.loads(line)
+        name, result, out = f"meson:{entry['name']}", entry["result"], entry.get("stdout") or ""
+        failed = 0
+        subtests = TAP.findall(out) if re.search(r"^1\.\.[1-9]", out, re.M) else []
+        for bad, title, directive, reason in subtests:
+            skipped = directive.upper() == "SKIP"
+            failed += bad != ""
+            yield f"{name}.{title}", "failed" if bad else "skipped" if skipped else "passed", reason if skipped else ""
+        if result == "SKIP" and not subtests:
+            lines = (out + (entry.get("stderr") or "")).strip().splitlines()
+            yield name, "skipped", re.sub(r"^1\.\.0 *# *SKIP\w* *", "", lines[-1], flags=re.I) if lines else ""
+        elif result not in ("OK", "EXPECTEDFAIL", "SKIP") and not failed:
+            yield name, "failed", result.lower()  # a crash or a timeout has no failed subtest of its own
+        elif not subtests:
+            yield name, "passed", ""
+
+
+def read_pytest(path):
+    cases = 0
+    for case in ET.parse(path).getroot().iter("testcase"):
+        cases += 1
+        skipped = case.find("skipped")
+        reason = (skipped.get("message") or skipped.text or "") if skipped is not None else ""
+        bad = case.find("failure") is not None or case.find("error") is not None
+        result = "failed" if bad else "skipped" if skipped is not None else "passed"
+        yield f"pytest:{case.get('classname')}.{case.get('name')}", result, reason
+    if not cases:
+        yield path.name, "failed", "no test was run"
+
+
 def read_results(folder):
     """Yields (id, "passed" | "failed" | "skipped", reason)."""
-    files = sorted(folder.glob("*.xml"))
-    if not files:
+    meson, others = folder / "meson.json", sorted(folder.glob("*.xml"))
+    if meson.exists():
+        yield from read_meson(meson)
+    for path in others:
+        yield from read_pytest(path)
+    if not others and not meson.exists():
         yield "results", "failed", "no test wrote any result"
-    for path in files:
-        tool = path.stem.partition("-")[0]
-        cases = 0
-        for case in ET.parse(path).getroot().iter("testcase"):
-            cases += 1
-            name = ".".join(filter(None, (case.get("classname"), case.get("name"))))
-            skipped = case.find("skipped")
-            if case.find("failure") is not None or case.find("error") is not None:
-                yield f"{tool}:{name}", "failed", ""
-            elif skipped is not None:
-                yield f"{tool}:{name}", "skipped", skipped.get("message") or skipped.text or ""
-            else:
-                yield f"{tool}:{name}", "passed", ""
-        if not cases:
-            yield str(path.name), "failed", "no test was run"
 
 
 def main():

@@ -52,7 +52,7 @@ if ((kvm == 0)); then
 	suites=(--no-suite long)
 	((long == 0)) || suites=()
 	meson test -C "$build" --no-rebuild --print-errorlogs ${suites[@]+"${suites[@]}"} || failed=1
-	cp "$build/meson-logs/testlog.junit.xml" "$results/meson.xml" || failed=1
+	cp "$build/meson-logs/testlog.json" "$results/meson.json" || failed=1
 fi
 for folder in "${folders[@]}"; do
 	# pytest says 5 when it found no tests.
