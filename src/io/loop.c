@@ -205,13 +205,14 @@ void loop_defer_cancel(struct loop_defer *defer)
 	list_remove(&defer->link);
 }
 
-static void run_deferred(struct loop *loop)
+/* Whether there was any. */
+static bool run_deferred(struct loop *loop)
 {
 	struct list batch = LIST_INIT(batch);
 
 	/* What is queued from here on waits for the next turn. */
 	if (list_empty(&loop->deferred))
-		return;
+		return false;
 	batch = loop->deferred;
 	batch.next->prev = batch.prev->next = &batch;
 	list_init(&loop->deferred);
@@ -222,18 +223,20 @@ static void run_deferred(struct loop *loop)
 		d->queued = false;
 		d->cb(d);
 	}
+	return true;
 }
 
 /* The loop */
 
 int loop_once(struct loop *loop, int64_t deadline)
 {
+	/* What the deferred work has done may be what the caller of loop_once() waits for. */
+	bool ran = run_deferred(loop);
 	int timeout, n;
 
-	run_deferred(loop);
 	if (loop->n_timers)
 		deadline = MIN(deadline, loop->heap[0]->deadline);
-	timeout = list_empty(&loop->deferred) && !loop->stopped ? deadline_poll_ms(deadline) : 0;
+	timeout = !ran && list_empty(&loop->deferred) && !loop->stopped ? deadline_poll_ms(deadline) : 0;
 	n = epoll_wait(loop->epfd, loop->batch, BATCH, timeout);
 	if (n < 0 && errno != EINTR)
 		return -errno;
@@ -246,6 +249,7 @@ int loop_once(struct loop *loop, int64_t deadline)
 	}
 	loop->n_batch = 0;
 	run_timers(loop);
+	run_deferred(loop);
 	return 0;
 }
 
