@@ -27,7 +27,17 @@
 #define LIMIT_RPC_SEND_BUFFER    (4 * MIB)	/* queued for one stream before the sender is told to stop */
 #define LIMIT_RPC_WINDOW_FIRST   (64 * KIB)	/* a stream's receive window when it opens */
 #define LIMIT_RPC_WINDOW_MAX     (4 * MIB)	/* what it grows to while its consumer keeps up */
-#define LIMIT_RPC_STATUS_MESSAGE (4 * KIB)
+#define LIMIT_RPC_STATUS_MESSAGE (4 * KIB)	/* sent; received ones are cut to LIMIT_ERR_MESSAGE */
+#define LIMIT_RPC_SEND_HIGH      (256 * KIB)	/* queued for one stream: rpc_call_writable() is false above */
+#define LIMIT_RPC_RETRY_BUFFER   (256 * KIB)	/* sent messages a client keeps for a retry */
+#define LIMIT_RPC_RETRIES        5		/* of a call without deadline */
+#define LIMIT_RPC_WINDOWS        (64 * MIB)	/* by which the windows of one connection's streams may grow in sum */
+#define LIMIT_RPC_ASSEMBLY       (64 * MIB)	/* messages above their window being received at once on one connection */
+#define LIMIT_RPC_OUTBOUND       20000		/* frames that wait because the peer does not read */
+#define LIMIT_RPC_CONNECTIONS    1024		/* of one server */
+#define LIMIT_RPC_NESTING        64		/* messages in messages */
+#define LIMIT_RPC_DECODED        (64 * MIB)	/* memory of one decoded message ... */
+#define LIMIT_RPC_DECODED_RATIO  32		/* ... which is also at most 64 KiB plus this times its bytes */
 
 /* agent */
 #define LIMIT_RING              (1 * MIB) /* kept output of one stream of one process */

@@ -53,12 +53,23 @@ int rpc_call_send(struct rpc_call *call, const ProtobufCMessage *msg);
 int rpc_call_send_raw(struct rpc_call *call, const void *data, size_t len);
 bool rpc_call_writable(const struct rpc_call *call);
 
+/*
+ * Either side: whether messages sent from now on are gzip, if the peer takes it (server: asked for before the first
+ * message; client: only with rpc_call_opts.gzip). Off at a server until asked for. And whether the message being
+ * handed over was compressed.
+ */
+void rpc_call_set_gzip(struct rpc_call *call, bool on);
+bool rpc_call_message_compressed(const struct rpc_call *call);
+
 /* Either side: stop or go on handing over messages. Counts do not nest. */
 void rpc_call_pause(struct rpc_call *call);
 void rpc_call_resume(struct rpc_call *call);
 
 /* Client: no more messages from here (END_STREAM). */
 void rpc_call_half_close(struct rpc_call *call);
+
+/* Server: the initial metadata now, not with the first message. */
+void rpc_call_send_headers(struct rpc_call *call);
 
 /* Server: ends the call after what is queued; status is copied. Twice is ignored. */
 void rpc_call_finish(struct rpc_call *call, const struct rpc_status *status);

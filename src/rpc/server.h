@@ -16,7 +16,7 @@ struct rpc_conn;
  * One method. Unary and server-streaming: `request` is called with the one decoded request; it answers now
  * or later with rpc_call_reply() / rpc_call_send() + rpc_call_finish(). It may set ops (for writable, done).
  * Client-streaming and bidirectional: `open` is called at the start; it sets ops.
- * A method whose `in` is NULL gets raw messages.
+ * A method whose `in` is NULL gets raw messages; it has `open`.
  */
 struct rpc_method {
 	const char *name; /* "CreateContainer" */
@@ -58,7 +58,7 @@ int rpc_server_new(struct loop *loop, const struct rpc_server_opts *opts, struct
 /* Ends all connections at once; their calls get done(UNAVAILABLE). Returns NULL. */
 struct rpc_server *rpc_server_free(struct rpc_server *server);
 
-/* Adds a service under its name, or under alias if not NULL (the same methods once more). The table is borrowed. 0 or -ENOMEM. */
+/* Adds a service under its name, or under alias if not NULL (the same methods once more). The table is borrowed. 0, -ENOMEM, -EINVAL (a method has not exactly one of request and open). */
 int rpc_server_add_service(struct rpc_server *server, const struct rpc_service *service, const char *alias, void *service_arg);
 int rpc_server_add_descriptors(struct rpc_server *server, const struct rpc_descriptors *set);
 
