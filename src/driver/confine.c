@@ -90,6 +90,19 @@ static int map_ids(const struct child *c, struct err *err)
 	return r < 0 ? err_errno(err, -r, "cannot map the user in the new namespace (%s)", REMEDY) : 0;
 }
 
+/*
+ * No namespaces below ours: in a new one it would have every capability again. The limit is that of our own user
+ * namespace. Where /proc/sys is read-only (in a container) it stays, and Landlock forbids the mounts that it would be for.
+ */
+static int forbid_user_namespaces(struct err *err)
+{
+	int r = write_proc("/proc/sys/user/max_user_namespaces", "0");
+
+	if (r == 0 || r == -EROFS || r == -ENOENT)
+		return 0;
+	return err_errno(err, -r, "cannot forbid further user namespaces");
+}
+
 static int take_tree(const struct confine_bind *b)
 {
 	auto_close int fd = (int)syscall(SYS_open_tree, AT_FDCWD, b->source,
@@ -114,7 +127,11 @@ static int take_trees(struct child *c, struct err *err)
 	for (unsigned i = 0; i < c->spec->n_binds; i++) {
 		const struct confine_bind *b = &c->spec->binds[i];
 
-		c->trees[i] = take_tree(b);
+		c->trees[i] = access(b->source, R_OK | (b->flags & CONFINE_WRITE ? W_OK : 0)) < 0 ? -errno : take_tree(b);
+		/* Not even root's helper has root's right to pass by the permissions of other users' files. */
+		if (c->trees[i] == -EACCES)
+			return err_set(err, EACCES, "user %u may not use '%s': change its owner or mode, or that of a folder above",
+				(unsigned)c->uid, b->source);
 		if (c->trees[i] < 0 && !(c->trees[i] == -ENOENT && (b->flags & CONFINE_OPTIONAL)))
 			return err_errno(err, -c->trees[i], "cannot bind '%s' into the confinement", b->source);
 	}
@@ -243,6 +260,8 @@ static int in_child(void *arg, struct err *err)
 
 	if (!c->spec->off) {
 		r = map_ids(c, err);
+		if (r == 0)
+			r = forbid_user_namespaces(err);
 		if (r == 0)
 			r = build_root(c, err);
 		if (r == 0 && sethostname("vm", 2) < 0)

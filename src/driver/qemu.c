@@ -124,7 +124,8 @@ static void on_block_error(struct vm *vm, json_t *data)
 	if (!vm->events.notice || clock_monotonic() < vm->next_notice)
 		return;
 	vm->next_notice = deadline_in(NOTICE_INTERVAL);
-	if (json_is_true(json_object_get(data, "nospace")))
+	/* QEMU sets nospace only where it would stop the VM for it; its words are strerror(3)'s. */
+	if (json_is_true(json_object_get(data, "nospace")) || (reason && strcmp(reason, strerror(ENOSPC)) == 0))
 		snprintf(text, sizeof(text), "the host's disk is full: writes fail in the guest (%.20s)", node ? node : "disk");
 	else
 		snprintf(text, sizeof(text), "the host cannot read or write a disk of the guest (%.20s: %.100s)",

@@ -20,6 +20,7 @@
 #include "base/id.h"
 #include "io/greeting.h"
 
+#define END_GRACE	(2 * NSEC_PER_SEC)
 #define REDIAL_INTERVAL (50 * NSEC_PER_MSEC)
 #define CID_TRIES	64
 
@@ -132,6 +133,19 @@ static int send_greeting(struct session *s)
 	return 0;
 }
 
+static void on_closed(struct loop_timer *timer)
+{
+	fail_errno(container_of(timer, struct session, timer), EPIPE, "the VM closed the agent's port");
+}
+
+/* Most likely the VMM is ending, and whoever watches it can say why: session_fail() comes within moments then. */
+static void wait_for_end(struct session *s)
+{
+	loop_fd_remove(&s->src);
+	if (loop_timer_arm(s->loop, &s->timer, MIN(s->deadline, deadline_in(END_GRACE)), on_closed) < 0)
+		fail_errno(s, ENOMEM, "the VM closed the agent's port");
+}
+
 static void receive_echo(struct session *s)
 {
 	char buf[4096];
@@ -142,7 +156,7 @@ static void receive_echo(struct session *s)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
-		fail_errno(s, n < 0 ? errno : EPIPE, "the VM closed the agent's port");
+		wait_for_end(s);
 		return;
 	}
 	used = greeting_feed(&s->greeting, buf, (size_t)n, &done);
@@ -160,7 +174,7 @@ static void on_port(struct loop_fd *src, uint32_t events)
 	int r = send_greeting(s);
 
 	if (r < 0 && r != -EAGAIN) {
-		fail_errno(s, -r, "cannot send to the agent's port");
+		wait_for_end(s);
 		return;
 	}
 	loop_fd_set(&s->src, EPOLLIN | (r == -EAGAIN ? EPOLLOUT : 0));
