@@ -13,8 +13,8 @@
 #include "base/cleanup.h"
 
 /*
- * The kernel's interface (landlock(7), include/uapi/linux/landlock.h), spelt out here because the headers of the
- * oldest distribution we build on end at ABI 2.
+ * The kernel's interface (landlock(7), include/uapi/linux/landlock.h), spelt out here because the
+ * headers of the oldest distribution we build on end at ABI 2.
  */
 enum {
 	FS_EXECUTE = 1 << 0,
@@ -84,8 +84,10 @@ static int add_rule(int ruleset, const struct lockdown_rule *rule, uint64_t hand
 		beneath.allowed |= FS_WRITE_FILE | FS_TRUNCATE;
 	if (rule->access & LOCKDOWN_DEVICE)
 		beneath.allowed |= FS_IOCTL_DEV;
-	if (!S_ISDIR(st.st_mode)) /* the kernel refuses a rule on a file that names rights of folders */
-		beneath.allowed &= FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE | FS_IOCTL_DEV;
+	if (!S_ISDIR(st.st_mode)) /* the kernel refuses a rule on a file that names rights of
+				     folders */
+		beneath.allowed &=
+			FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE | FS_IOCTL_DEV;
 	beneath.allowed &= handled;
 	return syscall(SYS_add_rule, ruleset, RULE_PATH_BENEATH, &beneath, 0) < 0 ? -errno : 0;
 }
@@ -110,7 +112,8 @@ int lockdown_landlock(const struct lockdown_rule *rules, unsigned n, bool tcp, s
 		return err_errno(err, errno, "cannot make a Landlock ruleset");
 	for (unsigned i = 0; i < n; i++)
 		if ((r = add_rule(ruleset, &rules[i], attr.fs)) < 0)
-			return err_errno(err, -r, "cannot make a Landlock rule for '%s'", rules[i].path);
+			return err_errno(
+				err, -r, "cannot make a Landlock rule for '%s'", rules[i].path);
 	if (syscall(SYS_restrict_self, ruleset, 0) < 0)
 		return err_errno(err, errno, "cannot enter the Landlock domain");
 	return 0;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: facts are gathered, then judged in one table-like function, so that every cause has its remedy in one
- * place. That a guest did not boot is a fact too: it is kept in state_dir/accel.json under the boot id, so that a new
- * kernel or another host starts with a clean sheet.
+ * How it works: facts are gathered, then judged in one table-like function, so that every cause has
+ * its remedy in one place. That a guest did not boot is a fact too: it is kept in
+ * state_dir/accel.json under the boot id, so that a new kernel or another host starts with a clean
+ * sheet.
  */
 #include "driver/accel.h"
 
@@ -25,9 +26,9 @@
 #include "base/fs.h"
 #include "base/proc.h"
 
-#define VERDICT_FILE "accel.json"
+#define VERDICT_FILE	   "accel.json"
 #define LIMIT_VERDICT_FILE 4096
-#define LIMIT_CPUINFO (4 * MIB)
+#define LIMIT_CPUINFO	   (4 * MIB)
 
 static const char *const names[VM_ACCEL_MAX] = {
 	[VM_ACCEL_AUTO] = "auto",
@@ -117,8 +118,10 @@ static int read_verdict(const char *state_dir, struct accel_facts *f)
 		return r;
 	root = json_loads(text, 0, NULL);
 	/* A damaged file says nothing; the next record replaces it. */
-	if (root && json_unpack(root, "{s:s,s:b,s:s}", "boot_id", &boot, "kvm_works", &works, "why", &why) == 0 && !works &&
-		strcmp(boot, boot_id) == 0) {
+	if (root &&
+		json_unpack(root, "{s:s,s:b,s:s}", "boot_id", &boot, "kvm_works", &works, "why",
+			&why) == 0 &&
+		!works && strcmp(boot, boot_id) == 0) {
 		f->failed_before = true;
 		snprintf(f->why_before, sizeof(f->why_before), "%s", why);
 	}
@@ -133,31 +136,42 @@ void accel_judge(const struct accel_facts *f, struct accel_verdict *ret_verdict)
 
 	if (f->open_error == ENOENT || f->open_error == ENXIO || f->open_error == ENODEV)
 		snprintf(cause, sizeof(cause), "there is no usable /dev/kvm: %s",
-			f->cpu_flag ? "load the module (sudo modprobe kvm_intel, or kvm_amd)" :
-				      "switch virtualisation on in the firmware, or nested virtualisation in the hypervisor");
+			f->cpu_flag ? "load the module (sudo modprobe kvm_intel, or kvm_amd)"
+				    : "switch virtualisation on in the firmware, or nested "
+				      "virtualisation in the hypervisor");
 	else if (f->open_error == EACCES || f->open_error == EPERM)
-		snprintf(cause, sizeof(cause), "no access to /dev/kvm: sudo usermod -aG kvm %s, then log in again", f->user);
+		snprintf(cause, sizeof(cause),
+			"no access to /dev/kvm: sudo usermod -aG kvm %s, then log in again",
+			f->user);
 	else if (f->open_error)
-		snprintf(cause, sizeof(cause), "/dev/kvm does not open: %s", strerror(f->open_error));
+		snprintf(cause, sizeof(cause), "/dev/kvm does not open: %s",
+			strerror(f->open_error));
 	else if (!f->cpu_flag)
 		snprintf(cause, sizeof(cause),
-			"/dev/kvm is there but the CPU shows neither vmx nor svm: switch nested virtualisation on in the hypervisor");
+			"/dev/kvm is there but the CPU shows neither vmx nor svm: switch nested "
+			"virtualisation on in the hypervisor");
 	else if (f->vm_error)
-		snprintf(cause, sizeof(cause), "/dev/kvm makes no VM (%s): is another hypervisor running?",
+		snprintf(cause, sizeof(cause),
+			"/dev/kvm makes no VM (%s): is another hypervisor running?",
 			strerror(f->vm_error));
 	else if (f->failed_before)
-		snprintf(cause, sizeof(cause), "a VM did not boot under it since this host started (%.100s): --accel kvm tries again",
+		snprintf(cause, sizeof(cause),
+			"a VM did not boot under it since this host started (%.100s): --accel kvm "
+			"tries again",
 			f->why_before);
 	else
 		v.accel = VM_ACCEL_KVM;
 	if (v.accel != VM_ACCEL_KVM)
 		snprintf(v.notice, sizeof(v.notice),
-			"KVM is not used: %s. VMs are emulated (TCG): slower, and QEMU promises isolation only with KVM, so its "
-			"confinement is the wall", cause);
+			"KVM is not used: %s. VMs are emulated (TCG): slower, and QEMU promises "
+			"isolation only with KVM, so its "
+			"confinement is the wall",
+			cause);
 	*ret_verdict = v;
 }
 
-int accel_choose(const char *state_dir, enum vm_accel wanted, struct accel_verdict *ret_verdict, struct err *err)
+int accel_choose(const char *state_dir, enum vm_accel wanted, struct accel_verdict *ret_verdict,
+	struct err *err)
 {
 	struct accel_facts facts = { 0 };
 	int r;
@@ -184,7 +198,8 @@ int accel_record(const char *state_dir, bool kvm_works, const char *why, struct 
 
 	if (r < 0)
 		return err_errno(err, -r, "cannot read the boot id");
-	root = json_pack("{s:s,s:b,s:s}", "boot_id", boot_id, "kvm_works", kvm_works, "why", why ? why : "");
+	root = json_pack(
+		"{s:s,s:b,s:s}", "boot_id", boot_id, "kvm_works", kvm_works, "why", why ? why : "");
 	text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
 	json_decref(root);
 	if (!text || asprintf(&path, "%s/%s", state_dir, VERDICT_FILE) < 0)
@@ -194,7 +209,8 @@ int accel_record(const char *state_dir, bool kvm_works, const char *why, struct 
 }
 
 #ifdef HAVE_TSC
-/* A moment on both clocks: the closest of a few tries, so that an interruption in between does not count. */
+/* A moment on both clocks: the closest of a few tries, so that an interruption in between does not
+ * count. */
 static void sample(int64_t *ret_ns, uint64_t *ret_tsc)
 {
 	int64_t best = INT64_MAX;

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: the child is born in its namespaces (clone(2)), as their process 1, so no helper process stands
- * between it and us: its pid is ours to wait for, and the parent-death signal reaches it. There it
- *  1. maps one user and group, its own, to CONFINE_ID, which gives no right to anything and loses all capabilities
- *     at execve(2);
- *  2. takes a detached copy of every mount it needs (open_tree(2)), while the host's tree is still in view;
- *  3. covers some folder with an empty tmpfs, attaches the copies there, makes it the root and drops the old one:
- *     what covers what on the host cannot matter, because everything needed is in hand by then;
- *  4. moves descriptors to their numbers, drops capabilities and enters a Landlock domain that allows no more than the
- *     binds; the domain still stands should the mount namespace be broken.
+ * How it works: the child is born in its namespaces (clone(2)), as their process 1, so no helper
+ * process stands between it and us: its pid is ours to wait for, and the parent-death signal
+ * reaches it. There it
+ *  1. maps one user and group, its own, to CONFINE_ID, which gives no right to anything and loses
+ * all capabilities at execve(2);
+ *  2. takes a detached copy of every mount it needs (open_tree(2)), while the host's tree is still
+ * in view;
+ *  3. covers some folder with an empty tmpfs, attaches the copies there, makes it the root and
+ * drops the old one: what covers what on the host cannot matter, because everything needed is in
+ * hand by then;
+ *  4. moves descriptors to their numbers, drops capabilities and enters a Landlock domain that
+ * allows no more than the binds; the domain still stands should the mount namespace be broken.
  */
 #include "driver/confine.h"
 
@@ -32,12 +35,14 @@
 #include "base/proc.h"
 
 #define CONFINE_ID 1000
-#define COVERED	   "/usr"  /* any folder that is on every host */
+#define COVERED	   "/usr"    /* any folder that is on every host */
 #define LIFTED_FD  (64 + 64) /* above all numbers given out, and above proc_spawn's own */
 
-#define REMEDY                                                                                     \
-	"this host forbids user namespaces: allow them (sysctl kernel.unprivileged_userns_clone=1, "       \
-	"user.max_user_namespaces above 0, kernel.apparmor_restrict_unprivileged_userns=0; in a container: its "  \
+#define REMEDY                                                                                    \
+	"this host forbids user namespaces: allow them (sysctl "                                  \
+	"kernel.unprivileged_userns_clone=1, "                                                    \
+	"user.max_user_namespaces above 0, kernel.apparmor_restrict_unprivileged_userns=0; in a " \
+	"container: its "                                                                         \
 	"seccomp profile)"
 
 struct child {
@@ -57,12 +62,14 @@ int confine_bind(struct confine_spec *spec, const char *source, const char *targ
 
 int confine_bind_system(struct confine_spec *spec)
 {
-	static const char *const libraries[] = { "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache" };
+	static const char *const libraries[] = { "/lib", "/lib64", "/usr/lib", "/usr/lib64",
+		"/etc/ld.so.cache" };
 	static const char *const devices[] = { "/dev/null", "/dev/urandom" };
 	int r = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(libraries) && r == 0; i++)
-		r = confine_bind(spec, libraries[i], libraries[i], CONFINE_OPTIONAL | CONFINE_EXECUTE);
+		r = confine_bind(
+			spec, libraries[i], libraries[i], CONFINE_OPTIONAL | CONFINE_EXECUTE);
 	for (size_t i = 0; i < ARRAY_SIZE(devices) && r == 0; i++)
 		r = confine_bind(spec, devices[i], devices[i], CONFINE_DEVICE);
 	return r;
@@ -87,12 +94,14 @@ static int map_ids(const struct child *c, struct err *err)
 		r = write_proc("/proc/self/gid_map", gid);
 	if (r == 0)
 		r = write_proc("/proc/self/uid_map", uid);
-	return r < 0 ? err_errno(err, -r, "cannot map the user in the new namespace (%s)", REMEDY) : 0;
+	return r < 0 ? err_errno(err, -r, "cannot map the user in the new namespace (%s)", REMEDY)
+		     : 0;
 }
 
 /*
- * No namespaces below ours: in a new one it would have every capability again. The limit is that of our own user
- * namespace. Where /proc/sys is read-only (in a container) it stays, and Landlock forbids the mounts that it would be for.
+ * No namespaces below ours: in a new one it would have every capability again. The limit is that of
+ * our own user namespace. Where /proc/sys is read-only (in a container) it stays, and Landlock
+ * forbids the mounts that it would be for.
  */
 static int forbid_user_namespaces(struct err *err)
 {
@@ -117,7 +126,8 @@ static int take_tree(const struct confine_bind *b)
 		attr.attr_set |= MOUNT_ATTR_NOEXEC;
 	if (!(b->flags & (CONFINE_WRITE | CONFINE_DEVICE)))
 		attr.attr_set |= MOUNT_ATTR_RDONLY;
-	if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) < 0)
+	if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) <
+		0)
 		return -errno;
 	return take_fd(&fd);
 }
@@ -127,13 +137,19 @@ static int take_trees(struct child *c, struct err *err)
 	for (unsigned i = 0; i < c->spec->n_binds; i++) {
 		const struct confine_bind *b = &c->spec->binds[i];
 
-		c->trees[i] = access(b->source, R_OK | (b->flags & CONFINE_WRITE ? W_OK : 0)) < 0 ? -errno : take_tree(b);
-		/* Not even root's helper has root's right to pass by the permissions of other users' files. */
+		c->trees[i] = access(b->source, R_OK | (b->flags & CONFINE_WRITE ? W_OK : 0)) < 0
+				      ? -errno
+				      : take_tree(b);
+		/* Not even root's helper has root's right to pass by the permissions of other
+		 * users' files. */
 		if (c->trees[i] == -EACCES)
-			return err_set(err, EACCES, "user %u may not use '%s': change its owner or mode, or that of a folder above",
+			return err_set(err, EACCES,
+				"user %u may not use '%s': change its owner or mode, or that of a "
+				"folder above",
 				(unsigned)c->uid, b->source);
 		if (c->trees[i] < 0 && !(c->trees[i] == -ENOENT && (b->flags & CONFINE_OPTIONAL)))
-			return err_errno(err, -c->trees[i], "cannot bind '%s' into the confinement", b->source);
+			return err_errno(err, -c->trees[i], "cannot bind '%s' into the confinement",
+				b->source);
 	}
 	return 0;
 }
@@ -170,23 +186,27 @@ static int attach(int root, int tree, const char *target)
 		if (mkdirat(root, path, 0755) < 0 && errno != EEXIST)
 			return -errno;
 	} else {
-		auto_close int file = openat(root, path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+		auto_close int file =
+			openat(root, path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
 
 		if (file < 0)
 			return -errno;
 	}
-	return syscall(SYS_move_mount, tree, "", root, path, MOVE_MOUNT_F_EMPTY_PATH) < 0 ? -errno : 0;
+	return syscall(SYS_move_mount, tree, "", root, path, MOVE_MOUNT_F_EMPTY_PATH) < 0 ? -errno
+											  : 0;
 }
 
 static int change_root(int root)
 {
-	struct mount_attr read_only = { .attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV };
+	struct mount_attr read_only = { .attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID |
+						    MOUNT_ATTR_NODEV };
 
 	if (syscall(SYS_mount_setattr, root, "", AT_EMPTY_PATH, &read_only, sizeof(read_only)) < 0)
 		return -errno;
 	if (fchdir(root) < 0)
 		return -errno;
-	/* pivot_root(2): with the same folder twice the old root lies on top of the new one, ready to be dropped. */
+	/* pivot_root(2): with the same folder twice the old root lies on top of the new one, ready
+	 * to be dropped. */
 	if (syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
 		return -errno;
 	return 0;
@@ -212,7 +232,8 @@ static int build_root(struct child *c, struct err *err)
 			continue;
 		r = attach(root, c->trees[i], c->spec->binds[i].target);
 		if (r < 0)
-			return err_errno(err, -r, "cannot attach '%s' in the confinement", c->spec->binds[i].target);
+			return err_errno(err, -r, "cannot attach '%s' in the confinement",
+				c->spec->binds[i].target);
 		c->trees[i] = safe_close(c->trees[i]);
 	}
 	r = change_root(root);
@@ -246,10 +267,12 @@ static int place_fds(const struct confine_spec *spec, struct err *err)
 
 	for (unsigned i = 0; i < spec->n_fds; i++)
 		if ((lifted[i] = fcntl(spec->fds[i].from, F_DUPFD_CLOEXEC, LIFTED_FD)) < 0)
-			return err_errno(err, errno, "cannot pass descriptor %d on", spec->fds[i].from);
+			return err_errno(
+				err, errno, "cannot pass descriptor %d on", spec->fds[i].from);
 	for (unsigned i = 0; i < spec->n_fds; i++)
 		if (dup2(lifted[i], spec->fds[i].to) < 0)
-			return err_errno(err, errno, "cannot pass descriptor %d on", spec->fds[i].from);
+			return err_errno(
+				err, errno, "cannot pass descriptor %d on", spec->fds[i].from);
 	return 0;
 }
 
@@ -278,7 +301,8 @@ static int in_child(void *arg, struct err *err)
 
 static unsigned long namespaces(const struct confine_spec *spec)
 {
-	unsigned long flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
+	unsigned long flags =
+		CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
 
 	if (spec->off)
 		return 0;
@@ -290,10 +314,17 @@ int confine_spawn(const struct confine_spec *spec, pid_t *ret_pid, int *ret_pidf
 	static char *const no_env[] = { NULL };
 	struct confine_spec s = *spec;
 	struct child child = { .spec = &s, .uid = geteuid(), .gid = getegid() };
-	struct proc_opts opts = { .path = spec->program, .argv = spec->argv,
-		.envp = spec->off ? NULL : no_env, .stdin_fd = -1, .stdout_fd = spec->stderr_fd,
-		.stderr_fd = spec->stderr_fd, .die_with_parent = true, .new_session = true,
-		.namespaces = namespaces(spec), .in_child = in_child, .arg = &child };
+	struct proc_opts opts = { .path = spec->program,
+		.argv = spec->argv,
+		.envp = spec->off ? NULL : no_env,
+		.stdin_fd = -1,
+		.stdout_fd = spec->stderr_fd,
+		.stderr_fd = spec->stderr_fd,
+		.die_with_parent = true,
+		.new_session = true,
+		.namespaces = namespaces(spec),
+		.in_child = in_child,
+		.arg = &child };
 	int r;
 
 	if (*spec->program != '/')

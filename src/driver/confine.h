@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Running a helper program that may be taken over by a guest: own user, mount, pid, ipc, uts and network
- * namespaces, a root with nothing but what is named here, no capabilities, no_new_privs, Landlock. For root and for
- * ordinary users alike.
+ * Running a helper program that may be taken over by a guest: own user, mount, pid, ipc, uts and
+ * network namespaces, a root with nothing but what is named here, no capabilities, no_new_privs,
+ * Landlock. For root and for ordinary users alike.
  */
 #pragma once
 
@@ -34,14 +34,16 @@ struct confine_fd {
 
 /* All borrowed for the call. */
 struct confine_spec {
-	const char *program; /* path without symbolic links; it has the same in its root, as programs look for files beside them */
+	const char *program; /* path without symbolic links; it has the same in its root, as
+				programs look for files beside them */
 	char *const *argv;
 	struct confine_bind binds[CONFINE_BINDS_MAX];
 	unsigned n_binds;
 	struct confine_fd fds[CONFINE_FDS_MAX];
 	unsigned n_fds;
 	int stderr_fd; /* stdout too; stdin is /dev/null */
-	bool off;	/* run it as is, in the caller's own world: for debugging only. binds do nothing then */
+	bool off; /* run it as is, in the caller's own world: for debugging only. binds do nothing
+		     then */
 	bool host_network;
 };
 
@@ -52,12 +54,13 @@ int confine_bind(struct confine_spec *spec, const char *source, const char *targ
 int confine_bind_system(struct confine_spec *spec);
 
 /*
- * Starts it; it dies with this process. Returns when it has been executed: 0 with the pid (its number here) and a
- * pidfd that is the caller's, or -errno with err naming the step and, where the host forbids namespaces, the remedy.
- * Never runs it with less confinement than asked for; only Landlock is left out where the kernel has none
- * (lockdown_landlock_abi() tells).
+ * Starts it; it dies with this process. Returns when it has been executed: 0 with the pid (its
+ * number here) and a pidfd that is the caller's, or -errno with err naming the step and, where the
+ * host forbids namespaces, the remedy. Never runs it with less confinement than asked for; only
+ * Landlock is left out where the kernel has none (lockdown_landlock_abi() tells).
  */
 int confine_spawn(const struct confine_spec *spec, pid_t *ret_pid, int *ret_pidfd, struct err *err);
 
-/* Whether confine_spawn() can work on this host: tries the namespaces. 0, or -errno with err and the remedy. Blocks shortly. */
+/* Whether confine_spawn() can work on this host: tries the namespaces. 0, or -errno with err and
+ * the remedy. Blocks shortly. */
 int confine_probe(struct err *err);

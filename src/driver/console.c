@@ -48,6 +48,7 @@ void console_tail(const struct console *c, unsigned n, struct strbuf *out)
 
 		if (byte == '\r')
 			continue;
-		strbuf_addc(out, byte == '\n' || byte == '\t' || (byte >= 0x20 && byte < 0x7f) ? byte : '?');
+		strbuf_addc(out,
+			byte == '\n' || byte == '\t' || (byte >= 0x20 && byte < 0x7f) ? byte : '?');
 	}
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The end of what a guest wrote to its console, and its last words if the kernel panicked. No I/O. */
+/* The end of what a guest wrote to its console, and its last words if the kernel panicked. No I/O.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -18,5 +19,6 @@ struct console {
 
 void console_feed(struct console *c, const void *data, size_t len);
 
-/* Appends the last lines (at most n) to out, fit for a terminal: other bytes than printable ASCII become '?'. */
+/* Appends the last lines (at most n) to out, fit for a terminal: other bytes than printable ASCII
+ * become '?'. */
 void console_tail(const struct console *c, unsigned n, struct strbuf *out);

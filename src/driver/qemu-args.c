@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: what is the same for every VM stands in a table of words; what the accelerator decides stands in one
- * row each; disks, network and sockets follow. The order of devices is the order in which the guest finds them.
+ * How it works: what is the same for every VM stands in a table of words; what the accelerator
+ * decides stands in one row each; disks, network and sockets follow. The order of devices is the
+ * order in which the guest finds them.
  */
 #include "driver/qemu-args.h"
 
@@ -43,13 +44,11 @@ static const struct accel_options {
 	},
 };
 
-static const char *const common[] = {
-	"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-msg", "timestamp=off",
-	"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+static const char *const common[] = { "-nodefaults", "-no-user-config", "-no-reboot", "-display",
+	"none", "-msg", "timestamp=off", "-sandbox",
+	"on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 	/* Legacy virtio-mmio cannot carry vhost-user devices. */
-	"-global", "virtio-mmio.force-legacy=false",
-	NULL
-};
+	"-global", "virtio-mmio.force-legacy=false", NULL };
 
 /* QEMU's option syntax: a comma in a value is doubled. */
 static void add_value(struct strbuf *sb, const char *value)
@@ -66,21 +65,26 @@ static int check(const struct vm_config *c, struct err *err)
 	if (c->accel <= VM_ACCEL_AUTO || c->accel >= VM_ACCEL_MAX)
 		return err_set(err, EINVAL, "no accelerator chosen");
 	if (c->memory < MEMORY_MIN || c->memory > MEMORY_MAX)
-		return err_set(err, EINVAL, "a VM has between 64 MiB and 1 TiB of memory, not %llu bytes",
+		return err_set(err, EINVAL,
+			"a VM has between 64 MiB and 1 TiB of memory, not %llu bytes",
 			(unsigned long long)c->memory);
 	if (c->cpus < 1 || c->cpus > CPUS_MAX)
-		return err_set(err, EINVAL, "a VM has between 1 and %d CPUs, not %u", CPUS_MAX, c->cpus);
+		return err_set(
+			err, EINVAL, "a VM has between 1 and %d CPUs, not %u", CPUS_MAX, c->cpus);
 	if (c->n_disks > LIMIT_DISKS)
-		return err_set(err, EINVAL, "a VM has at most %d disks, not %u", LIMIT_DISKS, c->n_disks);
+		return err_set(
+			err, EINVAL, "a VM has at most %d disks, not %u", LIMIT_DISKS, c->n_disks);
 	if (!c->kernel)
 		return err_set(err, EINVAL, "no kernel given");
 	if (!c->initramfs && !c->agent_rootfs)
-		return err_set(err, EINVAL, "neither an initramfs nor an agent root file system given");
+		return err_set(
+			err, EINVAL, "neither an initramfs nor an agent root file system given");
 	for (unsigned i = 0; i < c->n_disks; i++) {
 		const char *serial = c->disks[i].serial;
 
 		if (!*serial || strlen(serial) > SERIAL_MAX || strpbrk(serial, ",="))
-			return err_set(err, EINVAL, "'%s' cannot be a disk's serial number", serial);
+			return err_set(
+				err, EINVAL, "'%s' cannot be a disk's serial number", serial);
 	}
 	return 0;
 }
@@ -88,9 +92,12 @@ static int check(const struct vm_config *c, struct err *err)
 static int add_machine(const struct vm_config *c, const struct accel_options *o, struct strv *argv)
 {
 	unsigned long long mib = (c->memory + MIB - 1) / MIB;
-	/* serial, rng, net, vsock and disks: virtio-mmio has 8 slots with one interrupt controller, 24 with two. */
-	unsigned devices = 2 + (c->net_fd >= 0) + (c->vsock_cid != 0) + c->n_disks + (c->agent_rootfs != NULL);
-	int r = strv_addv(argv, (const char *const[]){ "-accel", o->accel, "-cpu", o->cpu, "-M", NULL });
+	/* serial, rng, net, vsock and disks: virtio-mmio has 8 slots with one interrupt controller,
+	 * 24 with two. */
+	unsigned devices =
+		2 + (c->net_fd >= 0) + (c->vsock_cid != 0) + c->n_disks + (c->agent_rootfs != NULL);
+	int r = strv_addv(
+		argv, (const char *const[]){ "-accel", o->accel, "-cpu", o->cpu, "-M", NULL });
 
 	if (r == 0)
 		r = strv_addf(argv, "microvm,isa-serial=on,rtc=on,acpi=on,memory-backend=ram%s%s",
@@ -110,14 +117,17 @@ static int add_machine(const struct vm_config *c, const struct accel_options *o,
 	return r;
 }
 
-static int add_kernel(const struct vm_config *c, const struct qemu_view *v, const struct accel_options *o,
-	uint64_t tsc_khz, struct strv *argv, struct err *err)
+static int add_kernel(const struct vm_config *c, const struct qemu_view *v,
+	const struct accel_options *o, uint64_t tsc_khz, struct strv *argv, struct err *err)
 {
 	auto_strbuf struct strbuf line = STRBUF_INIT;
 	int r;
 
-	/* reboot=t: the quickest reset, which -no-reboot makes an end; panic=-1: at once. */
-	strbuf_adds(&line, "console=ttyS0 quiet reboot=t panic=-1");
+	/*
+	 * reboot=t: the quickest reset, which -no-reboot makes an end; panic=-1: at once. The self-tests of the
+	 * kernel's ciphers take an emulated guest half a second of its three.
+	 */
+	strbuf_adds(&line, "console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests");
 	if (*o->cmdline)
 		strbuf_addf(&line, " %s", o->cmdline);
 	if (o->tsc && tsc_khz)
@@ -125,14 +135,17 @@ static int add_kernel(const struct vm_config *c, const struct qemu_view *v, cons
 	if (c->agent_rootfs && c->initramfs)
 		strbuf_adds(&line, " micropod.root=" QEMU_AGENT_ROOTFS_SERIAL);
 	else if (c->agent_rootfs) /* behind the other disks: vda is the first */
-		strbuf_addf(&line, " root=/dev/vd%c ro rootfstype=ext4 init=/sbin/init", 'a' + (int)c->n_disks);
+		strbuf_addf(&line, " root=/dev/vd%c ro rootfstype=ext4 init=/sbin/init",
+			'a' + (int)c->n_disks);
 	if (c->cmdline && *c->cmdline)
 		strbuf_addf(&line, " %s", c->cmdline);
 	if (strbuf_error(&line))
 		return err_errno(err, ENOMEM, "cannot build QEMU's arguments");
 	if (line.len > CMDLINE_MAX)
-		return err_set(err, E2BIG, "the kernel command line has %zu bytes; at most %d fit", line.len, CMDLINE_MAX);
-	r = strv_addv(argv, (const char *const[]){ "-kernel", v->kernel, "-append", line.data, NULL });
+		return err_set(err, E2BIG, "the kernel command line has %zu bytes; at most %d fit",
+			line.len, CMDLINE_MAX);
+	r = strv_addv(
+		argv, (const char *const[]){ "-kernel", v->kernel, "-append", line.data, NULL });
 	if (r == 0 && c->initramfs)
 		r = strv_addv(argv, (const char *const[]){ "-initrd", v->initramfs, NULL });
 	return r < 0 ? err_errno(err, -r, "cannot build QEMU's arguments") : 0;
@@ -145,39 +158,51 @@ static int add_channels(const struct qemu_view *v, struct strv *argv)
 	if (r == 0)
 		r = strv_addf(argv, "socket,id=qmp,fd=%d", v->qmp_fd);
 	if (r == 0)
-		r = strv_addv(argv, (const char *const[]){ "-mon", "chardev=qmp,mode=control", "-chardev", NULL });
+		r = strv_addv(argv, (const char *const[]){
+					    "-mon", "chardev=qmp,mode=control", "-chardev", NULL });
 	if (r == 0)
 		r = strv_addf(argv, "socket,id=console,fd=%d", v->console_fd);
 	if (r == 0)
-		r = strv_addv(argv, (const char *const[]){ "-serial", "chardev:console", "-chardev", NULL });
+		r = strv_addv(argv,
+			(const char *const[]){ "-serial", "chardev:console", "-chardev", NULL });
 	if (r == 0)
 		r = strv_addf(argv, "socket,id=agent,fd=%d", v->agent_fd);
 	if (r == 0)
-		r = strv_addv(argv, (const char *const[]){
-			"-device", "virtio-serial-device,max_ports=2",
-			"-device", "virtserialport,chardev=agent,name=micropod.agent,nr=1",
-			"-object", "rng-builtin,id=rng", "-device", "virtio-rng-device,rng=rng", NULL });
+		r = strv_addv(argv,
+			(const char *const[]){ "-device", "virtio-serial-device,max_ports=2",
+				"-device", "virtserialport,chardev=agent,name=micropod.agent,nr=1",
+				"-object", "rng-builtin,id=rng", "-device",
+				"virtio-rng-device,rng=rng", NULL });
 	return r;
 }
 
-static int add_disk(unsigned index, const char *path, const char *serial, bool read_only, struct strv *argv)
+static int add_disk(
+	unsigned index, const char *path, const char *serial, bool read_only, struct strv *argv)
 {
 	auto_strbuf struct strbuf drive = STRBUF_INIT;
 	int r;
 
 	/*
-	 * The host's page cache, so that sandboxes share an image's pages; a thread pool rather than io_uring, which
-	 * many hosts forbid. Flushes reach the host's disk: a stopped sandbox survives the host's crash.
+	 * The host's page cache, so that sandboxes share an image's pages; a thread pool rather
+	 * than io_uring, which many hosts forbid. Flushes reach the host's disk: a stopped sandbox
+	 * survives the host's crash.
 	 */
-	strbuf_addf(&drive, "driver=raw,node-name=disk%u,read-only=%s,discard=%s,file.driver=file,file.aio=threads,"
-		"file.filename=", index, read_only ? "on" : "off", read_only ? "ignore" : "unmap");
+	strbuf_addf(&drive,
+		"driver=raw,node-name=disk%u,read-only=%s,discard=%s,file.driver=file,file.aio="
+		"threads,"
+		"file.filename=",
+		index, read_only ? "on" : "off", read_only ? "ignore" : "unmap");
 	add_value(&drive, path);
 	if (strbuf_error(&drive))
 		return -ENOMEM;
 	r = strv_addv(argv, (const char *const[]){ "-blockdev", drive.data, "-device", NULL });
-	/* A full host disk is an error in the guest and an event here; the default would stop the VM for ever. */
-	return r < 0 ? r : strv_addf(argv, "virtio-blk-device,id=blk%u,drive=disk%u,serial=%s,werror=report,rerror=report",
-		index, index, serial);
+	/* A full host disk is an error in the guest and an event here; the default would stop the
+	 * VM for ever. */
+	return r < 0 ? r
+		     : strv_addf(argv,
+			       "virtio-blk-device,id=blk%u,drive=disk%u,serial=%s,werror=report,"
+			       "rerror=report",
+			       index, index, serial);
 }
 
 static int add_disks(const struct vm_config *c, const struct qemu_view *v, struct strv *argv)
@@ -187,7 +212,8 @@ static int add_disks(const struct vm_config *c, const struct qemu_view *v, struc
 	for (unsigned i = 0; i < c->n_disks && r == 0; i++)
 		r = add_disk(i, v->disks[i], c->disks[i].serial, c->disks[i].read_only, argv);
 	if (r == 0 && c->agent_rootfs)
-		r = add_disk(c->n_disks, v->disks[c->n_disks], QEMU_AGENT_ROOTFS_SERIAL, true, argv);
+		r = add_disk(
+			c->n_disks, v->disks[c->n_disks], QEMU_AGENT_ROOTFS_SERIAL, true, argv);
 	return r;
 }
 
@@ -198,23 +224,26 @@ static int add_net(const struct vm_config *c, const struct qemu_view *v, struct 
 	if (v->net_fd >= 0) {
 		r = strv_add(argv, "-netdev");
 		if (r == 0)
-			r = strv_addf(argv, "stream,id=net,server=off,addr.type=fd,addr.str=%d", v->net_fd);
+			r = strv_addf(argv, "stream,id=net,server=off,addr.type=fd,addr.str=%d",
+				v->net_fd);
 		if (r == 0)
 			r = strv_add(argv, "-device");
 		if (r == 0)
-			r = strv_addf(argv, "virtio-net-device,netdev=net,mac=%02x:%02x:%02x:%02x:%02x:%02x", c->mac[0],
-				c->mac[1], c->mac[2], c->mac[3], c->mac[4], c->mac[5]);
+			r = strv_addf(argv,
+				"virtio-net-device,netdev=net,mac=%02x:%02x:%02x:%02x:%02x:%02x",
+				c->mac[0], c->mac[1], c->mac[2], c->mac[3], c->mac[4], c->mac[5]);
 	}
 	if (r == 0 && c->vsock_cid) {
 		r = strv_add(argv, "-device");
 		if (r == 0)
-			r = strv_addf(argv, "vhost-vsock-device,guest-cid=%u,vhostfd=%d", c->vsock_cid, v->vsock_fd);
+			r = strv_addf(argv, "vhost-vsock-device,guest-cid=%u,vhostfd=%d",
+				c->vsock_cid, v->vsock_fd);
 	}
 	return r;
 }
 
-int qemu_args_build(const struct vm_config *config, const struct qemu_view *view, uint64_t tsc_khz, struct strv *argv,
-	struct err *err)
+int qemu_args_build(const struct vm_config *config, const struct qemu_view *view, uint64_t tsc_khz,
+	struct strv *argv, struct err *err)
 {
 	const struct accel_options *o;
 	int r = check(config, err);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: four socketpairs join us to QEMU: QMP, the guest's console, the agent's serial port, and (a pipe)
- * QEMU's own complaints. QEMU is confined (confine.h) and finds its files under fixed names and its sockets under fixed
- * numbers, so that its arguments do not depend on the sandbox. When it ends, what its sockets still hold is read
- * first: the SHUTDOWN event tells a power-off from a reset, and the console's last words a panic from a reboot.
+ * How it works: four socketpairs join us to QEMU: QMP, the guest's console, the agent's serial
+ * port, and (a pipe) QEMU's own complaints. QEMU is confined (confine.h) and finds its files under
+ * fixed names and its sockets under fixed numbers, so that its arguments do not depend on the
+ * sandbox. When it ends, what its sockets still hold is read first: the SHUTDOWN event tells a
+ * power-off from a reset, and the console's last words a panic from a reboot.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +30,8 @@
 #include "driver/session.h"
 
 #define AGENT_VSOCK_PORT 1024
-#define NOTICE_INTERVAL	 (60 * NSEC_PER_SEC) /* of one kind; a guest can cause any number of disk errors */
+#define NOTICE_INTERVAL \
+	(60 * NSEC_PER_SEC) /* of one kind; a guest can cause any number of disk errors */
 
 /* Descriptor numbers in QEMU. */
 enum {
@@ -56,7 +58,7 @@ struct vm {
 	void (*session_cb)(struct io_stream *stream, const struct err *err, void *arg);
 	void *session_arg;
 	unsigned vsock_cid;
-	char shutdown[32]; /* reason of the SHUTDOWN event */
+	char shutdown[32];		/* reason of the SHUTDOWN event */
 	char killed[LIMIT_ERR_MESSAGE]; /* why we killed it; empty: we did not */
 	int64_t next_notice;
 };
@@ -125,10 +127,14 @@ static void on_block_error(struct vm *vm, json_t *data)
 		return;
 	vm->next_notice = deadline_in(NOTICE_INTERVAL);
 	/* QEMU sets nospace only where it would stop the VM for it; its words are strerror(3)'s. */
-	if (json_is_true(json_object_get(data, "nospace")) || (reason && strcmp(reason, strerror(ENOSPC)) == 0))
-		snprintf(text, sizeof(text), "the host's disk is full: writes fail in the guest (%.20s)", node ? node : "disk");
+	if (json_is_true(json_object_get(data, "nospace")) ||
+		(reason && strcmp(reason, strerror(ENOSPC)) == 0))
+		snprintf(text, sizeof(text),
+			"the host's disk is full: writes fail in the guest (%.20s)",
+			node ? node : "disk");
 	else
-		snprintf(text, sizeof(text), "the host cannot read or write a disk of the guest (%.20s: %.100s)",
+		snprintf(text, sizeof(text),
+			"the host cannot read or write a disk of the guest (%.20s: %.100s)",
 			node ? node : "disk", reason ? reason : "no reason given");
 	vm->events.notice(vm, text, vm->events.arg);
 }
@@ -157,7 +163,8 @@ static void on_qmp_closed(struct qmp *qmp, const struct err *err, void *arg)
 {
 	struct vm *vm = arg;
 
-	/* An ending QEMU closes it just before it ends. One that breaks the protocol is broken or in the guest's hands. */
+	/* An ending QEMU closes it just before it ends. One that breaks the protocol is broken or
+	 * in the guest's hands. */
 	if (err->code == EPIPE || err->code == ECONNRESET)
 		return;
 	kill_because(vm, err->msg);
@@ -187,7 +194,8 @@ static bool explain(struct vm *vm, int wstatus, char *why, size_t size)
 		snprintf(why, size, "QEMU was killed by signal %d (%s)%s%.200s", WTERMSIG(wstatus),
 			strsignal(WTERMSIG(wstatus)), colon, complaint);
 	else if (WEXITSTATUS(wstatus))
-		snprintf(why, size, "QEMU ended with status %d%s%.300s", WEXITSTATUS(wstatus), colon, complaint);
+		snprintf(why, size, "QEMU ended with status %d%s%.300s", WEXITSTATUS(wstatus),
+			colon, complaint);
 	else if (vm->console.panic[0])
 		snprintf(why, size, "guest panicked: %s", vm->console.panic);
 	else if (strcmp(vm->shutdown, "guest-reset") == 0)
@@ -195,9 +203,10 @@ static bool explain(struct vm *vm, int wstatus, char *why, size_t size)
 	else if (strcmp(vm->shutdown, "guest-shutdown") == 0)
 		snprintf(why, size, "guest powered off");
 	else
-		snprintf(why, size, "QEMU ended (%s)%s%.200s", vm->shutdown[0] ? vm->shutdown : "without a reason", colon,
-			complaint);
-	return !vm->killed[0] && !vm->console.panic[0] && wstatus == 0 && strcmp(vm->shutdown, "guest-shutdown") == 0;
+		snprintf(why, size, "QEMU ended (%s)%s%.200s",
+			vm->shutdown[0] ? vm->shutdown : "without a reason", colon, complaint);
+	return !vm->killed[0] && !vm->console.panic[0] && wstatus == 0 &&
+	       strcmp(vm->shutdown, "guest-shutdown") == 0;
 }
 
 static void on_exit_status(struct loop_child *child, int wstatus)
@@ -327,13 +336,16 @@ static int find_program(const char *wanted, char **ret_path, struct err *err)
 			found = realpath(candidate, NULL);
 	}
 	if (!found)
-		return err_set(err, ENOENT, "%s is not installed: install it (Debian, Ubuntu: sudo apt-get install "
-			"qemu-system-x86; Fedora: sudo dnf install qemu-system-x86-core)", name);
+		return err_set(err, ENOENT,
+			"%s is not installed: install it (Debian, Ubuntu: sudo apt-get install "
+			"qemu-system-x86; Fedora: sudo dnf install qemu-system-x86-core)",
+			name);
 	*ret_path = found;
 	return 0;
 }
 
-/* Opens a file only to say in clear words, before QEMU does in its own, that and why it cannot be had. */
+/* Opens a file only to say in clear words, before QEMU does in its own, that and why it cannot be
+ * had. */
 static int check_file(const char *path, bool read_only, const char *what, struct err *err)
 {
 	auto_close int fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
@@ -371,7 +383,8 @@ static void layout_deinit(struct layout *l)
 
 static int bind_firmware(struct layout *l, const char *program)
 {
-	static const char *const files[] = { "bios-microvm.bin", "qboot.rom", "linuxboot_dma.bin", "linuxboot.bin", "pvh.bin" };
+	static const char *const files[] = { "bios-microvm.bin", "qboot.rom", "linuxboot_dma.bin",
+		"linuxboot.bin", "pvh.bin" };
 	static const char *const targets[] = { "/firmware/bios-microvm.bin", "/firmware/qboot.rom",
 		"/firmware/linuxboot_dma.bin", "/firmware/linuxboot.bin", "/firmware/pvh.bin" };
 	const char *slash = strrchr(program, '/');
@@ -380,7 +393,8 @@ static int bind_firmware(struct layout *l, const char *program)
 	for (size_t i = 0; i < ARRAY_SIZE(files) && r == 0; i++) {
 		auto_free char *path = NULL;
 
-		if (asprintf(&path, "%.*s/../share/qemu/%s", (int)(slash - program), program, files[i]) < 0)
+		if (asprintf(&path, "%.*s/../share/qemu/%s", (int)(slash - program), program,
+			    files[i]) < 0)
 			return -ENOMEM;
 		if (access(path, R_OK) < 0) {
 			free(take_ptr(path));
@@ -388,14 +402,17 @@ static int bind_firmware(struct layout *l, const char *program)
 				return -ENOMEM;
 		}
 		l->sources[l->n_sources] = take_ptr(path);
-		r = confine_bind(&l->spec, l->sources[l->n_sources++], targets[i], CONFINE_OPTIONAL);
+		r = confine_bind(
+			&l->spec, l->sources[l->n_sources++], targets[i], CONFINE_OPTIONAL);
 	}
-	if (r == 0 && strncmp(program, "/usr/bin/", 9) != 0) { /* its loadable parts, if it has any */
-		if (asprintf(&l->sources[l->n_sources], "%.*s/../lib", (int)(slash - program), program) < 0)
+	if (r == 0 &&
+		strncmp(program, "/usr/bin/", 9) != 0) { /* its loadable parts, if it has any */
+		if (asprintf(&l->sources[l->n_sources], "%.*s/../lib", (int)(slash - program),
+			    program) < 0)
 			return -ENOMEM;
 		l->n_sources++;
-		r = confine_bind(&l->spec, l->sources[l->n_sources - 1], l->sources[l->n_sources - 1],
-			CONFINE_OPTIONAL | CONFINE_EXECUTE);
+		r = confine_bind(&l->spec, l->sources[l->n_sources - 1],
+			l->sources[l->n_sources - 1], CONFINE_OPTIONAL | CONFINE_EXECUTE);
 	}
 	return r;
 }
@@ -410,8 +427,8 @@ static int bind_files(struct layout *l, const struct vm_config *c)
 		bool extra = i == c->n_disks, read_only = extra || c->disks[i].read_only;
 
 		snprintf(l->targets[i], sizeof(l->targets[i]), "/disk/%u", i);
-		r = confine_bind(&l->spec, extra ? c->agent_rootfs : c->disks[i].path, l->targets[i],
-			read_only ? 0 : CONFINE_WRITE);
+		r = confine_bind(&l->spec, extra ? c->agent_rootfs : c->disks[i].path,
+			l->targets[i], read_only ? 0 : CONFINE_WRITE);
 	}
 	if (r == 0 && c->accel == VM_ACCEL_KVM)
 		r = confine_bind(&l->spec, "/dev/kvm", "/dev/kvm", CONFINE_DEVICE);
@@ -424,10 +441,15 @@ static int make_layout(struct layout *l, const struct vm_config *c, const char *
 	int r;
 
 	*l = (struct layout){ .spec = { .program = program, .off = !c->confine } };
-	*v = (struct qemu_view){ .program = "qemu", .firmware = c->confine ? "/firmware" : NULL,
-		.kernel = c->confine ? "/kernel" : c->kernel, .initramfs = c->confine ? "/initramfs" : c->initramfs,
-		.qmp_fd = FD_QMP, .console_fd = FD_CONSOLE, .agent_fd = FD_AGENT,
-		.net_fd = c->net_fd >= 0 ? FD_NET : -1, .vsock_fd = c->vsock_cid ? FD_VSOCK : -1 };
+	*v = (struct qemu_view){ .program = "qemu",
+		.firmware = c->confine ? "/firmware" : NULL,
+		.kernel = c->confine ? "/kernel" : c->kernel,
+		.initramfs = c->confine ? "/initramfs" : c->initramfs,
+		.qmp_fd = FD_QMP,
+		.console_fd = FD_CONSOLE,
+		.agent_fd = FD_AGENT,
+		.net_fd = c->net_fd >= 0 ? FD_NET : -1,
+		.vsock_fd = c->vsock_cid ? FD_VSOCK : -1 };
 	r = confine_bind_system(&l->spec);
 	if (r == 0)
 		r = bind_firmware(l, program);
@@ -445,7 +467,8 @@ static void pass_fd(struct confine_spec *spec, int from, int to)
 	spec->fds[spec->n_fds++] = (struct confine_fd){ from, to };
 }
 
-static int launch(struct vm *vm, const struct vm_config *c, const struct far_ends *far, struct err *err)
+static int launch(
+	struct vm *vm, const struct vm_config *c, const struct far_ends *far, struct err *err)
 {
 	auto_free char *program = NULL;
 	auto_strv struct strv argv = STRV_INIT;
@@ -458,7 +481,8 @@ static int launch(struct vm *vm, const struct vm_config *c, const struct far_end
 	if (r < 0)
 		err_errno(err, -r, "cannot lay out the confinement");
 	else
-		r = qemu_args_build(c, &layout.view, c->accel == VM_ACCEL_TCG ? accel_tsc_khz() : 0, &argv, err);
+		r = qemu_args_build(c, &layout.view, c->accel == VM_ACCEL_TCG ? accel_tsc_khz() : 0,
+			&argv, err);
 	if (r == 0) {
 		struct confine_spec *spec = &layout.spec;
 
@@ -489,13 +513,15 @@ static int watch(struct vm *vm, int qmp_fd, struct err *err)
 		r = loop_fd_add(vm->loop, &vm->stderr_src, vm->stderr_fd, EPOLLIN, on_stderr);
 	if (r == 0) {
 		pidfd = fcntl(vm->pidfd, F_DUPFD_CLOEXEC, 3);
-		r = pidfd < 0 ? -errno : loop_child_add(vm->loop, &vm->child, vm->pid, pidfd, on_exit_status);
+		r = pidfd < 0
+			    ? -errno
+			    : loop_child_add(vm->loop, &vm->child, vm->pid, pidfd, on_exit_status);
 	}
 	return r < 0 ? err_errno(err, -r, "cannot watch QEMU") : 0;
 }
 
-static int qemu_start(struct loop *loop, const struct vm_config *config, const struct vm_events *events,
-	struct vm **ret_vm, struct err *err)
+static int qemu_start(struct loop *loop, const struct vm_config *config,
+	const struct vm_events *events, struct vm **ret_vm, struct err *err)
 {
 	struct far_ends far = { -1, -1, -1, -1 };
 	struct vm *vm = calloc(1, sizeof(*vm));
@@ -534,7 +560,8 @@ static void on_session(struct io_stream *stream, const struct err *err, void *ar
 	vm->session_cb(stream, err, vm->session_arg);
 }
 
-static int join(struct vm *vm, enum vm_transport transport, bool reconnect, int64_t deadline, struct err *err)
+static int join(struct vm *vm, enum vm_transport transport, bool reconnect, int64_t deadline,
+	struct err *err)
 {
 	int r, fd;
 
@@ -545,17 +572,21 @@ static int join(struct vm *vm, enum vm_transport transport, bool reconnect, int6
 	if (transport == VM_TRANSPORT_VSOCK && !vm->vsock_cid)
 		return err_set(err, ENODEV, "the VM has no vsock device");
 	if (transport == VM_TRANSPORT_VSOCK) {
-		r = session_dial_vsock(vm->loop, vm->vsock_cid, AGENT_VSOCK_PORT, deadline, on_session, vm, &vm->session);
+		r = session_dial_vsock(vm->loop, vm->vsock_cid, AGENT_VSOCK_PORT, deadline,
+			on_session, vm, &vm->session);
 	} else {
 		/* The port outlives its sessions, so each gets a descriptor of its own. */
 		fd = fcntl(vm->agent_fd, F_DUPFD_CLOEXEC, 3);
-		r = fd < 0 ? -errno : session_greet(vm->loop, fd, reconnect, deadline, on_session, vm, &vm->session);
+		r = fd < 0 ? -errno
+			   : session_greet(vm->loop, fd, reconnect, deadline, on_session, vm,
+				     &vm->session);
 	}
 	return r < 0 ? err_errno(err, -r, "cannot join the agent") : 0;
 }
 
-static void qemu_open_session(struct vm *vm, enum vm_transport transport, bool reconnect, int64_t deadline,
-	void (*cb)(struct io_stream *stream, const struct err *err, void *arg), void *arg)
+static void qemu_open_session(struct vm *vm, enum vm_transport transport, bool reconnect,
+	int64_t deadline, void (*cb)(struct io_stream *stream, const struct err *err, void *arg),
+	void *arg)
 {
 	struct err err = ERR_INIT;
 
@@ -580,7 +611,8 @@ static int qemu_probe(const char *vmm, char **ret_version, struct err *err)
 		return err_wrap(err, "cannot ask QEMU for its version");
 	version = strstr(out, "version ");
 	if (!version)
-		return err_set(err, EPROTO, "'%s' does not say which version of QEMU it is", program);
+		return err_set(
+			err, EPROTO, "'%s' does not say which version of QEMU it is", program);
 	version += strlen("version ");
 	end = version + strcspn(version, " \n");
 	r = confine_probe(err);

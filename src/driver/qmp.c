@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: bytes gather in one buffer until a newline; each line is one message. The greeting is answered with
- * qmp_capabilities, whose answer opens the way for commands. A command keeps its id, deadline and callback in a list
- * until the answer with its id comes; answers with other ids are dropped, so a late one after its deadline harms
- * nothing. Any callback may free the client: the guard below tells the reading loop that its ground is gone.
+ * How it works: bytes gather in one buffer until a newline; each line is one message. The greeting
+ * is answered with qmp_capabilities, whose answer opens the way for commands. A command keeps its
+ * id, deadline and callback in a list until the answer with its id comes; answers with other ids
+ * are dropped, so a late one after its deadline harms nothing. Any callback may free the client:
+ * the guard below tells the reading loop that its ground is gone.
  */
 #include "driver/qmp.h"
 
@@ -124,7 +125,8 @@ static void on_failing(struct loop_defer *defer)
 		*outer = true;
 }
 
-/* No more I/O from here on; who waits hears of it from the loop, not from within the call that failed. */
+/* No more I/O from here on; who waits hears of it from the loop, not from within the call that
+ * failed. */
 static void fail(struct qmp *qmp, int code, const char *what)
 {
 	if (qmp->closed)
@@ -171,7 +173,7 @@ static void on_answer(struct qmp *qmp, const struct qmp_message *m)
 			on_ready(qmp);
 		return;
 	}
-	list_foreach(c, &qmp->commands, link)
+	list_foreach (c, &qmp->commands, link)
 		if (c->id == m->id)
 			found = c;
 	if (!found)
@@ -302,7 +304,7 @@ struct qmp *qmp_free(struct qmp *qmp)
 		return NULL;
 	if (qmp->freed)
 		*qmp->freed = true;
-	list_foreach_safe(c, tmp, &qmp->commands, link)
+	list_foreach_safe (c, tmp, &qmp->commands, link)
 		command_free(c);
 	loop_fd_remove(&qmp->src);
 	loop_defer_cancel(&qmp->failing);
@@ -317,8 +319,9 @@ struct qmp *qmp_free(struct qmp *qmp)
 /* Puts the command's line into to. Consumes args. */
 static int encode(struct strbuf *to, const char *name, json_t *args, uint64_t id)
 {
-	json_t *root = args ? json_pack("{s:s,s:o,s:I}", "execute", name, "arguments", args, "id", (json_int_t)id) :
-			      json_pack("{s:s,s:I}", "execute", name, "id", (json_int_t)id);
+	json_t *root = args ? json_pack("{s:s,s:o,s:I}", "execute", name, "arguments", args, "id",
+				      (json_int_t)id)
+			    : json_pack("{s:s,s:I}", "execute", name, "id", (json_int_t)id);
 	auto_free char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
 
 	json_decref(root);
@@ -329,7 +332,8 @@ static int encode(struct strbuf *to, const char *name, json_t *args, uint64_t id
 	return strbuf_error(to);
 }
 
-int qmp_command(struct qmp *qmp, const char *name, json_t *args, int64_t deadline, qmp_done done, void *arg)
+int qmp_command(
+	struct qmp *qmp, const char *name, json_t *args, int64_t deadline, qmp_done done, void *arg)
 {
 	struct command *c = NULL;
 	int r;

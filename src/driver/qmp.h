@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * QMP (QEMU's docs/interop/qmp-spec.txt): JSON objects, one a line, over a connected socket on our loop. QEMU may
- * have been taken over by its guest, so what it says is bounded and checked, and every command has a deadline.
+ * QMP (QEMU's docs/interop/qmp-spec.txt): JSON objects, one a line, over a connected socket on our
+ * loop. QEMU may have been taken over by its guest, so what it says is bounded and checked, and
+ * every command has a deadline.
  */
 #pragma once
 
@@ -10,13 +11,7 @@
 #include "base/err.h"
 #include "io/loop.h"
 
-enum qmp_kind {
-	QMP_GREETING,
-	QMP_EVENT,
-	QMP_RETURN,
-	QMP_ERROR,
-	QMP_KIND_MAX
-};
+enum qmp_kind { QMP_GREETING, QMP_EVENT, QMP_RETURN, QMP_ERROR, QMP_KIND_MAX };
 
 /* One message, taken apart; everything is borrowed from root, which json_decref() releases. */
 struct qmp_message {
@@ -37,7 +32,8 @@ struct qmp;
 struct qmp_events {
 	/* data is borrowed, NULL if there is none. */
 	void (*event)(struct qmp *qmp, const char *name, json_t *data, void *arg);
-	/* The connection has ended or broke the protocol; comes once, after every open command was answered with an error. */
+	/* The connection has ended or broke the protocol; comes once, after every open command was
+	 * answered with an error. */
 	void (*closed)(struct qmp *qmp, const struct err *err, void *arg);
 	void *arg;
 };
@@ -45,17 +41,21 @@ struct qmp_events {
 /* value is borrowed; on failure it is NULL and err says why (QEMU's own words, -ETIMEDOUT, ...). */
 typedef void (*qmp_done)(json_t *value, const struct err *err, void *arg);
 
-/* Takes over fd. Negotiates by itself; commands given before are sent after. 0 or -errno (fd closed then too). */
+/* Takes over fd. Negotiates by itself; commands given before are sent after. 0 or -errno (fd closed
+ * then too). */
 int qmp_new(struct loop *loop, int fd, const struct qmp_events *events, struct qmp **ret_qmp);
 
 /* Open commands are forgotten without a call. Returns NULL. */
 struct qmp *qmp_free(struct qmp *qmp);
 
 /*
- * Sends a command; done comes once, never from within this call. args is consumed, NULL for none; done may be
- * NULL. deadline: CLOCK_MONOTONIC ns. 0, or -errno (-EAGAIN: LIMIT_QMP_PENDING are open, -EPIPE: closed) and no call.
+ * Sends a command; done comes once, never from within this call. args is consumed, NULL for none;
+ * done may be NULL. deadline: CLOCK_MONOTONIC ns. 0, or -errno (-EAGAIN: LIMIT_QMP_PENDING are
+ * open, -EPIPE: closed) and no call.
  */
-int qmp_command(struct qmp *qmp, const char *name, json_t *args, int64_t deadline, qmp_done done, void *arg);
+int qmp_command(struct qmp *qmp, const char *name, json_t *args, int64_t deadline, qmp_done done,
+	void *arg);
 
-/* Handles all that has come already, without waiting: for the last events of a QEMU that has ended. May free, as above. */
+/* Handles all that has come already, without waiting: for the last events of a QEMU that has ended.
+ * May free, as above. */
 void qmp_drain(struct qmp *qmp);

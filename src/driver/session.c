@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: a greeting writes its bytes as the socket takes them and looks at what comes with MSG_PEEK, so that it
- * removes exactly the bytes up to the echo's end and the stream starts clean behind it.
+ * How it works: a greeting writes its bytes as the socket takes them and looks at what comes with
+ * MSG_PEEK, so that it removes exactly the bytes up to the echo's end and the stream starts clean
+ * behind it.
  */
 #include "driver/session.h"
 
@@ -96,19 +97,24 @@ static void on_deadline(struct loop_timer *timer)
 	struct err err = ERR_INIT;
 
 	if (s->cid)
-		err_set(&err, ETIMEDOUT, "the agent did not answer in time on vsock %u:%u", s->cid, s->port);
+		err_set(&err, ETIMEDOUT, "the agent did not answer in time on vsock %u:%u", s->cid,
+			s->port);
 	else
-		err_set(&err, ETIMEDOUT, "the agent did not answer the greeting on its serial port in time");
+		err_set(&err, ETIMEDOUT,
+			"the agent did not answer the greeting on its serial port in time");
 	session_fail(s, &err);
 }
 
-static struct session *new_session(struct loop *loop, int64_t deadline, session_done done, void *arg)
+static struct session *new_session(
+	struct loop *loop, int64_t deadline, session_done done, void *arg)
 {
 	struct session *s = calloc(1, sizeof(*s));
 
 	if (!s)
 		return NULL;
-	*s = (struct session){ .loop = loop, .fd = -1, .done = done, .arg = arg, .deadline = deadline };
+	*s = (struct session){
+		.loop = loop, .fd = -1, .done = done, .arg = arg, .deadline = deadline
+	};
 	if (loop_timer_arm(loop, &s->timer, deadline, on_deadline) < 0)
 		return session_free(s);
 	return s;
@@ -121,8 +127,10 @@ static int send_greeting(struct session *s)
 
 	while (s->sent < s->flush + GREETING_LEN) {
 		bool flushing = s->sent < s->flush;
-		const void *data = flushing ? (const void *)zeros : s->greeting.frame + (s->sent - s->flush);
-		size_t len = flushing ? MIN(sizeof(zeros), s->flush - s->sent) : s->flush + GREETING_LEN - s->sent;
+		const void *data =
+			flushing ? (const void *)zeros : s->greeting.frame + (s->sent - s->flush);
+		size_t len = flushing ? MIN(sizeof(zeros), s->flush - s->sent)
+				      : s->flush + GREETING_LEN - s->sent;
 		ssize_t n = send(s->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
 
 		if (n < 0 && errno != EINTR)
@@ -135,14 +143,17 @@ static int send_greeting(struct session *s)
 
 static void on_closed(struct loop_timer *timer)
 {
-	fail_errno(container_of(timer, struct session, timer), EPIPE, "the VM closed the agent's port");
+	fail_errno(container_of(timer, struct session, timer), EPIPE,
+		"the VM closed the agent's port");
 }
 
-/* Most likely the VMM is ending, and whoever watches it can say why: session_fail() comes within moments then. */
+/* Most likely the VMM is ending, and whoever watches it can say why: session_fail() comes within
+ * moments then. */
 static void wait_for_end(struct session *s)
 {
 	loop_fd_remove(&s->src);
-	if (loop_timer_arm(s->loop, &s->timer, MIN(s->deadline, deadline_in(END_GRACE)), on_closed) < 0)
+	if (loop_timer_arm(
+		    s->loop, &s->timer, MIN(s->deadline, deadline_in(END_GRACE)), on_closed) < 0)
 		fail_errno(s, ENOMEM, "the VM closed the agent's port");
 }
 
@@ -182,8 +193,8 @@ static void on_port(struct loop_fd *src, uint32_t events)
 		receive_echo(s);
 }
 
-int session_greet(struct loop *loop, int fd, bool flush, int64_t deadline, session_done done, void *arg,
-	struct session **ret_session)
+int session_greet(struct loop *loop, int fd, bool flush, int64_t deadline, session_done done,
+	void *arg, struct session **ret_session)
 {
 	struct session *s = new_session(loop, deadline, done, arg);
 	int r = s ? fd_set_nonblock(fd, true) : -ENOMEM;
@@ -204,7 +215,8 @@ int session_greet(struct loop *loop, int fd, bool flush, int64_t deadline, sessi
 
 static void on_redial(struct loop_timer *timer);
 
-/* Nobody listens yet: the guest is still booting. Its driver sends no event for that, so ask again. */
+/* Nobody listens yet: the guest is still booting. Its driver sends no event for that, so ask again.
+ */
 static void dial_later(struct session *s)
 {
 	loop_fd_remove(&s->src);
@@ -247,8 +259,8 @@ static void on_redial(struct loop_timer *timer)
 	dial(container_of(timer, struct session, redial));
 }
 
-int session_dial_vsock(struct loop *loop, unsigned cid, unsigned port, int64_t deadline, session_done done, void *arg,
-	struct session **ret_session)
+int session_dial_vsock(struct loop *loop, unsigned cid, unsigned port, int64_t deadline,
+	session_done done, void *arg, struct session **ret_session)
 {
 	struct session *s = new_session(loop, deadline, done, arg);
 	int r;
@@ -271,11 +283,13 @@ int session_claim_cid(int *ret_fd, unsigned *ret_cid, struct err *err)
 	auto_close int fd = open("/dev/vhost-vsock", O_RDWR | O_CLOEXEC);
 
 	if (fd < 0)
-		return err_errno(err, errno, "no kernel vsock here (/dev/vhost-vsock: module vhost_vsock, group kvm)");
+		return err_errno(err, errno,
+			"no kernel vsock here (/dev/vhost-vsock: module vhost_vsock, group kvm)");
 	for (int i = 0; i < CID_TRIES; i++) {
 		uint64_t cid;
 
-		/* The kernel keeps it for this descriptor, so no other process of any user can take it meanwhile. */
+		/* The kernel keeps it for this descriptor, so no other process of any user can take
+		 * it meanwhile. */
 		random_bytes(&cid, sizeof(cid));
 		cid = 1024 + cid % (INT32_MAX - 1024);
 		if (ioctl(fd, VHOST_VSOCK_SET_GUEST_CID, &cid) == 0) {

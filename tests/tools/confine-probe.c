@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stands in QEMU's place and tries to get out. What to try comes in the kernel command line of its arguments: words
- * "read=PATH", "tcp=PORT", "abstract=NAME", "write=PATH". Its last line on stderr names what was allowed; exit 3.
+ * Stands in QEMU's place and tries to get out. What to try comes in the kernel command line of its
+ * arguments: words "read=PATH", "tcp=PORT", "abstract=NAME", "write=PATH". Its last line on stderr
+ * names what was allowed; exit 3.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -21,6 +22,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "base/parse.h"
 
 static char allowed[2048];
 
@@ -44,18 +47,21 @@ static void try_open(const char *path, int flags, const char *what)
 	}
 }
 
-static void try_tcp(int port)
+static void try_tcp(const char *text)
 {
-	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+	unsigned port = 0;
+	struct sockaddr_in sin = { .sin_family = AF_INET,
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	struct sockaddr_in6 sin6 = { .sin6_family = AF_INET6, .sin6_port = sin.sin_port,
-		.sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	struct sockaddr_in6 sin6 = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
 	int fd = socket(AF_INET, SOCK_STREAM, 0), fd6 = socket(AF_INET6, SOCK_STREAM, 0);
 
+	if (parse_uint(text, 1, 65535, &port) < 0)
+		exit(4);
+	sin.sin_port = sin6.sin6_port = htons((uint16_t)port);
 	if (fd >= 0 && connect(fd, (struct sockaddr *)&sin, sizeof(sin)) == 0)
-		note(" tcp:%d", port);
+		note(" tcp:%u", port);
 	if (fd6 >= 0 && connect(fd6, (struct sockaddr *)&sin6, sizeof(sin6)) == 0)
-		note(" tcp6:%d", port);
+		note(" tcp6:%u", port);
 	close(fd);
 	close(fd6);
 }
@@ -66,20 +72,23 @@ static void try_abstract(const char *name)
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
 	snprintf(sun.sun_path + 1, sizeof(sun.sun_path) - 1, "%s", name);
-	if (connect(fd, (struct sockaddr *)&sun, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name))) == 0)
+	if (connect(fd, (struct sockaddr *)&sun,
+		    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name))) == 0)
 		note(" abstract:%s", name);
 	close(fd);
 }
 
 static void try_words(char *line)
 {
-	for (char *word = strtok(line, " "); word; word = strtok(NULL, " ")) {
+	char *rest;
+
+	for (char *word = strtok_r(line, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
 		if (strncmp(word, "read=", 5) == 0)
 			try_open(word + 5, O_RDONLY, "read");
 		else if (strncmp(word, "write=", 6) == 0)
 			try_open(word + 6, O_WRONLY, "write");
 		else if (strncmp(word, "tcp=", 4) == 0)
-			try_tcp(atoi(word + 4));
+			try_tcp(word + 4);
 		else if (strncmp(word, "abstract=", 9) == 0)
 			try_abstract(word + 9);
 	}

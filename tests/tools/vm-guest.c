@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The least guest that a VM test needs, as /init of an initramfs: loads the modules named in /lib/modules/order, answers
- * greetings on the agent's serial port and then one-line commands (see the table), until the next greeting.
+ * The least guest that a VM test needs, as /init of an initramfs: loads the modules named in
+ * /lib/modules/order, answers greetings on the agent's serial port and then one-line commands (see
+ * the table), until the next greeting.
  */
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -101,7 +102,8 @@ static int find_port(void)
 
 			snprintf(path, sizeof(path), "/sys/class/virtio-ports/%s/name", de->d_name);
 			f = fopen(path, "re");
-			if (f && fgets(name, sizeof(name), f) && strcmp(name, "micropod.agent\n") == 0) {
+			if (f && fgets(name, sizeof(name), f) &&
+				strcmp(name, "micropod.agent\n") == 0) {
 				snprintf(path, sizeof(path), "/dev/%s", de->d_name);
 				return open(path, O_RDWR | O_CLOEXEC);
 			}
@@ -130,7 +132,8 @@ static void cmd_disks(char *arg)
 		fclose(f);
 		snprintf(path, sizeof(path), "/sys/block/vd%c/ro", c);
 		f = fopen(path, "re");
-		snprintf(out, sizeof(out), "vd%c=%s:%s ", c, serial, f && fgetc(f) == '1' ? "ro" : "rw");
+		snprintf(out, sizeof(out), "vd%c=%s:%s ", c, serial,
+			f && fgetc(f) == '1' ? "ro" : "rw");
 		if (f)
 			fclose(f);
 		reply(out);
@@ -145,8 +148,8 @@ static void cmd_clock(char *arg)
 
 	clock_gettime(CLOCK_MONOTONIC, &mono);
 	clock_gettime(CLOCK_REALTIME, &real);
-	snprintf(out, sizeof(out), "%lld.%09ld %lld.%09ld\n", (long long)mono.tv_sec, mono.tv_nsec, (long long)real.tv_sec,
-		real.tv_nsec);
+	snprintf(out, sizeof(out), "%lld.%09ld %lld.%09ld\n", (long long)mono.tv_sec, mono.tv_nsec,
+		(long long)real.tv_sec, real.tv_nsec);
 	reply(out);
 }
 
@@ -261,12 +264,14 @@ static void cmd_tcp(char *arg)
 /* "PORT": a TCP and a UDP server that answer "pong:" and what came; one child each. */
 static void cmd_serve(char *arg)
 {
-	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_port = htons((uint16_t)number(arg)) };
+	struct sockaddr_in sin = { .sin_family = AF_INET,
+		.sin_port = htons((uint16_t)number(arg)) };
 
 	for (int udp = 0; udp < 2; udp++) {
 		int fd = socket(AF_INET, (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
 
-		if (bind(fd, (struct sockaddr *)&sin, sizeof(sin)) < 0 || (!udp && listen(fd, 8) < 0)) {
+		if (bind(fd, (struct sockaddr *)&sin, sizeof(sin)) < 0 ||
+			(!udp && listen(fd, 8) < 0)) {
 			reply("failed\n");
 			return;
 		}
@@ -277,9 +282,11 @@ static void cmd_serve(char *arg)
 				struct sockaddr_in from;
 				socklen_t len = sizeof(from);
 				int conn = udp ? fd : accept(fd, NULL, NULL);
-				ssize_t n = recvfrom(conn, buf + 5, sizeof(buf) - 5, 0, (struct sockaddr *)&from, &len);
+				ssize_t n = recvfrom(conn, buf + 5, sizeof(buf) - 5, 0,
+					(struct sockaddr *)&from, &len);
 
-				if (n > 0 && sendto(conn, buf, (size_t)n + 5, 0, udp ? (struct sockaddr *)&from : NULL,
+				if (n > 0 && sendto(conn, buf, (size_t)n + 5, 0,
+						     udp ? (struct sockaddr *)&from : NULL,
 						     udp ? len : 0) < 0)
 					perror("serve");
 				if (!udp)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs one VM by the driver, for tests: prints a line for whatever happens ("greeted SECONDS", "session LINE",
- * "console LINE", "notice TEXT", "error TEXT", "exited clean|unclean WHY", "pid N") and takes lines on stdin: "!join",
+ * Runs one VM by the driver, for tests: prints a line for whatever happens ("greeted SECONDS",
+ * "session LINE", "console LINE", "notice TEXT", "error TEXT", "exited clean|unclean WHY", "pid N")
+ * and takes lines on stdin: "!join",
  * "!leave", "!reconnect", "!kill", "!free"; all others go to the agent's session.
  */
 #include <errno.h>
@@ -31,7 +32,8 @@ struct run {
 };
 
 /* Splits what comes into lines, each printed behind its tag. */
-static void print_lines(const char *tag, char *buf, size_t size, size_t *len, const char *data, size_t n)
+static void print_lines(
+	const char *tag, char *buf, size_t size, size_t *len, const char *data, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		if (data[i] == '\n') {
@@ -105,7 +107,8 @@ static void on_joined(struct io_stream *stream, const struct err *err, void *arg
 static void join(struct run *run, bool again)
 {
 	leave(run);
-	driver_qemu.open_session(run->vm, run->transport, again, deadline_in(run->deadline), on_joined, run);
+	driver_qemu.open_session(
+		run->vm, run->transport, again, deadline_in(run->deadline), on_joined, run);
 }
 
 static void obey(struct run *run, char *line)
@@ -180,12 +183,18 @@ enum {
 };
 
 static const struct option options[] = {
-	{ "kernel", 1, NULL, OPT_KERNEL },     { "initramfs", 1, NULL, OPT_INITRAMFS },
-	{ "agent-rootfs", 1, NULL, OPT_ROOTFS }, { "memory", 1, NULL, OPT_MEMORY },
-	{ "cpus", 1, NULL, OPT_CPUS },	       { "disk", 1, NULL, OPT_DISK },
-	{ "vmm", 1, NULL, OPT_VMM },	       { "accel", 1, NULL, OPT_ACCEL },
-	{ "net-fd", 1, NULL, OPT_NET_FD },     { "cmdline", 1, NULL, OPT_CMDLINE },
-	{ "deadline", 1, NULL, OPT_DEADLINE }, { "unconfined", 0, NULL, OPT_UNCONFINED },
+	{ "kernel", 1, NULL, OPT_KERNEL },
+	{ "initramfs", 1, NULL, OPT_INITRAMFS },
+	{ "agent-rootfs", 1, NULL, OPT_ROOTFS },
+	{ "memory", 1, NULL, OPT_MEMORY },
+	{ "cpus", 1, NULL, OPT_CPUS },
+	{ "disk", 1, NULL, OPT_DISK },
+	{ "vmm", 1, NULL, OPT_VMM },
+	{ "accel", 1, NULL, OPT_ACCEL },
+	{ "net-fd", 1, NULL, OPT_NET_FD },
+	{ "cmdline", 1, NULL, OPT_CMDLINE },
+	{ "deadline", 1, NULL, OPT_DEADLINE },
+	{ "unconfined", 0, NULL, OPT_UNCONFINED },
 	{ 0 },
 };
 
@@ -243,10 +252,18 @@ static void parse(int argc, char **argv, struct vm_config *c, struct run *run)
 
 int main(int argc, char **argv)
 {
-	struct vm_config config = { .memory = 256 * MIB, .cpus = 1, .accel = VM_ACCEL_TCG, .net_fd = -1,
-		.mac = { 0x52, 0x55, 0x0a, 0x00, 0x02, 0x0f }, .vhost_vsock_fd = -1, .run_dir = "/", .confine = true };
+	struct vm_config config = { .memory = 256 * MIB,
+		.cpus = 1,
+		.accel = VM_ACCEL_TCG,
+		.net_fd = -1,
+		.mac = { 0x52, 0x55, 0x0a, 0x00, 0x02, 0x0f },
+		.vhost_vsock_fd = -1,
+		.run_dir = "/",
+		.confine = true };
 	struct run run = { .deadline = 60 * NSEC_PER_SEC };
-	struct vm_events events = { .console = on_console, .exited = on_exited, .notice = on_notice, .arg = &run };
+	struct vm_events events = {
+		.console = on_console, .exited = on_exited, .notice = on_notice, .arg = &run
+	};
 	struct err err = ERR_INIT;
 	int r;
 

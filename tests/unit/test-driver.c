@@ -24,7 +24,8 @@ static struct accel_verdict judge(struct accel_facts facts)
 	return v;
 }
 
-#define NOTICE(part, ...) CHECK(strstr(judge((struct accel_facts){ __VA_ARGS__ }).notice, part) != NULL)
+#define NOTICE(part, ...) \
+	CHECK(strstr(judge((struct accel_facts){ __VA_ARGS__ }).notice, part) != NULL)
 
 static void each_cause_has_its_remedy(void)
 {
@@ -34,8 +35,8 @@ static void each_cause_has_its_remedy(void)
 	NOTICE("nested virtualisation in the hypervisor", .open_error = ENOENT);
 	NOTICE("neither vmx nor svm", .cpu_flag = false);
 	NOTICE("makes no VM (Device or resource busy)", .cpu_flag = true, .vm_error = EBUSY);
-	NOTICE("no answer in 60 s): --accel kvm tries again", .cpu_flag = true, .failed_before = true,
-		.why_before = "no answer in 60 s");
+	NOTICE("no answer in 60 s): --accel kvm tries again", .cpu_flag = true,
+		.failed_before = true, .why_before = "no answer in 60 s");
 	NOTICE("isolation", .cpu_flag = false);
 }
 
@@ -83,7 +84,8 @@ static void tsc_rate_is_steady(void)
 
 static void panic_is_found(void)
 {
-	static const char text[] = "boot\r\n[    1.0] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000900\r\n"
+	static const char text[] = "boot\r\n[    1.0] Kernel panic - not syncing: Attempted to "
+				   "kill init! exitcode=0x00000900\r\n"
 				   "[    1.1] Kernel panic - not syncing: again\r\n";
 	static struct console c;
 
@@ -104,7 +106,8 @@ static void tail_is_bounded_and_clean(void)
 
 	memset(&c, 0, sizeof(c));
 	for (int i = 0; i < 10000; i++)
-		console_feed(&c, line, (size_t)snprintf(line, sizeof(line), "line %d\033[2J\r\n", i));
+		console_feed(
+			&c, line, (size_t)snprintf(line, sizeof(line), "line %d\033[2J\r\n", i));
 	console_tail(&c, 2, &out);
 	CHECK_STR(out.data, "line 9998?[2J\nline 9999?[2J\n");
 	strbuf_reset(&out);
@@ -134,7 +137,8 @@ static void on_joined(struct io_stream *stream, const struct err *err, void *arg
 	j->code = err ? err->code : 0;
 }
 
-/* The agent's end of a socketpair, greeting included; noise comes before the echo and tail right behind it. */
+/* The agent's end of a socketpair, greeting included; noise comes before the echo and tail right
+ * behind it. */
 static void answer(int fd, const char *noise, const char *tail, size_t *ret_zeros)
 {
 	uint8_t byte;
@@ -164,7 +168,9 @@ static void greeting_gives_a_clean_stream(void)
 		int fds[2];
 
 		REQUIRE(loop_new(&loop) == 0 && fd_socketpair(fds) == 0);
-		CHECK_INT(session_greet(loop, fds[0], flush, deadline_in(5 * NSEC_PER_SEC), on_joined, &j, &session), 0);
+		CHECK_INT(session_greet(loop, fds[0], flush, deadline_in(5 * NSEC_PER_SEC),
+				  on_joined, &j, &session),
+			0);
 		for (int i = 0; i < 5; i++)
 			CHECK_INT(loop_once(loop, clock_monotonic()), 0);
 		answer(fds[1], "end of an old session", "first of the new", &zeros);
@@ -189,7 +195,9 @@ static void silence_meets_its_deadline(void)
 	int fds[2];
 
 	REQUIRE(loop_new(&loop) == 0 && fd_socketpair(fds) == 0);
-	CHECK_INT(session_greet(loop, fds[0], true, deadline_in(20 * NSEC_PER_MSEC), on_joined, &j, &session), 0);
+	CHECK_INT(session_greet(loop, fds[0], true, deadline_in(20 * NSEC_PER_MSEC), on_joined, &j,
+			  &session),
+		0);
 	while (!j.calls) {
 		CHECK_INT(fd_write_full(fds[1], "noise without end ", 18), 0);
 		CHECK_INT(loop_once(loop, deadline_in(NSEC_PER_MSEC)), 0);
@@ -215,6 +223,7 @@ static void closed_port_is_an_error(void)
 	loop_free(loop);
 }
 
-TEST_MAIN(TEST(each_cause_has_its_remedy), TEST(verdict_is_remembered), TEST(accel_words), TEST(tsc_rate_is_steady),
-	TEST(panic_is_found), TEST(tail_is_bounded_and_clean), TEST(greeting_gives_a_clean_stream),
-	TEST(silence_meets_its_deadline), TEST(closed_port_is_an_error))
+TEST_MAIN(TEST(each_cause_has_its_remedy), TEST(verdict_is_remembered), TEST(accel_words),
+	TEST(tsc_rate_is_steady), TEST(panic_is_found), TEST(tail_is_bounded_and_clean),
+	TEST(greeting_gives_a_clean_stream), TEST(silence_meets_its_deadline),
+	TEST(closed_port_is_an_error))

@@ -42,13 +42,16 @@ static void any_split_works(void)
 		greeting_feed(&answer, offer.frame, cut, &done);
 		CHECK_INT(done, cut == GREETING_LEN);
 		if (!done) {
-			CHECK_INT(greeting_feed(&answer, offer.frame + cut, GREETING_LEN - cut, &done), GREETING_LEN - cut);
+			CHECK_INT(greeting_feed(
+					  &answer, offer.frame + cut, GREETING_LEN - cut, &done),
+				GREETING_LEN - cut);
 			CHECK(done);
 		}
 	}
 }
 
-/* A host that died in the middle of its frame: the next one is still found, wherever the cut was. */
+/* A host that died in the middle of its frame: the next one is still found, wherever the cut was.
+ */
 static void cut_frame_hides_nothing(void)
 {
 	for (size_t cut = 1; cut < GREETING_LEN; cut++) {
@@ -90,5 +93,5 @@ static void nonce_has_no_zero(void)
 	}
 }
 
-TEST_MAIN(TEST(echo_is_found), TEST(what_follows_is_left), TEST(any_split_works), TEST(cut_frame_hides_nothing),
-	TEST(old_echo_is_not_taken), TEST(nonce_has_no_zero))
+TEST_MAIN(TEST(echo_is_found), TEST(what_follows_is_left), TEST(any_split_works),
+	TEST(cut_frame_hides_nothing), TEST(old_echo_is_not_taken), TEST(nonce_has_no_zero))

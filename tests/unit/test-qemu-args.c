@@ -8,12 +8,24 @@
 
 static struct vm_config config(enum vm_accel accel)
 {
-	return (struct vm_config){ .kernel = "k", .initramfs = "i", .memory = GIB, .cpus = 2, .accel = accel, .net_fd = -1 };
+	return (struct vm_config){ .kernel = "k",
+		.initramfs = "i",
+		.memory = GIB,
+		.cpus = 2,
+		.accel = accel,
+		.net_fd = -1 };
 }
 
-static const struct qemu_view view = { .program = "qemu", .firmware = "/firmware", .kernel = "/kernel",
-	.initramfs = "/initramfs", .disks = { "/disk/0", "/disk/1", "/disk/2" }, .qmp_fd = 3, .console_fd = 4, .agent_fd = 5,
-	.net_fd = -1, .vsock_fd = -1 };
+static const struct qemu_view view = { .program = "qemu",
+	.firmware = "/firmware",
+	.kernel = "/kernel",
+	.initramfs = "/initramfs",
+	.disks = { "/disk/0", "/disk/1", "/disk/2" },
+	.qmp_fd = 3,
+	.console_fd = 4,
+	.agent_fd = 5,
+	.net_fd = -1,
+	.vsock_fd = -1 };
 
 static char *build(const struct vm_config *c, const struct qemu_view *v)
 {
@@ -40,7 +52,7 @@ static int refused(const struct vm_config *c)
 	return r;
 }
 
-#define HAS(text, part)	   CHECK(strstr((text), (part)) != NULL)
+#define HAS(text, part)	    CHECK(strstr((text), (part)) != NULL)
 #define HAS_NOT(text, part) CHECK(strstr((text), (part)) == NULL)
 
 static void clock_options_follow_the_accelerator(void)
@@ -68,7 +80,9 @@ static void every_vm_is_shut_in(void)
 		auto_free char *line = build(&c, &view);
 
 		REQUIRE(line);
-		HAS(line, "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+		HAS(line,
+			"-sandbox "
+			"on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 		HAS(line, "-nodefaults -no-user-config -no-reboot");
 		HAS(line, "reboot=t panic=-1");
 		HAS(line, "-M microvm,");
@@ -91,7 +105,8 @@ static void disks_report_errors(void)
 	c.n_disks = 2;
 	line = build(&c, &view);
 	REQUIRE(line);
-	HAS(line, "node-name=disk0,read-only=on,discard=ignore,file.driver=file,file.aio=threads,file.filename=/disk/0 ");
+	HAS(line, "node-name=disk0,read-only=on,discard=ignore,file.driver=file,file.aio=threads,"
+		  "file.filename=/disk/0 ");
 	HAS(line, "drive=disk0,serial=image,werror=report,rerror=report");
 	HAS(line, "node-name=disk1,read-only=off,discard=unmap,");
 	HAS(line, "drive=disk1,serial=scratch,werror=report,rerror=report");
@@ -206,6 +221,7 @@ static void wrong_configs_are_refused(void)
 	CHECK_INT(refused(&c), -EINVAL);
 }
 
-TEST_MAIN(TEST(clock_options_follow_the_accelerator), TEST(every_vm_is_shut_in), TEST(disks_report_errors),
-	TEST(agent_rootfs_is_one_more_disk), TEST(network_by_descriptor), TEST(many_devices_get_slots),
-	TEST(commas_do_not_add_options), TEST(wrong_configs_are_refused))
+TEST_MAIN(TEST(clock_options_follow_the_accelerator), TEST(every_vm_is_shut_in),
+	TEST(disks_report_errors), TEST(agent_rootfs_is_one_more_disk), TEST(network_by_descriptor),
+	TEST(many_devices_get_slots), TEST(commas_do_not_add_options),
+	TEST(wrong_configs_are_refused))

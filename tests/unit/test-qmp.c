@@ -49,7 +49,10 @@ static void on_answer(json_t *value, const struct err *err, void *arg)
 
 	f->answers++;
 	f->code = err ? err->code : 0;
-	snprintf(f->text, sizeof(f->text), "%s", err ? err->msg : json_string_value(value) ? json_string_value(value) : "");
+	snprintf(f->text, sizeof(f->text), "%s",
+		err			   ? err->msg
+		: json_string_value(value) ? json_string_value(value)
+					   : "");
 	drop(f, f->free_on_answer);
 }
 
@@ -108,7 +111,8 @@ static void commands_wait_for_negotiation(void)
 	struct fixture f;
 
 	setup(&f);
-	CHECK_INT(qmp_command(f.qmp, "query-name", NULL, deadline_in(NSEC_PER_SEC), on_answer, &f), 0);
+	CHECK_INT(qmp_command(f.qmp, "query-name", NULL, deadline_in(NSEC_PER_SEC), on_answer, &f),
+		0);
 	turn(&f);
 	expect(&f, NULL);
 	negotiate(&f);
@@ -125,7 +129,9 @@ static void errors_carry_words(void)
 
 	setup(&f);
 	negotiate(&f);
-	CHECK_INT(qmp_command(f.qmp, "stop", json_pack("{s:i}", "x", 1), deadline_in(NSEC_PER_SEC), on_answer, &f), 0);
+	CHECK_INT(qmp_command(f.qmp, "stop", json_pack("{s:i}", "x", 1), deadline_in(NSEC_PER_SEC),
+			  on_answer, &f),
+		0);
 	expect(&f, "\"arguments\":{\"x\":1}");
 	say(&f, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\\nway\"}, \"id\": 1}\n");
 	CHECK_INT(f.code, EIO);
@@ -179,8 +185,8 @@ static void end_answers_what_is_open(void)
 
 static void garbage_closes(void)
 {
-	static const char *const bad[] = { "hello\n", "[]\n", "{}\n", "{\"error\": 1}\n", "{\"event\": 7}\n",
-		"{\"QMP\": 1}\n", "\"\\u0000\"\n", "{\"a\": }\n" };
+	static const char *const bad[] = { "hello\n", "[]\n", "{}\n", "{\"error\": 1}\n",
+		"{\"event\": 7}\n", "{\"QMP\": 1}\n", "\"\\u0000\"\n", "{\"a\": }\n" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		struct fixture f;
@@ -264,6 +270,7 @@ static void callbacks_may_free(void)
 	teardown(&f);
 }
 
-TEST_MAIN(TEST(commands_wait_for_negotiation), TEST(errors_carry_words), TEST(deadline_answers_once),
-	TEST(events_come_in_pieces), TEST(end_answers_what_is_open), TEST(garbage_closes), TEST(long_line_closes),
-	TEST(deep_nesting_closes), TEST(pending_is_limited), TEST(callbacks_may_free))
+TEST_MAIN(TEST(commands_wait_for_negotiation), TEST(errors_carry_words),
+	TEST(deadline_answers_once), TEST(events_come_in_pieces), TEST(end_answers_what_is_open),
+	TEST(garbage_closes), TEST(long_line_closes), TEST(deep_nesting_closes),
+	TEST(pending_is_limited), TEST(callbacks_may_free))
