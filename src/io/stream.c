@@ -81,5 +81,8 @@ struct io_stream *io_stream_free(struct io_stream *s)
 
 void io_stream_want(struct io_stream *s, uint32_t events)
 {
-	loop_fd_set(&s->src, events);
+	if (s->ops->want)
+		s->ops->want(s, events);
+	else
+		loop_fd_set(&s->src, events);
 }

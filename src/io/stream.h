@@ -19,6 +19,8 @@ struct io_stream_ops {
 	ssize_t (*read)(struct io_stream *s, void *buf, size_t n);
 	ssize_t (*writev)(struct io_stream *s, const struct iovec *iov, int n);
 	void (*free)(struct io_stream *s);
+	/* As io_stream_want(); NULL: src is in the loop and does it. */
+	void (*want)(struct io_stream *s, uint32_t events);
 };
 
 struct io_stream {
