@@ -13,24 +13,40 @@
 
 #define CONTAINERS_DIR "/containers"
 
-/* How the guest came up. */
+/* Where the agent lives. */
 enum mounts_root {
-	MOUNTS_ROOT_TMPFS, /* from the initramfs: its files moved to a tmpfs, which is now the root */
-	MOUNTS_ROOT_DISK,  /* agent-rootfs.ext4, read-only */
+	MOUNTS_ROOT_INITRAMFS, /* the kernel's first root: no container can pivot_root away from it */
+	MOUNTS_ROOT_TMPFS,     /* what mounts_leave_initramfs() made of it */
+	MOUNTS_ROOT_DISK,      /* agent-rootfs.ext4, read-only */
 	MOUNTS_ROOT_MAX
 };
 
-/* /proc, /sys, /dev: what everything else needs. Those that are mounted already are left alone. 0 or -errno with err. */
-int mounts_first(struct err *err);
+/* /proc alone, which all else reads. What is mounted already stays. 0 or -errno with err. */
+int mounts_proc(struct err *err);
+
+/* /sys and /dev. What is mounted already stays. 0 or -errno with err. */
+int mounts_devices(struct err *err);
+
+/* Looks at the file system at "/". */
+enum mounts_root mounts_which_root(void);
 
 /*
- * Leaves the initramfs, which no container can pivot_root away from: its files move to a tmpfs and that becomes the root.
- * When the kernel booted from a disk, or one with the serial number "agentroot" is there, the root is that disk
- * instead, read-only. Open descriptors stay good; the initramfs' memory is given back. 0 or -errno with err.
+ * From the initramfs to a tmpfs as root: the initramfs' folders are bound into it (nothing is copied), modules and the agent's
+ * file are removed to give their memory back: call after agent_seal_self() and modules_load(). Open descriptors stay
+ * good. 0 or -errno with err.
  */
-int mounts_switch_root(enum mounts_root *ret_root, struct err *err);
+int mounts_leave_initramfs(struct err *err);
 
-/* The rest: /dev/pts, /dev/shm, /dev/mqueue, /run, /tmp, /containers, cgroup v2 with its controllers handed down. 0 or -errno with err. */
+/*
+ * From the initramfs to the disk with this serial number, read-only, as root; the caller then executes /sbin/init. Waits for
+ * the disk until deadline. 0 or -errno with err.
+ */
+int mounts_enter_disk(const char *serial, int64_t deadline, struct err *err);
+
+/*
+ * The rest: /dev/pts, /dev/shm, /dev/mqueue, cgroup v2, and where the root is read-only /run, /tmp and /containers. 0 or
+ * -errno with err.
+ */
 int mounts_rest(enum mounts_root root, struct err *err);
 
 /*

@@ -8,7 +8,7 @@
 
 #include "base/err.h"
 
-#define RESOLV_CONF "/etc/resolv.conf"
+#define RESOLV_CONF "/run/micropod/resolv.conf" /* /etc may be read-only */
 #define NETIF_MAX   16
 #define NETIF_ADDRESSES_MAX 16
 #define NETIF_ROUTES_MAX 64

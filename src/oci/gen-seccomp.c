@@ -116,7 +116,7 @@ static void add_rule(const struct rule *r, const char *name, void *arg)
 		return; /* newer than this libseccomp */
 	switch (r->kind) {
 	case ALLOW_ARG:
-		ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_CMP(r->arg, (enum scmp_compare)r->op, r->value));
+		ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_CMP(r->arg, (enum scmp_compare)r->op, r->value, 0));
 		break;
 	case ALLOW_MASKED:
 		ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_CMP(r->arg, SCMP_CMP_MASKED_EQ, r->value, 0));

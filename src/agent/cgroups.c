@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/cgroups.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fs.h"
+#include "base/strbuf.h"
+
+#define AGENT CGROUP_ROOT "/agent"
+
+/* What the kernel never takes from the agent while a workload wants all. */
+#define AGENT_MEMORY_MIN "16777216"
+#define AGENT_CPU_WEIGHT "1000" /* a container's is 100 */
+
+static int write_file(const char *path, const char *text)
+{
+	auto_close int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		return -errno;
+	return 0;
+}
+
+/* "cpu io memory" to "+cpu +io +memory". */
+static int enable_all(const char *dir, const char *controllers)
+{
+	auto_strbuf struct strbuf words = STRBUF_INIT, path = STRBUF_INIT;
+	bool begin = true;
+
+	for (const char *c = controllers; *c && *c != '\n'; c++) {
+		if (begin)
+			strbuf_addc(&words, '+');
+		strbuf_addc(&words, *c);
+		begin = *c == ' ';
+	}
+	strbuf_addf(&path, "%s/cgroup.subtree_control", dir);
+	if (strbuf_error(&words) < 0 || strbuf_error(&path) < 0)
+		return -ENOMEM;
+	return words.len ? write_file(path.data, words.data) : 0;
+}
+
+static int make(const char *path)
+{
+	return mkdir(path, 0755) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+int cgroups_setup(struct err *err)
+{
+	auto_free char *controllers = NULL;
+	size_t len;
+	int r = fs_read_file(AT_FDCWD, CGROUP_ROOT "/cgroup.controllers", 4096, &controllers, &len);
+
+	if (r == 0)
+		r = enable_all(CGROUP_ROOT, controllers);
+	if (r < 0)
+		return err_errno(err, -r, "cannot hand down cgroup controllers");
+	r = make(AGENT);
+	if (r == 0)
+		r = make(CGROUP_ROOT CGROUP_CONTAINERS);
+	if (r == 0)
+		r = enable_all(CGROUP_ROOT CGROUP_CONTAINERS, controllers);
+	if (r == 0)
+		r = write_file(AGENT "/cgroup.procs", "0");
+	if (r < 0)
+		return err_errno(err, -r, "cannot make the cgroups");
+	/* A kernel without a controller has no such file: nothing to protect with. */
+	r = write_file(AGENT "/memory.min", AGENT_MEMORY_MIN);
+	if (r == 0 || r == -ENOENT)
+		r = write_file(AGENT "/cpu.weight", AGENT_CPU_WEIGHT);
+	if (r < 0 && r != -ENOENT)
+		return err_errno(err, -r, "cannot protect the agent's cgroup");
+	r = write_file("/proc/self/oom_score_adj", "-1000");
+	return r < 0 ? err_errno(err, -r, "cannot set oom_score_adj") : 0;
+}
