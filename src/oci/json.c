@@ -50,7 +50,7 @@ void json_close(struct json_out *out, char bracket)
 	out->comma = true;
 }
 
-void json_string(struct json_out *out, const char *key, const char *value)
+void json_str(struct json_out *out, const char *key, const char *value)
 {
 	begin(out, key);
 	add_quoted(out->sb, value);

@@ -15,7 +15,7 @@ struct json_out {
 /* key: NULL in arrays. open and close: '{' '}' '[' ']'. Strings must be UTF-8. */
 void json_open(struct json_out *out, const char *key, char bracket);
 void json_close(struct json_out *out, char bracket);
-void json_string(struct json_out *out, const char *key, const char *value);
+void json_str(struct json_out *out, const char *key, const char *value);
 void json_int(struct json_out *out, const char *key, int64_t value);
 void json_uint(struct json_out *out, const char *key, uint64_t value);
 void json_bool(struct json_out *out, const char *key, bool value);

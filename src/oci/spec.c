@@ -186,7 +186,7 @@ static void put_strings(struct json_out *j, const char *key, const char *const *
 {
 	json_open(j, key, '[');
 	for (; v && *v; v++)
-		json_string(j, NULL, *v);
+		json_str(j, NULL, *v);
 	json_close(j, ']');
 }
 
@@ -195,7 +195,7 @@ static void put_caps(struct json_out *j, const char *key, uint64_t caps)
 	json_open(j, key, '[');
 	for (unsigned i = 0; i < OCI_CAP_MAX; i++)
 		if (caps >> i & 1)
-			json_string(j, NULL, oci_cap_name(i));
+			json_str(j, NULL, oci_cap_name(i));
 	json_close(j, ']');
 }
 
@@ -235,7 +235,7 @@ static void put_user(struct json_out *j, const struct oci_user *user)
 static void put_rlimit(struct json_out *j, const struct oci_rlimit *limit)
 {
 	json_open(j, NULL, '{');
-	json_string(j, "type", oci_rlimit_name(limit->resource));
+	json_str(j, "type", oci_rlimit_name(limit->resource));
 	json_uint(j, "hard", limit->hard);
 	json_uint(j, "soft", limit->soft);
 	json_close(j, '}');
@@ -273,7 +273,7 @@ static void put_process(struct json_out *j, const struct oci_container *c, bool 
 	put_user(j, c->user);
 	put_strings(j, "args", blob ? wrapped : c->args);
 	put_strings(j, "env", blob ? NULL : c->env);
-	json_string(j, "cwd", cwd_here ? c->cwd : "/");
+	json_str(j, "cwd", cwd_here ? c->cwd : "/");
 	put_capabilities(j, c);
 	put_rlimits(j, c);
 	json_bool(j, "noNewPrivileges", c->no_new_privileges);
@@ -301,18 +301,18 @@ static void put_default_mount(struct json_out *j, const struct oci_container *c,
 		if (same_path(c->mounts[i].destination, m->destination))
 			return;
 	json_open(j, NULL, '{');
-	json_string(j, "destination", m->destination);
-	json_string(j, "type", m->type);
-	json_string(j, "source", m->source);
+	json_str(j, "destination", m->destination);
+	json_str(j, "type", m->type);
+	json_str(j, "source", m->source);
 	json_open(j, "options", '[');
 	for (const char *const *o = m->options; *o; o++)
 		if (!(c->privileged && strcmp(*o, "ro") == 0))
-			json_string(j, NULL, *o);
+			json_str(j, NULL, *o);
 	if (strcmp(m->destination, "/dev/shm") == 0) {
 		char size[32];
 
 		snprintf(size, sizeof(size), "size=%ju", (uintmax_t)(c->shm_size ? c->shm_size : SHM_DEFAULT));
-		json_string(j, NULL, size);
+		json_str(j, NULL, size);
 	}
 	json_close(j, ']');
 	json_close(j, '}');
@@ -330,9 +330,9 @@ static void put_mounts(struct json_out *j, const struct oci_container *c)
 		const char *type = m->type && *m->type ? m->type : "bind";
 
 		json_open(j, NULL, '{');
-		json_string(j, "destination", m->destination);
-		json_string(j, "type", type);
-		json_string(j, "source", m->source && *m->source ? m->source : type);
+		json_str(j, "destination", m->destination);
+		json_str(j, "type", type);
+		json_str(j, "source", m->source && *m->source ? m->source : type);
 		put_strings(j, "options", m->options ? m->options : strcmp(type, "bind") == 0 ? bind : NULL);
 		json_close(j, '}');
 	}
@@ -346,11 +346,11 @@ static void put_device_rule(struct json_out *j, bool allow, int major, int minor
 	json_open(j, NULL, '{');
 	json_bool(j, "allow", allow);
 	if (major >= 0) {
-		json_string(j, "type", "c");
+		json_str(j, "type", "c");
 		json_int(j, "major", major);
 		json_int(j, "minor", minor);
 	}
-	json_string(j, "access", "rwm");
+	json_str(j, "access", "rwm");
 	json_close(j, '}');
 }
 
@@ -372,7 +372,7 @@ static void put_memory_and_cpu(struct json_out *j, const struct oci_resources *r
 			json_uint(j, "period", CPU_PERIOD_US);
 		}
 		if (res->cpuset && *res->cpuset)
-			json_string(j, "cpus", res->cpuset);
+			json_str(j, "cpus", res->cpuset);
 		json_close(j, '}');
 	}
 	if (res->pids > 0) {
@@ -409,7 +409,7 @@ static void put_namespaces(struct json_out *j, const struct oci_container *c)
 		if (!namespaces[i].own)
 			continue;
 		json_open(j, NULL, '{');
-		json_string(j, "type", namespaces[i].type);
+		json_str(j, "type", namespaces[i].type);
 		json_close(j, '}');
 	}
 	json_close(j, ']');
@@ -418,14 +418,14 @@ static void put_namespaces(struct json_out *j, const struct oci_container *c)
 static void put_pairs(struct json_out *j, const struct oci_pair *pairs, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		json_string(j, pairs[i].key, pairs[i].value);
+		json_str(j, pairs[i].key, pairs[i].value);
 }
 
 static void put_linux(struct json_out *j, const struct oci_container *c)
 {
 	json_open(j, "linux", '{');
 	if (c->cgroups_path)
-		json_string(j, "cgroupsPath", c->cgroups_path);
+		json_str(j, "cgroupsPath", c->cgroups_path);
 	put_resources(j, c);
 	put_namespaces(j, c);
 	if (c->n_sysctls) {
@@ -436,11 +436,11 @@ static void put_linux(struct json_out *j, const struct oci_container *c)
 	if (!c->privileged) {
 		json_open(j, "maskedPaths", '[');
 		for (size_t i = 0; i < ARRAY_SIZE(masked_paths); i++)
-			json_string(j, NULL, masked_paths[i]);
+			json_str(j, NULL, masked_paths[i]);
 		json_close(j, ']');
 		json_open(j, "readonlyPaths", '[');
 		for (size_t i = 0; i < ARRAY_SIZE(read_only_paths); i++)
-			json_string(j, NULL, read_only_paths[i]);
+			json_str(j, NULL, read_only_paths[i]);
 		json_close(j, ']');
 	}
 	if (!c->privileged && c->seccomp == OCI_SECCOMP_JSON) {
@@ -484,7 +484,7 @@ static int put_annotations(struct json_out *j, const struct oci_container *c)
 		add_base64(&bpf, c->seccomp_bpf, c->seccomp_bpf_len);
 		if (strbuf_error(&bpf) < 0)
 			return -ENOMEM;
-		json_string(j, "run.oci.seccomp_bpf_data", bpf.data);
+		json_str(j, "run.oci.seccomp_bpf_data", bpf.data);
 	}
 	json_close(j, '}');
 	return 0;
@@ -506,14 +506,14 @@ int oci_spec_make(const struct oci_container *c, struct oci_spec *ret_spec, stru
 			return err_errno(err, -r, "cannot pack the command");
 	}
 	json_open(&j, NULL, '{');
-	json_string(&j, "ociVersion", "1.0.2");
+	json_str(&j, "ociVersion", "1.0.2");
 	put_process(&j, c, blob);
 	json_open(&j, "root", '{');
-	json_string(&j, "path", c->rootfs);
+	json_str(&j, "path", c->rootfs);
 	json_bool(&j, "readonly", c->read_only_root);
 	json_close(&j, '}');
 	if (c->hostname && !c->share_uts)
-		json_string(&j, "hostname", c->hostname);
+		json_str(&j, "hostname", c->hostname);
 	put_mounts(&j, c);
 	put_linux(&j, c);
 	r = put_annotations(&j, c);

@@ -348,7 +348,7 @@ static void apply(struct strbuf *sb, struct span text, struct edit *edits, size_
 		strbuf_add(sb, at, (size_t)(edits[i].old.from - at));
 		strbuf_adds(sb, edits[i].before);
 		j = (struct json_out){ .sb = sb };
-		json_string(&j, NULL, edits[i].value);
+		json_str(&j, NULL, edits[i].value);
 		strbuf_adds(sb, edits[i].after);
 		at = edits[i].old.to;
 	}
