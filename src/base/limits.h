@@ -72,6 +72,10 @@
 #define LIMIT_LAYER_RATIO_FLOOR (64 * MIB) /* below this size the ratio is not looked at */
 #define LIMIT_XATTR_BYTES       (64 * KIB) /* of one entry, names and values */
 #define LIMIT_PATH_DEPTH        256
+#define LIMIT_SYMLINKS          40 /* followed on the way to one entry, as the kernel does */
+#define LIMIT_IMAGE_MEMORY      (4 * GIB) /* address space of the worker that builds a disk */
+#define LIMIT_FETCH_STALL       (120 * (int64_t)1000000000) /* ns without a byte from a registry */
+#define LIMIT_DISK_BUILD        (3600 * (int64_t)1000000000) /* ns, for one disk */
 
 /* VMs */
 #define LIMIT_QMP_LINE          (1 * MIB)
