@@ -58,7 +58,6 @@ if [[ $modules ]]; then
 	mkdir -p "$tree/lib/modules"
 	install -m 644 "$modules"/{order,order.late,*.ko} "$tree/lib/modules/"
 fi
-find "$tree" -exec touch -h -d @0 {} +
 
 # A quarter more than the files, for the file system's own tables.
 kib=$(du -sk --apparent-size "$tree" | cut -f1)
@@ -67,12 +66,15 @@ truncate -s "$((kib * 5 / 4 + 1024))K" "$out.new"
 export E2FSPROGS_FAKE_TIME=1
 mke2fs -q -t ext4 -O ^has_journal,^resize_inode -m 0 -L agent-rootfs -U 00000000-0000-4000-8000-6d6963726f70 \
 	-E root_owner=0:0,lazy_itable_init=0,hash_seed=00000000-0000-4000-8000-6d6963726f70 -d "$tree" "$out.new"
+# mke2fs copies owner and times from the files; debugfs sets them, so that the same input gives the same bytes.
+# It reads names in double quotes; none of ours has one.
 (
 	cd "$tree"
-	# debugfs reads names in double quotes; none of ours has one.
-	find . -mindepth 1 -printf 'set_inode_field "/%P" uid 0\nset_inode_field "/%P" gid 0\n'
+	for field in 'uid 0' 'gid 0' 'atime @0' 'ctime @0' 'mtime @0'; do
+		find . -printf "set_inode_field \"/%P\" $field\n"
+	done
 ) >"$work/owners"
 debugfs -w -f "$work/owners" "$out.new" >/dev/null 2>"$work/log" || die "debugfs: $(<"$work/log")"
-! grep -v '^debugfs [0-9]' "$work/log" >&2 || die "the files' owners could not be set"
+! grep -v '^debugfs [0-9]' "$work/log" >&2 || die "owners and times could not be set"
 e2fsck -fn "$out.new" >"$work/log" 2>&1 || die "the file system is not sound: $(<"$work/log")"
 mv -f "$out.new" "$out"
