@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""generate.py PROTOC PROTOC_C SOURCE_ROOT BUILD_ROOT DEPFILE dir/name.proto
+"""generate.py PROTOC PROTOC_C SOURCE_ROOT BUILD_ROOT DEPFILE dir/name.proto (below SOURCE_ROOT, or its full path)
 
 Writes below BUILD_ROOT: dir/name.pb-c.[ch] (messages) and dir/name.desc.[ch], the serialized FileDescriptorSet
 of the file and all that it imports as a C array, for reflection. A proto in a folder has the folder in the
@@ -25,6 +25,8 @@ def descriptor_files(data, path, symbol):
 
 def main():
     protoc, protoc_c, source, build, depfile, name = sys.argv[1:]
+    if os.path.isabs(name):
+        name = os.path.relpath(name, source)
     stem = name.removesuffix(".proto")
     path = os.path.join(build, stem)
     os.makedirs(os.path.dirname(path), exist_ok=True)

@@ -202,6 +202,13 @@ static int on_frame_not_send(
 	return 0;
 }
 
+static bool answered_in_http(struct rpc_conn *conn, int32_t stream_id)
+{
+	struct rpc_call *call = call_of(conn, stream_id);
+
+	return call && call->server.http_only;
+}
+
 static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
 	struct rpc_conn *conn = arg;
@@ -219,9 +226,12 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 		frame->rst_stream.error_code != NGHTTP2_CANCEL &&
 		frame->rst_stream.error_code != NGHTTP2_REFUSED_STREAM)
 		count(conn, &conn->resets, LIMIT_RPC_RESETS, "stream errors");
-	/* The answer is complete: what the client still wanted to send nobody reads (RFC
-	 * 9113, 8.1). */
-	if (conn->is_server &&
+	/*
+	 * The answer is complete: nobody reads what the client still wanted to send (RFC 9113,
+	 * 8.1). Plain HTTP clients take this reset for a failure of their request, so they may go
+	 * on, as far as their window reaches.
+	 */
+	if (conn->is_server && !answered_in_http(conn, frame->hd.stream_id) &&
 		(frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) &&
 		(frame->hd.flags & NGHTTP2_FLAG_END_STREAM) &&
 		nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) == 0)

@@ -194,6 +194,7 @@ struct rpc_call {
 			const struct rpc_method *method;
 			void *service_arg;
 			bool post, content_type_ok, bad_timeout, bad_metadata;
+			bool http_only; /* answered with an HTTP status alone */
 		} server;
 		struct {
 			enum rpc_retry retry;

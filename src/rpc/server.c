@@ -149,7 +149,7 @@ static void refuse_http(struct rpc_call *call, const char *http_status, const ch
 
 	nv.value = (uint8_t *)(uintptr_t)http_status;
 	nv.valuelen = 3;
-	call->finished = call->headers_sent = true;
+	call->finished = call->headers_sent = call->server.http_only = true;
 	call->status.code = RPC_INTERNAL;
 	snprintf(call->status.message, sizeof(call->status.message), "%s", why);
 	nghttp2_submit_response(call->conn->session, call->stream_id, &nv, 1, NULL);

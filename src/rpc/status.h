@@ -46,7 +46,8 @@ void rpc_status_deinit(struct rpc_status *status);
 /* "NOT_FOUND"; never NULL. */
 const char *rpc_code_name(enum rpc_code code);
 
-/* errno to code by the one table (ENOENT: NOT_FOUND, EEXIST: ALREADY_EXISTS, ETIMEDOUT: DEADLINE_EXCEEDED, ...), and back. */
+/* errno to code by the one table (ENOENT: NOT_FOUND, EEXIST: ALREADY_EXISTS, ETIMEDOUT:
+ * DEADLINE_EXCEEDED, ...), and back. */
 enum rpc_code rpc_code_from_errno(int code);
 int rpc_code_to_errno(enum rpc_code code);
 
