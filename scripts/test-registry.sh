@@ -20,7 +20,7 @@ mkdir -p "$1"
 state=$(cd "$1" && pwd)
 shift
 # The state may be anything's leftovers; a log of the past must not be taken for this registry's.
-rm -f "$state/registry.log"
+: >"$state/registry.log"
 
 cat >"$state/config.yml" <<EOF2
 version: 0.1
@@ -35,7 +35,7 @@ http:
   addr: 127.0.0.1:0
 EOF2
 
-setpriv --pdeathsig TERM docker-registry serve "$state/config.yml" >"$state/registry.log" 2>&1 </dev/null &
+setpriv --pdeathsig TERM docker-registry serve "$state/config.yml" >>"$state/registry.log" 2>&1 </dev/null &
 registry=$!
 trap 'kill $registry 2>/dev/null; wait $registry 2>/dev/null || true' EXIT
 trap 'exit 0' TERM INT HUP
