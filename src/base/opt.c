@@ -9,7 +9,7 @@
 #include "base/parse.h"
 #include "base/strv.h"
 
-#define WORD_MAX 64 /* longest word that is compared for a suggestion */
+#define WORD_MAX    64 /* longest word that is compared for a suggestion */
 #define HELP_COLUMN 30
 
 unsigned opt_distance(const char *a, const char *b)
@@ -51,11 +51,13 @@ static int wrong_word(const struct opt *opt, const char *what, const char *value
 	char list[256] = "";
 
 	for (size_t i = 0, len = 0; opt->words[i] && len < sizeof(list); i++)
-		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s", i ? ", " : "", opt->words[i]);
+		len += (size_t)snprintf(
+			list + len, sizeof(list) - len, "%s%s", i ? ", " : "", opt->words[i]);
 	return err_set(err, EINVAL, "%s is '%s': give one of %s", what, value, list);
 }
 
-static int store_word(const struct opt *opt, int *field, const char *what, const char *value, struct err *err)
+static int store_word(
+	const struct opt *opt, int *field, const char *what, const char *value, struct err *err)
 {
 	for (int i = 0; opt->words[i]; i++) {
 		if (strcmp(opt->words[i], value) == 0) {
@@ -66,7 +68,8 @@ static int store_word(const struct opt *opt, int *field, const char *what, const
 	return wrong_word(opt, what, value, err);
 }
 
-static int store_call(const struct opt *opt, void *field, const char *what, const char *value, struct err *err)
+static int store_call(
+	const struct opt *opt, void *field, const char *what, const char *value, struct err *err)
 {
 	struct err why = ERR_INIT;
 	int r = opt->parse(value, field, &why);
@@ -74,7 +77,8 @@ static int store_call(const struct opt *opt, void *field, const char *what, cons
 	return r < 0 ? err_set(err, -r, "%s is '%s': %s", what, value, why.msg) : 0;
 }
 
-int opt_store(const struct opt *opt, void *values, const char *what, const char *value, struct err *err)
+int opt_store(
+	const struct opt *opt, void *values, const char *what, const char *value, struct err *err)
 {
 	void *field = (char *)values + opt->offset;
 	const char *hint = NULL;
@@ -106,7 +110,8 @@ int opt_store(const struct opt *opt, void *values, const char *what, const char 
 	case OPT_UINT:
 		r = parse_uint(value, opt->min, opt->max, field);
 		if (r < 0)
-			return err_set(err, EINVAL, "%s is '%s': give a whole number from %u to %u", what, value, opt->min, opt->max);
+			return err_set(err, EINVAL, "%s is '%s': give a whole number from %u to %u",
+				what, value, opt->min, opt->max);
 		break;
 	case OPT_WORD:
 		return store_word(opt, field, what, value, err);
@@ -163,12 +168,14 @@ static int unknown_name(const struct opt_grammar *g, const char *name, size_t le
 		}
 	}
 	if (nearest)
-		return err_set(err, EINVAL, "unknown option '--%s': did you mean '--%s'? See '%s --help'", word, nearest, g->command);
+		return err_set(err, EINVAL,
+			"unknown option '--%s': did you mean '--%s'? See '%s --help'", word,
+			nearest, g->command);
 	return err_set(err, EINVAL, "unknown option '--%s': see '%s --help'", word, g->command);
 }
 
-static int parse_long(const struct opt_grammar *g, const char *arg, char *const *rest, size_t n_rest, size_t *used,
-	struct err *err)
+static int parse_long(const struct opt_grammar *g, const char *arg, char *const *rest,
+	size_t n_rest, size_t *used, struct err *err)
 {
 	const char *value = strchr(arg, '=');
 	size_t len = value ? (size_t)(value - arg) : strlen(arg);
@@ -186,14 +193,16 @@ static int parse_long(const struct opt_grammar *g, const char *arg, char *const 
 		value = rest[0];
 		*used = 1;
 	} else {
-		return err_set(err, EINVAL, "%s needs a value: --%s %s", what, h.opt->name, h.opt->value);
+		return err_set(
+			err, EINVAL, "%s needs a value: --%s %s", what, h.opt->name, h.opt->value);
 	}
 	return opt_store(h.opt, h.values, what, value, err);
 }
 
-/* "-itp8080:80": flags up to the first letter that takes a value, which is the rest of the word or the next one. */
-static int parse_letters(const struct opt_grammar *g, const char *arg, char *const *rest, size_t n_rest, size_t *used,
-	struct err *err)
+/* "-itp8080:80": flags up to the first letter that takes a value, which is the rest of the word or
+ * the next one. */
+static int parse_letters(const struct opt_grammar *g, const char *arg, char *const *rest,
+	size_t n_rest, size_t *used, struct err *err)
 {
 	bool more = true;
 
@@ -204,9 +213,12 @@ static int parse_letters(const struct opt_grammar *g, const char *arg, char *con
 		int r;
 
 		if (!h.opt && !arg[1])
-			return err_set(err, EINVAL, "unknown option '-%c': see '%s --help'", *p, g->command);
+			return err_set(err, EINVAL, "unknown option '-%c': see '%s --help'", *p,
+				g->command);
 		if (!h.opt)
-			return err_set(err, EINVAL, "unknown option '-%c' in '-%s': see '%s --help'", *p, arg, g->command);
+			return err_set(err, EINVAL,
+				"unknown option '-%c' in '-%s': see '%s --help'", *p, arg,
+				g->command);
 		snprintf(what, sizeof(what), "option '-%c' (--%s)", *p, h.opt->name);
 		if (h.opt->type != OPT_FLAG || p[1] == '=') {
 			more = false;
@@ -215,7 +227,8 @@ static int parse_letters(const struct opt_grammar *g, const char *arg, char *con
 			else if (n_rest)
 				value = rest[(*used)++];
 			else
-				return err_set(err, EINVAL, "%s needs a value: -%c %s", what, *p, h.opt->value);
+				return err_set(err, EINVAL, "%s needs a value: -%c %s", what, *p,
+					h.opt->value);
 		}
 		r = opt_store(h.opt, h.values, what, value, err);
 		if (r < 0)
@@ -224,7 +237,8 @@ static int parse_letters(const struct opt_grammar *g, const char *arg, char *con
 	return 0;
 }
 
-int opt_parse(const struct opt_grammar *grammar, char *const *args, size_t n, const char **ret_words, struct err *err)
+int opt_parse(const struct opt_grammar *grammar, char *const *args, size_t n,
+	const char **ret_words, struct err *err)
 {
 	size_t words = 0, i = 0;
 	bool options = true;
@@ -266,9 +280,11 @@ void opt_help(const struct opt *opts, struct strbuf *out)
 		char left[128];
 		int len;
 
-		len = snprintf(left, sizeof(left), "  %c%c%c --%s%s%s", opts->letter ? '-' : ' ', opts->letter ? opts->letter : ' ',
-			opts->letter ? ',' : ' ', opts->name, opts->value ? " " : "", opts->value ? opts->value : "");
-		strbuf_addf(out, "%-*s%s%s", HELP_COLUMN, left, len >= HELP_COLUMN ? "  " : "", opts->help);
+		len = snprintf(left, sizeof(left), "  %c%c%c --%s%s%s", opts->letter ? '-' : ' ',
+			opts->letter ? opts->letter : ' ', opts->letter ? ',' : ' ', opts->name,
+			opts->value ? " " : "", opts->value ? opts->value : "");
+		strbuf_addf(out, "%-*s%s%s", HELP_COLUMN, left, len >= HELP_COLUMN ? "  " : "",
+			opts->help);
 		for (size_t i = 0; opts->words && opts->words[i]; i++)
 			strbuf_addf(out, "%s%s", i ? ", " : " (", opts->words[i]);
 		strbuf_adds(out, opts->words ? ")\n" : "\n");

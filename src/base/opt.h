@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Command-line options from static tables, read as Docker's command line reads them: --name=x, --name x, clusters of
- * letters (-itd), a value behind its letter (-p8080:80), "--" ends options. Help text comes from the same tables.
+ * Command-line options from static tables, read as Docker's command line reads them: --name=x,
+ * --name x, clusters of letters (-itd), a value behind its letter (-p8080:80), "--" ends options.
+ * Help text comes from the same tables.
  */
 #pragma once
 
@@ -34,7 +35,8 @@ struct opt {
 	const char *help;  /* one line */
 	const char *const *words; /* OPT_WORD: NULL-terminated */
 	unsigned min, max;	  /* OPT_UINT */
-	/* OPT_CALL: stores at field. 0 or -errno; err says why the value is wrong, without naming the option. */
+	/* OPT_CALL: stores at field. 0 or -errno; err says why the value is wrong, without naming
+	 * the option. */
 	int (*parse)(const char *value, void *field, struct err *err);
 };
 
@@ -45,21 +47,26 @@ struct opt_set {
 };
 
 struct opt_grammar {
-	const char *command; /* "micropod run": named in errors */
+	const char *command;	    /* "micropod run": named in errors */
 	const struct opt_set *sets; /* the first set that has an option wins */
 	size_t n_sets;
-	bool options_first; /* the first positional ends the options: what follows belongs to another program */
+	bool options_first; /* the first positional ends the options: what follows belongs to
+			       another program */
 };
 
 /*
- * Parses args[0..n). Positionals (borrowed) go to ret_words, which has room for n + 1 pointers and gets a NULL
- * behind. Returns their count, or -EINVAL with one line that names the option, what is wrong and what to do
+ * Parses args[0..n). Positionals (borrowed) go to ret_words, which has room for n + 1 pointers and
+ * gets a NULL behind. Returns their count, or -EINVAL with one line that names the option, what is
+ * wrong and what to do
  * (-ENOMEM too).
  */
-int opt_parse(const struct opt_grammar *grammar, char *const *args, size_t n, const char **ret_words, struct err *err);
+int opt_parse(const struct opt_grammar *grammar, char *const *args, size_t n,
+	const char **ret_words, struct err *err);
 
-/* Stores one value as if --name=value had been given, for settings from elsewhere. what names it in the error. 0 or -errno. */
-int opt_store(const struct opt *opt, void *values, const char *what, const char *value, struct err *err);
+/* Stores one value as if --name=value had been given, for settings from elsewhere. what names it in
+ * the error. 0 or -errno. */
+int opt_store(
+	const struct opt *opt, void *values, const char *what, const char *value, struct err *err);
 
 /* The entry of that long name, or NULL. */
 const struct opt *opt_find(const struct opt *opts, const char *name);
@@ -71,7 +78,7 @@ void opt_free(const struct opt *opts, void *values);
 void opt_help(const struct opt *opts, struct strbuf *out);
 
 /*
- * How many edits (insert, delete, replace, swap of neighbours) make b of a; words over 63 bytes count as far apart.
- * For "did you mean".
+ * How many edits (insert, delete, replace, swap of neighbours) make b of a; words over 63 bytes
+ * count as far apart. For "did you mean".
  */
 unsigned opt_distance(const char *a, const char *b);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: options before the verb come from the global table; behind it the verb's own table is asked first,
- * then the settings where the verb takes them, then the global one. Help is printed from the same tables.
+ * How it works: options before the verb come from the global table; behind it the verb's own table
+ * is asked first, then the settings where the verb takes them, then the global one. Help is printed
+ * from the same tables.
  */
 #include "cli/cli.h"
 
@@ -17,9 +18,11 @@
 
 #define AT(field) offsetof(struct cli, field)
 static const struct opt global_opts[] = {
-	{ "debug", 'D', OPT_FLAG, AT(debug), NULL, "say on stderr what is done (as MICROPOD_LOG=debug)" },
+	{ "debug", 'D', OPT_FLAG, AT(debug), NULL,
+		"say on stderr what is done (as MICROPOD_LOG=debug)" },
 	{ "help", 'h', OPT_FLAG, AT(help), NULL, "print this and leave" },
-	{ "root", 0, OPT_STRING, AT(root_path), "DIR", "where images and sandboxes are kept (MICROPOD_ROOT)" },
+	{ "root", 0, OPT_STRING, AT(root_path), "DIR",
+		"where images and sandboxes are kept (MICROPOD_ROOT)" },
 	{ "vmm", 0, OPT_STRING, AT(settings.vmm), "FILE", "the QEMU to use (MICROPOD_VMM)" },
 	{ NULL },
 };
@@ -29,7 +32,15 @@ static const struct opt first_opts[] = {
 };
 static const struct opt no_opts[] = { { NULL } };
 
-const struct verb *const verb_table[] = { &verb_rm, &verb_ps, &verb_logs, &verb_version, NULL };
+static const struct opt *table(const struct opt *opts)
+{
+	return opts ? opts : no_opts;
+}
+
+const struct verb *const verb_table[] = { &verb_run, &verb_create, &verb_start, &verb_stop,
+	&verb_kill, &verb_restart, &verb_rm, &verb_ps, &verb_exec, &verb_logs, &verb_wait,
+	&verb_inspect, &verb_pull, &verb_images, &verb_rmi, &verb_load, &verb_prune, &verb_doctor,
+	&verb_setup, &verb_version, NULL };
 
 void cli_complain(const struct err *err)
 {
@@ -53,7 +64,9 @@ static const struct verb *find_verb(const char *name, struct err *err)
 		}
 	}
 	if (nearest)
-		err_set(err, EINVAL, "unknown command '%.100s': did you mean '%s'? See 'micropod --help'", name, nearest);
+		err_set(err, EINVAL,
+			"unknown command '%.100s': did you mean '%s'? See 'micropod --help'", name,
+			nearest);
 	else
 		err_set(err, EINVAL, "unknown command '%.100s': see 'micropod --help'", name);
 	return NULL;
@@ -69,7 +82,8 @@ static int help_all(void)
 {
 	auto_strbuf struct strbuf sb = STRBUF_INIT;
 
-	strbuf_adds(&sb, "Usage: micropod [OPTIONS] COMMAND\n\nRuns OCI images, each in a virtual machine of its own.\n\nCommands:\n");
+	strbuf_adds(&sb, "Usage: micropod [OPTIONS] COMMAND\n\nRuns OCI images, each in a virtual "
+			 "machine of its own.\n\nCommands:\n");
 	for (size_t i = 0; verb_table[i]; i++)
 		strbuf_addf(&sb, "  %-10s %s\n", verb_table[i]->name, verb_table[i]->summary);
 	strbuf_adds(&sb, "\nOptions:\n");
@@ -84,9 +98,10 @@ static int help_verb(const struct verb *verb)
 	auto_strbuf struct strbuf sb = STRBUF_INIT;
 
 	strbuf_addf(&sb, "Usage: micropod %s %s\n\n%s\n", verb->name, verb->usage, verb->summary);
-	if (verb->opts) {
+	if (verb->opts || verb->shared_opts) {
 		strbuf_adds(&sb, "\nOptions:\n");
-		opt_help(verb->opts, &sb);
+		opt_help(table(verb->opts), &sb);
+		opt_help(table(verb->shared_opts), &sb);
 	}
 	if (verb->settings) {
 		strbuf_adds(&sb, "\nOptions that micropod.yaml and MICROPOD_* set too:\n");
@@ -101,17 +116,21 @@ static int check_words(const struct verb *verb, size_t n, struct err *err)
 {
 	if (n < verb->min_words)
 		return err_set(err, EINVAL, "'micropod %s' needs %s: micropod %s %s", verb->name,
-			verb->min_words == 1 ? "an argument" : "more arguments", verb->name, verb->usage);
+			verb->min_words == 1 ? "an argument" : "more arguments", verb->name,
+			verb->usage);
 	if (n > verb->max_words)
 		return err_set(err, EINVAL, "'micropod %s' takes %s: micropod %s %s", verb->name,
-			verb->max_words ? "fewer arguments" : "no arguments", verb->name, verb->usage);
+			verb->max_words ? "fewer arguments" : "no arguments", verb->name,
+			verb->usage);
 	return 0;
 }
 
-static int run_with(struct cli *cli, const struct verb *verb, void *values, char *const *args, size_t n, struct err *err)
+static int run_with(struct cli *cli, const struct verb *verb, void *values, char *const *args,
+	size_t n, struct err *err)
 {
 	const struct opt_set sets[] = {
-		{ verb->opts ? verb->opts : no_opts, values },
+		{ table(verb->opts), values },
+		{ table(verb->shared_opts), values },
 		{ verb->settings ? settings_opts : no_opts, &cli->settings },
 		{ global_opts, cli },
 	};
@@ -141,7 +160,8 @@ static int run_with(struct cli *cli, const struct verb *verb, void *values, char
 	return r;
 }
 
-static int run_verb(struct cli *cli, const struct verb *verb, char *const *args, size_t n, struct err *err)
+static int run_verb(
+	struct cli *cli, const struct verb *verb, char *const *args, size_t n, struct err *err)
 {
 	void *values = calloc(1, MAX(verb->values_size, 1));
 	int r;
@@ -151,8 +171,8 @@ static int run_verb(struct cli *cli, const struct verb *verb, char *const *args,
 	if (verb->defaults)
 		memcpy(values, verb->defaults, verb->values_size);
 	r = run_with(cli, verb, values, args, n, err);
-	if (verb->opts)
-		opt_free(verb->opts, values);
+	opt_free(table(verb->opts), values);
+	opt_free(table(verb->shared_opts), values);
 	free(values);
 	return r;
 }
@@ -163,7 +183,10 @@ static int set_log_level(struct err *err)
 	enum log_level level = LOG_LEVEL_ERROR;
 
 	if (word && *word && log_level_parse(word, &level) < 0)
-		return err_set(err, EINVAL, "variable MICROPOD_LOG is '%.100s': give one of error, warning, info, debug", word);
+		return err_set(err, EINVAL,
+			"variable MICROPOD_LOG is '%.100s': give one of error, warning, info, "
+			"debug",
+			word);
 	log_init("micropod", 2, level);
 	return 0;
 }
@@ -216,10 +239,10 @@ int cli_main(int argc, char **argv)
 	code = run(&cli, argv + 1, argc > 0 ? (size_t)argc - 1 : 0, &err);
 	sandbox_root_free(cli.root);
 	settings_deinit(&cli.settings);
-	if (code < 0) {
+	if (code < 0 || err.code)
 		cli_complain(&err);
+	if (code < 0)
 		code = EXIT_MICROPOD;
-	}
 	if (fflush(stdout) != 0 || ferror(stdout)) {
 		err_errno(&err, errno, "cannot write the output");
 		cli_complain(&err);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The command line: one table row and one file a verb. Verbs return an exit code, or -errno with err, which main()
- * prints as one line; micropod's own failures exit with 125, whatever the verb.
+ * The command line: one table row and one file a verb. Verbs return an exit code, or -errno with
+ * err, which main() prints as one line; micropod's own failures exit with 125, whatever the verb.
  */
 #pragma once
 
@@ -23,20 +23,26 @@ struct cli {
 
 struct verb {
 	const char *name;
-	const char *usage;   /* what follows the name: "[OPTIONS] SANDBOX..." */
-	const char *summary; /* one line of help */
+	const char *usage;	/* what follows the name: "[OPTIONS] SANDBOX..." */
+	const char *summary;	/* one line of help */
 	const struct opt *opts; /* NULL: none of its own */
-	size_t values_size;	/* of the struct that opts are parsed into */
-	const void *defaults;	/* of that struct; NULL: zeros */
-	bool settings;		/* takes the options of cli/settings.h too */
-	bool options_first;	/* what follows the first word is another program's */
+	const struct opt
+		*shared_opts; /* those it has in common with another; into the same struct */
+	size_t values_size;   /* of the struct that opts are parsed into */
+	const void *defaults; /* of that struct; NULL: zeros */
+	bool settings;	      /* takes the options of cli/settings.h too */
+	bool options_first;   /* what follows the first word is another program's */
 	bool no_root;
 	unsigned min_words, max_words; /* WORDS_ANY: no upper bound */
-	/* words: n of them, NULL behind. Returns the exit code, or -errno with err. */
-	int (*run)(struct cli *cli, const void *values, const char **words, size_t n, struct err *err);
+	/* words: n of them, NULL behind. Returns the exit code, or -errno; err is printed if it is
+	 * set, in either case. */
+	int (*run)(
+		struct cli *cli, const void *values, const char **words, size_t n, struct err *err);
 };
 
-extern const struct verb verb_logs, verb_ps, verb_rm, verb_version;
+extern const struct verb verb_create, verb_doctor, verb_exec, verb_images, verb_inspect, verb_kill,
+	verb_load, verb_logs, verb_prune, verb_ps, verb_pull, verb_restart, verb_rm, verb_rmi,
+	verb_run, verb_setup, verb_start, verb_stop, verb_version, verb_wait;
 
 /* All verbs, NULL-terminated, in the order of the help text. */
 extern const struct verb *const verb_table[];

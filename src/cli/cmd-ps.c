@@ -18,15 +18,18 @@ struct ps {
 static const struct opt opts[] = {
 	{ "all", 'a', OPT_FLAG, AT(all), NULL, "show all sandboxes, not only those that run" },
 	{ "format", 0, OPT_WORD, AT(format), "FORMAT", "how to print", .words = output_words },
-	{ "last", 'n', OPT_UINT, AT(last), "N", "show the N youngest, whatever their state", .min = 1, .max = 1000000 },
+	{ "last", 'n', OPT_UINT, AT(last), "N", "show the N youngest, whatever their state",
+		.min = 1, .max = 1000000 },
 	{ "latest", 'l', OPT_FLAG, AT(latest), NULL, "show the youngest, whatever its state" },
 	{ "no-trunc", 0, OPT_FLAG, AT(no_trunc), NULL, "show ids and commands whole" },
 	{ "quiet", 'q', OPT_FLAG, AT(quiet), NULL, "print ids only" },
 	{ NULL },
 };
 
-static const char *const heading[] = { "CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES", NULL };
-static const char *const keys[] = { "ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names" };
+static const char *const heading[] = { "CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS",
+	"PORTS", "NAMES", NULL };
+static const char *const keys[] = { "ID", "Image", "Command", "RunningFor", "Status", "Ports",
+	"Names" };
 #define COLUMNS ARRAY_SIZE(keys)
 static_assert(ARRAY_SIZE(heading) == COLUMNS + 1, "a key for each column");
 
@@ -38,13 +41,16 @@ static int add_row(const struct sandbox *box, const struct ps *ps, struct strv *
 	output_command(&box->config.args, ps->no_trunc ? 0 : COMMAND_MAX, &command);
 	target_ports(box, &ports);
 	return strv_addf(cells, "%.*s", ps->no_trunc ? ID_LEN : ID_SHOWN_LEN, box->config.id) < 0 ||
-			strv_add(cells, box->config.image ? box->config.image : "") < 0 || strv_add(cells, command.data) < 0 ||
-			strv_addf(cells, "%s ago",
-				output_duration(clock_realtime() - box->config.created_ns, span, sizeof(span))) < 0 ||
-			strv_add(cells, target_status(box, status, sizeof(status))) < 0 ||
-			strv_add(cells, ports.data ? ports.data : "") < 0 || strv_add(cells, box->config.name) < 0 ?
-		       -ENOMEM :
-		       0;
+			       strv_add(cells, box->config.image ? box->config.image : "") < 0 ||
+			       strv_add(cells, command.data) < 0 ||
+			       strv_addf(cells, "%s ago",
+				       output_duration(clock_realtime() - box->config.created_ns,
+					       span, sizeof(span))) < 0 ||
+			       strv_add(cells, target_status(box, status, sizeof(status))) < 0 ||
+			       strv_add(cells, ports.data ? ports.data : "") < 0 ||
+			       strv_add(cells, box->config.name) < 0
+		       ? -ENOMEM
+		       : 0;
 }
 
 static void print_json(const struct sandbox *box, const struct strv *cells)
@@ -55,14 +61,16 @@ static void print_json(const struct sandbox *box, const struct strv *cells)
 	for (size_t i = 0; i < COLUMNS; i++)
 		json_object_set_new(o, keys[i], output_string(cells->v[cells->n - COLUMNS + i]));
 	json_object_set_new(o, "State", json_string(sandbox_phase_name(box->state.phase)));
-	json_object_set_new(o, "CreatedAt", json_string(output_time(box->config.created_ns, when, sizeof(when))));
+	json_object_set_new(o, "CreatedAt",
+		json_string(output_time(box->config.created_ns, when, sizeof(when))));
 	output_json(o);
 }
 
 /* Docker lists what runs; a dead one needs somebody to look at it, so it is listed too. */
 static bool wanted(const struct sandbox *box, const struct ps *ps)
 {
-	return ps->all || ps->last || ps->latest || target_alive(box) || box->state.phase == SANDBOX_DEAD;
+	return ps->all || ps->last || ps->latest || target_alive(box) ||
+	       box->state.phase == SANDBOX_DEAD;
 }
 
 static int show(const struct sandbox *box, const struct ps *ps, struct strv *cells)

@@ -9,11 +9,13 @@ struct rm {
 };
 
 static const struct opt opts[] = {
-	{ "force", 'f', OPT_FLAG, offsetof(struct rm, force), NULL, "kill it first if it runs; a missing one is no failure" },
+	{ "force", 'f', OPT_FLAG, offsetof(struct rm, force), NULL,
+		"kill it first if it runs; a missing one is no failure" },
 	{ NULL },
 };
 
-/* Docker's rm -f says what is missing and still exits with 0, so that it can be used to make sure. */
+/* Docker's rm -f says what is missing and still exits with 0, so that it can be used to make sure.
+ */
 static int remove_one(struct cli *cli, const char *word, bool force)
 {
 	struct err err = ERR_INIT;

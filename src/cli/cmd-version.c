@@ -9,7 +9,8 @@ struct version {
 };
 
 static const struct opt opts[] = {
-	{ "format", 0, OPT_WORD, offsetof(struct version, format), "FORMAT", "how to print", .words = output_words },
+	{ "format", 0, OPT_WORD, offsetof(struct version, format), "FORMAT", "how to print",
+		.words = output_words },
 	{ NULL },
 };
 

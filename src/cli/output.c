@@ -111,7 +111,8 @@ const char *output_duration(int64_t ns, char *buf, size_t size)
 	else
 		for (size_t i = 0; i < ARRAY_SIZE(coarse); i++) {
 			if (hours < coarse[i].below) {
-				snprintf(buf, size, "%lld %s", (long long)(hours / coarse[i].unit), coarse[i].name);
+				snprintf(buf, size, "%lld %s", (long long)(hours / coarse[i].unit),
+					coarse[i].name);
 				break;
 			}
 		}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the listing verbs print: tables with Docker's columns, times and sizes as Docker words them. */
+/* What the listing verbs print: tables with Docker's columns, times and sizes as Docker words them.
+ */
 #pragma once
 
 #include <jansson.h>
@@ -7,14 +8,11 @@
 #include "base/strbuf.h"
 #include "base/strv.h"
 
-enum output_format {
-	OUTPUT_TABLE,
-	OUTPUT_JSON,
-	OUTPUT_MAX
-};
+enum output_format { OUTPUT_TABLE, OUTPUT_JSON, OUTPUT_MAX };
 extern const char *const output_words[]; /* for an OPT_WORD */
 
-/* Cells row by row, columns of them a row; the first row is the heading. Prints to stdout, three spaces between columns. */
+/* Cells row by row, columns of them a row; the first row is the heading. Prints to stdout, three
+ * spaces between columns. */
 void output_table(const struct strv *cells, size_t columns);
 
 /* One JSON value on a line of its own; takes the reference. */
@@ -25,14 +23,17 @@ void output_json_pretty(json_t *value);
 /* A JSON string of s; bytes that are not UTF-8 become U+FFFD, as Docker shows them. */
 json_t *output_string(const char *s);
 
-/* "Less than a second", "5 minutes", "About an hour", "3 days". buf: at least 32 bytes; returns buf. */
+/* "Less than a second", "5 minutes", "About an hour", "3 days". buf: at least 32 bytes; returns
+ * buf. */
 const char *output_duration(int64_t ns, char *buf, size_t size);
 
 /* "5.29MB": decimal units, three figures. */
 const char *output_size(uint64_t bytes, char *buf, size_t size);
 
-/* RFC 3339 with nanoseconds, UTC; 0 gives Docker's "0001-01-01T00:00:00Z". buf: at least 40 bytes. */
+/* RFC 3339 with nanoseconds, UTC; 0 gives Docker's "0001-01-01T00:00:00Z". buf: at least 40 bytes.
+ */
 const char *output_time(int64_t ns, char *buf, size_t size);
 
-/* Appends args as one quoted word, cut to max characters (0: all) with an ellipsis, and with control and non-UTF-8 bytes escaped. */
+/* Appends args as one quoted word, cut to max characters (0: all) with an ellipsis, and with
+ * control and non-UTF-8 bytes escaped. */
 void output_command(const struct strv *args, size_t max, struct strbuf *out);

@@ -50,7 +50,7 @@ int record_parse(const char *line, size_t len, struct record *ret_record)
 bool record_wanted(const struct record_filter *filter, const struct record *record)
 {
 	return (!filter->since_ns || record->time_ns >= filter->since_ns) &&
-		(!filter->until_ns || record->time_ns <= filter->until_ns);
+	       (!filter->until_ns || record->time_ns <= filter->until_ns);
 }
 
 int record_print(struct record_printer *p, const struct record *record)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Records of container.log, the Kubernetes CRI log format: "<RFC 3339 time> <stdout|stderr> <F|P> <bytes>\n". F: the
- * bytes end a line; P: the line goes on in the stream's next record.
+ * Records of container.log, the Kubernetes CRI log format: "<RFC 3339 time> <stdout|stderr> <F|P>
+ * <bytes>\n". F: the bytes end a line; P: the line goes on in the stream's next record.
  */
 #pragma once
 
@@ -31,8 +31,8 @@ struct record_filter {
 /* What was printed so far, so that a line that came in parts gets one time in front. */
 struct record_printer {
 	struct record_filter filter;
-	uint64_t skip_lines;  /* whole lines still to be left out */
-	bool inside[2];	      /* a line of stdout, stderr has begun */
+	uint64_t skip_lines; /* whole lines still to be left out */
+	bool inside[2];	     /* a line of stdout, stderr has begun */
 	bool past_until;
 	/* Takes n bytes of stdout or stderr. 0 or -errno. */
 	int (*write)(bool is_stderr, const void *data, size_t n, void *arg);

@@ -12,16 +12,23 @@
 #include "base/cleanup.h"
 #include "base/fs.h"
 
-static const char *const accel_words[] = { [VM_ACCEL_AUTO] = "auto", [VM_ACCEL_TCG] = "tcg", [VM_ACCEL_KVM] = "kvm", NULL };
+static const char *const accel_words[] = {
+	[VM_ACCEL_AUTO] = "auto", [VM_ACCEL_TCG] = "tcg", [VM_ACCEL_KVM] = "kvm", NULL
+};
 static_assert(ARRAY_SIZE(accel_words) == VM_ACCEL_MAX + 1, "a word for each accelerator");
 
 #define AT(field) offsetof(struct settings, field)
 const struct opt settings_opts[] = {
-	{ "accel", 0, OPT_WORD, AT(accel), "WHICH", "what runs the guest's code", .words = accel_words },
-	{ "agent-rootfs", 0, OPT_STRING, AT(agent_rootfs), "FILE", "boot from this disk image with the agent as /sbin/init" },
-	{ "cpus", 0, OPT_MILLI, AT(cpu_milli), "N", "CPUs, such as 0.5 or 2 (default: 2, or as many as the host has)" },
-	{ "kernel", 0, OPT_STRING, AT(kernel), "FILE", "kernel of the guest instead of the prepared one" },
-	{ "memory", 'm', OPT_SIZE, AT(memory), "SIZE", "memory of the sandbox, such as 512m (default: 1g)" },
+	{ "accel", 0, OPT_WORD, AT(accel), "WHICH", "what runs the guest's code",
+		.words = accel_words },
+	{ "agent-rootfs", 0, OPT_STRING, AT(agent_rootfs), "FILE",
+		"boot from this disk image with the agent as /sbin/init" },
+	{ "cpus", 0, OPT_MILLI, AT(cpu_milli), "N",
+		"CPUs, such as 0.5 or 2 (default: 2, or as many as the host has)" },
+	{ "kernel", 0, OPT_STRING, AT(kernel), "FILE",
+		"kernel of the guest instead of the prepared one" },
+	{ "memory", 'm', OPT_SIZE, AT(memory), "SIZE",
+		"memory of the sandbox, such as 512m (default: 1g)" },
 	{ "vmm", 0, OPT_STRING, AT(vmm), "FILE", "the QEMU to use" },
 	{ NULL },
 };
@@ -37,7 +44,8 @@ static void spell(const char *name, bool upper, char *out, size_t size)
 	size_t i;
 
 	for (i = 0; name[i] && i < size - 1; i++)
-		out[i] = name[i] == '-' ? '_' : (char)(upper ? toupper((unsigned char)name[i]) : name[i]);
+		out[i] = name[i] == '-' ? '_'
+					: (char)(upper ? toupper((unsigned char)name[i]) : name[i]);
 	out[i] = 0;
 }
 
@@ -60,9 +68,11 @@ static int unknown_key(const char *path, size_t line, const char *key, struct er
 
 	for (const struct opt *o = settings_opts; o->name && len < sizeof(list); o++) {
 		spell(o->name, false, word, sizeof(word));
-		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s", len ? ", " : "", word);
+		len += (size_t)snprintf(
+			list + len, sizeof(list) - len, "%s%s", len ? ", " : "", word);
 	}
-	return err_set(err, EINVAL, "%s:%zu: unknown key '%.100s': the keys are %s", path, line, key, list);
+	return err_set(err, EINVAL, "%s:%zu: unknown key '%.100s': the keys are %s", path, line,
+		key, list);
 }
 
 struct reader {
@@ -81,7 +91,8 @@ static int next_event(struct reader *r, struct err *err)
 	r->have_event = yaml_parser_parse(&r->parser, &r->event);
 	if (r->have_event)
 		return 0;
-	return err_set(err, EINVAL, "%s:%zu: not valid YAML: %s", r->path, r->parser.problem_mark.line + 1,
+	return err_set(err, EINVAL, "%s:%zu: not valid YAML: %s", r->path,
+		r->parser.problem_mark.line + 1,
 		r->parser.problem ? r->parser.problem : "cannot be read");
 }
 
@@ -91,7 +102,8 @@ static int expect(struct reader *r, yaml_event_type_t type, const char *what, st
 
 	if (rc < 0 || r->event.type == type)
 		return rc;
-	return err_set(err, EINVAL, "%s:%zu: %s expected", r->path, r->event.start_mark.line + 1, what);
+	return err_set(
+		err, EINVAL, "%s:%zu: %s expected", r->path, r->event.start_mark.line + 1, what);
 }
 
 static int take_value(struct reader *r, const struct opt *opt, const char *key, struct err *err)
@@ -110,7 +122,8 @@ static int take_value(struct reader *r, const struct opt *opt, const char *key, 
 	if (strv_add(&r->settings->owned, value) < 0)
 		return err_errno(err, ENOMEM, "cannot read '%s'", r->path);
 	snprintf(what, sizeof(what), "%s:%zu: key '%s'", r->path, line, key);
-	return opt_store(opt, r->settings, what, r->settings->owned.v[r->settings->owned.n - 1], err);
+	return opt_store(
+		opt, r->settings, what, r->settings->owned.v[r->settings->owned.n - 1], err);
 }
 
 /* Keys and values up to the end of the mapping. */
@@ -130,14 +143,16 @@ static int take_keys(struct reader *r, struct err *err)
 		bit = 1u << (opt - settings_opts);
 		spell(opt->name, false, name, sizeof(name));
 		if (r->seen & bit)
-			return err_set(err, EINVAL, "%s:%zu: key '%s' is given twice", r->path, line, name);
+			return err_set(err, EINVAL, "%s:%zu: key '%s' is given twice", r->path,
+				line, name);
 		r->seen |= bit;
 		rc = take_value(r, opt, name, err);
 		if (rc < 0)
 			return rc;
 	}
 	if (rc == 0 && r->event.type != YAML_MAPPING_END_EVENT)
-		return err_set(err, EINVAL, "%s:%zu: a key expected", r->path, r->event.start_mark.line + 1);
+		return err_set(err, EINVAL, "%s:%zu: a key expected", r->path,
+			r->event.start_mark.line + 1);
 	return rc;
 }
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What may be set for all sandboxes: micropod.yaml (/etc/micropod, then $XDG_CONFIG_HOME/micropod or
- * ~/.config/micropod), then MICROPOD_* in the environment, then options. The same table names all three:
- * "agent-rootfs" is the option --agent-rootfs, the key agent_rootfs and the variable MICROPOD_AGENT_ROOTFS.
+ * What may be set for all sandboxes: micropod.yaml (/etc/micropod, then $XDG_CONFIG_HOME/micropod
+ * or
+ * ~/.config/micropod), then MICROPOD_* in the environment, then options. The same table names all
+ * three: "agent-rootfs" is the option --agent-rootfs, the key agent_rootfs and the variable
+ * MICROPOD_AGENT_ROOTFS.
  */
 #pragma once
 
@@ -15,12 +17,13 @@ struct settings {
 	int accel;				 /* enum vm_accel */
 	uint64_t memory;			 /* bytes; 0: not set */
 	uint64_t cpu_milli;			 /* thousandths of a CPU; 0: not set */
-	struct strv owned;			 /* strings that do not live in argv or the environment */
+	struct strv owned; /* strings that do not live in argv or the environment */
 };
 
 extern const struct opt settings_opts[];
 
-/* Files and environment, in that order, over what is there. Blocks. 0 or -errno with err naming file and line, or the variable. */
+/* Files and environment, in that order, over what is there. Blocks. 0 or -errno with err naming
+ * file and line, or the variable. */
 int settings_load(struct settings *settings, struct err *err);
 
 /* One file; a missing one is no error. */

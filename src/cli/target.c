@@ -8,7 +8,8 @@
 #include "cli/output.h"
 
 int target_each(struct cli *cli, const char **words, size_t n,
-	int (*fn)(struct cli *cli, const char *word, const char *id, void *arg, struct err *err), void *arg)
+	int (*fn)(struct cli *cli, const char *word, const char *id, void *arg, struct err *err),
+	void *arg)
 {
 	int code = 0;
 
@@ -61,12 +62,14 @@ const char *target_status(const struct sandbox *box, char *buf, size_t size)
 	case SANDBOX_RUNNING:
 		/* A foreground sandbox waits a moment for Start without having a start time. */
 		if (st->started_ns)
-			snprintf(buf, size, "Up %s", output_duration(now - st->started_ns, span, sizeof(span)));
+			snprintf(buf, size, "Up %s",
+				output_duration(now - st->started_ns, span, sizeof(span)));
 		else
 			snprintf(buf, size, "Starting");
 		break;
 	case SANDBOX_EXITED:
-		snprintf(buf, size, "Exited (%d) %s ago", st->exit_code, output_duration(now - st->finished_ns, span, sizeof(span)));
+		snprintf(buf, size, "Exited (%d) %s ago", st->exit_code,
+			output_duration(now - st->finished_ns, span, sizeof(span)));
 		break;
 	default:
 		snprintf(buf, size, "Dead");
@@ -81,7 +84,8 @@ void target_ports(const struct sandbox *box, struct strbuf *out)
 		const struct sandbox_port *p = &box->state.ports[i];
 		bool v6 = strchr(p->host_ip, ':') != NULL;
 
-		strbuf_addf(out, "%s%s%s%s:%u->%u/%s", i ? ", " : "", v6 ? "[" : "", p->host_ip[0] ? p->host_ip : "0.0.0.0",
-			v6 ? "]" : "", p->host, p->guest, p->udp ? "udp" : "tcp");
+		strbuf_addf(out, "%s%s%s%s:%u->%u/%s", i ? ", " : "", v6 ? "[" : "",
+			p->host_ip[0] ? p->host_ip : "0.0.0.0", v6 ? "]" : "", p->host, p->guest,
+			p->udp ? "udp" : "tcp");
 	}
 }

@@ -5,11 +5,12 @@
 #include "cli/cli.h"
 
 /*
- * Calls fn for each word with the sandbox it names; what fails is complained about, the rest is done. arg is passed
- * on. Returns 0, or EXIT_MICROPOD if any failed.
+ * Calls fn for each word with the sandbox it names; what fails is complained about, the rest is
+ * done. arg is passed on. Returns 0, or EXIT_MICROPOD if any failed.
  */
 int target_each(struct cli *cli, const char **words, size_t n,
-	int (*fn)(struct cli *cli, const char *word, const char *id, void *arg, struct err *err), void *arg);
+	int (*fn)(struct cli *cli, const char *word, const char *id, void *arg, struct err *err),
+	void *arg);
 
 /* Finds and loads one. 0 or -errno with err. */
 int target_load(struct cli *cli, const char *word, struct sandbox *ret_box, struct err *err);
@@ -17,7 +18,8 @@ int target_load(struct cli *cli, const char *word, struct sandbox *ret_box, stru
 /* Whether a shim should be there: starting, running or stopping. */
 bool target_alive(const struct sandbox *box);
 
-/* Docker's STATUS: "Up 5 minutes", "Exited (0) 2 hours ago", "Created", "Dead 3 minutes ago". buf: at least 64 bytes. */
+/* Docker's STATUS: "Up 5 minutes", "Exited (0) 2 hours ago", "Created", "Dead 3 minutes ago". buf:
+ * at least 64 bytes. */
 const char *target_status(const struct sandbox *box, char *buf, size_t size);
 
 /* Docker's PORTS: "0.0.0.0:8080->80/tcp, ...". Appends. */

@@ -95,7 +95,8 @@ static int date(const char *s, int64_t *ret_ns)
 	if (tm.tm_mon < 0 || !skip(&s, '-'))
 		return -EINVAL;
 	tm.tm_mday = digits(&s, 2, 1, 31);
-	if (tm.tm_mday < 0 || ((skip(&s, 'T') || skip(&s, ' ')) && clock_time(&s, &tm, &ns) < 0) || zone(&s, &utc, &offset) < 0)
+	if (tm.tm_mday < 0 || ((skip(&s, 'T') || skip(&s, ' ')) && clock_time(&s, &tm, &ns) < 0) ||
+		zone(&s, &utc, &offset) < 0)
 		return -EINVAL;
 	t = utc ? timegm(&tm) - offset : mktime(&tm);
 	*ret_ns = (int64_t)t * NSEC_PER_SEC + ns;
@@ -125,7 +126,9 @@ int when_parse(const char *word, void *ret_ns, struct err *err)
 
 	if (unix_time(word, &ns) < 0 && date(word, &ns) < 0) {
 		if (parse_duration(word, &ago) < 0)
-			return err_set(err, EINVAL, "give a time such as 2026-01-31T12:00:00Z, or how long ago, such as 42m");
+			return err_set(err, EINVAL,
+				"give a time such as 2026-01-31T12:00:00Z, or how long ago, such "
+				"as 42m");
 		ns = clock_realtime() - ago;
 	}
 	*(int64_t *)ret_ns = ns;

@@ -6,7 +6,9 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fs.h"
+#include "cli/envs.h"
 #include "cli/output.h"
+#include "cli/ports.h"
 #include "cli/record.h"
 #include "cli/settings.h"
 #include "cli/when.h"
@@ -36,7 +38,10 @@ static void settings_are_read(void)
 	struct settings s;
 	struct err err;
 
-	CHECK_INT(load("# all of them\nkernel: /boot/k\nagent_rootfs: \"/a b\"\naccel: tcg\nmemory: 512m\ncpus: 1.5\nvmm: /q\n", &s, &err), 0);
+	CHECK_INT(load("# all of them\nkernel: /boot/k\nagent_rootfs: \"/a b\"\naccel: "
+		       "tcg\nmemory: 512m\ncpus: 1.5\nvmm: /q\n",
+			  &s, &err),
+		0);
 	CHECK_STR(s.kernel, "/boot/k");
 	CHECK_STR(s.agent_rootfs, "/a b");
 	CHECK_STR(s.vmm, "/q");
@@ -57,14 +62,15 @@ static void wrong_settings_name_the_line(void)
 	static const struct {
 		const char *text, *message;
 	} cases[] = {
-		{ "memory: 1g\nkernl: /x\n",
-			":2: unknown key 'kernl': the keys are accel, agent_rootfs, cpus, kernel, memory, vmm" },
-		{ "agent-rootfs: /x\n",
-			":1: unknown key 'agent-rootfs': the keys are accel, agent_rootfs, cpus, kernel, memory, vmm" },
-		{ "\n\nmemory: lots\n",
-			":3: key 'memory' is 'lots': give bytes, or a number with k, m, g or t, such as 512m" },
+		{ "memory: 1g\nkernl: /x\n", ":2: unknown key 'kernl': the keys are accel, "
+					     "agent_rootfs, cpus, kernel, memory, vmm" },
+		{ "agent-rootfs: /x\n", ":1: unknown key 'agent-rootfs': the keys are accel, "
+					"agent_rootfs, cpus, kernel, memory, vmm" },
+		{ "\n\nmemory: lots\n", ":3: key 'memory' is 'lots': give bytes, or a number with "
+					"k, m, g or t, such as 512m" },
 		{ "accel: warp\n", ":1: key 'accel' is 'warp': give one of auto, tcg, kvm" },
-		{ "cpus: -1\n", ":1: key 'cpus' is '-1': give a number above 0 with at most three decimals, such as 1.5" },
+		{ "cpus: -1\n", ":1: key 'cpus' is '-1': give a number above 0 with at most three "
+				"decimals, such as 1.5" },
 		{ "cpus: 1\ncpus: 2\n", ":2: key 'cpus' is given twice" },
 		{ "kernel:\n", ":1: key 'kernel' has no value" },
 		{ "kernel: \"a\\0b\"\n", ":1: key 'kernel' has no value" },
@@ -122,7 +128,8 @@ static void environment_wins_over_files(void)
 	CHECK_STR(s.agent_rootfs, "/r");
 	setenv("MICROPOD_MEMORY", "much", 1);
 	CHECK_INT(settings_load(&s, &err), -EINVAL);
-	CHECK_STR(err.msg, "variable MICROPOD_MEMORY is 'much': give bytes, or a number with k, m, g or t, such as 512m");
+	CHECK_STR(err.msg, "variable MICROPOD_MEMORY is 'much': give bytes, or a number with k, m, "
+			   "g or t, such as 512m");
 	settings_deinit(&s);
 	fs_remove_tree(AT_FDCWD, dir);
 }
@@ -135,8 +142,7 @@ static void points_in_time(void)
 		const char *word;
 		int64_t ns;
 	} cases[] = {
-		{ "0", 0 },
-		{ "1767225600", 1767225600000000000 },
+		{ "0", 0 }, { "1767225600", 1767225600000000000 },
 		{ "1767225600.5", 1767225600500000000 },
 		{ "2026-01-01T00:00:00Z", 1767225600000000000 },
 		{ "2026-01-01T00:00:00.123456789Z", 1767225600123456789 },
@@ -146,8 +152,9 @@ static void points_in_time(void)
 		{ "2026-01-01Z", 1767225600000000000 },
 		{ "2026-01-01", 1767225600000000000 }, /* local time, here UTC */
 	};
-	static const char *const bad[] = { "", "x", "-5m", "2026-13-01", "2026-01-01T", "2026-01-01T25:00", "2026-01-01T00:00:00.Z",
-		"2026-01-01T00:00:00Zz", "2026-01-01T00:00:00+1:00", "1767225600.", "99999999999999999999", "5 minutes" };
+	static const char *const bad[] = { "", "x", "-5m", "2026-13-01", "2026-01-01T",
+		"2026-01-01T25:00", "2026-01-01T00:00:00.Z", "2026-01-01T00:00:00Zz",
+		"2026-01-01T00:00:00+1:00", "1767225600.", "99999999999999999999", "5 minutes" };
 	struct err err = ERR_INIT;
 	int64_t ns;
 
@@ -167,14 +174,18 @@ static void durations_as_docker_words_them(void)
 	static const struct {
 		int64_t sec;
 		const char *text;
-	} cases[] = { { 0, "Less than a second" }, { 1, "1 second" }, { 59, "59 seconds" }, { 60, "About a minute" },
-		{ 120, "2 minutes" }, { 3599, "59 minutes" }, { 3600, "About an hour" }, { 5400, "2 hours" }, { 47 * 3600, "47 hours" },
-		{ 48 * 3600, "2 days" }, { 14 * 86400, "2 weeks" }, { 61 * 86400, "2 months" }, { 800 * 86400, "2 years" } };
+	} cases[] = { { 0, "Less than a second" }, { 1, "1 second" }, { 59, "59 seconds" },
+		{ 60, "About a minute" }, { 120, "2 minutes" }, { 3599, "59 minutes" },
+		{ 3600, "About an hour" }, { 5400, "2 hours" }, { 47 * 3600, "47 hours" },
+		{ 48 * 3600, "2 days" }, { 14 * 86400, "2 weeks" }, { 61 * 86400, "2 months" },
+		{ 800 * 86400, "2 years" } };
 	char buf[40];
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
-		CHECK_STR(output_duration(cases[i].sec * NSEC_PER_SEC, buf, sizeof(buf)), cases[i].text);
-	CHECK_STR(output_time(1767225600123456789, buf, sizeof(buf)), "2026-01-01T00:00:00.123456789Z");
+		CHECK_STR(output_duration(cases[i].sec * NSEC_PER_SEC, buf, sizeof(buf)),
+			cases[i].text);
+	CHECK_STR(output_time(1767225600123456789, buf, sizeof(buf)),
+		"2026-01-01T00:00:00.123456789Z");
 	CHECK_STR(output_size(0, buf, sizeof(buf)), "0B");
 	CHECK_STR(output_size(999, buf, sizeof(buf)), "999B");
 	CHECK_STR(output_size(4261550, buf, sizeof(buf)), "4.26MB");
@@ -206,7 +217,8 @@ static int keep(bool is_stderr, const void *data, size_t n, void *arg)
 	return 0;
 }
 
-static void print_all(const char *const *lines, size_t n, struct record_filter filter, uint64_t skip)
+static void print_all(
+	const char *const *lines, size_t n, struct record_filter filter, uint64_t skip)
 {
 	struct record_printer p = { .filter = filter, .skip_lines = skip, .write = keep };
 
@@ -238,10 +250,13 @@ static void records_are_put_together(void)
 	CHECK_STR(printed[0].data, "one\ntwo\n\n F end");
 	CHECK_STR(printed[1].data, "oops\n");
 	print_all(lines, ARRAY_SIZE(lines), (struct record_filter){ .timestamps = true }, 0);
-	CHECK_STR(printed[0].data, "2026-01-01T00:00:00.000000001Z one\n2026-01-01T00:00:01.000000000Z two\n"
-				   "2026-01-01T00:00:03.000000000Z \n2026-01-01T00:00:04.000000000Z  F end");
+	CHECK_STR(printed[0].data,
+		"2026-01-01T00:00:00.000000001Z one\n2026-01-01T00:00:01.000000000Z two\n"
+		"2026-01-01T00:00:03.000000000Z \n2026-01-01T00:00:04.000000000Z  F end");
 	print_all(lines, ARRAY_SIZE(lines),
-		(struct record_filter){ .since_ns = 1767225601500000000, .until_ns = 1767225603000000000 }, 0);
+		(struct record_filter){
+			.since_ns = 1767225601500000000, .until_ns = 1767225603000000000 },
+		0);
 	CHECK_STR(printed[0].data, "o\n\n");
 	CHECK_STR(printed[1].data, "oops\n");
 	print_all(lines, ARRAY_SIZE(lines), none, 3);
@@ -251,8 +266,9 @@ static void records_are_put_together(void)
 
 static void what_is_no_record(void)
 {
-	static const char *const bad[] = { "", " ", "x", "2026-01-01T00:00:00Z stdout F", "2026-01-01T00:00:00Z stdout X a",
-		"2026-01-01T00:00:00Z stdin F a", "2026-01-01T00:00:00Z  F a", "soon stdout F a", "2026-01-01T00:00:00Z stdout FF a",
+	static const char *const bad[] = { "", " ", "x", "2026-01-01T00:00:00Z stdout F",
+		"2026-01-01T00:00:00Z stdout X a", "2026-01-01T00:00:00Z stdin F a",
+		"2026-01-01T00:00:00Z  F a", "soon stdout F a", "2026-01-01T00:00:00Z stdout FF a",
 		"2026-01-01T00:00:00.00000000000000000000000000Z stdout F a" };
 	struct record r;
 
@@ -262,6 +278,132 @@ static void what_is_no_record(void)
 	CHECK(r.is_stderr && r.partial && r.len == 2 && r.data[1] == '\xff');
 }
 
-TEST_MAIN(TEST(settings_are_read), TEST(wrong_settings_name_the_line), TEST(settings_file_has_a_limit),
-	TEST(environment_wins_over_files), TEST(points_in_time), TEST(durations_as_docker_words_them), TEST(commands_are_printable),
-	TEST(records_are_put_together), TEST(what_is_no_record))
+/* Options of run */
+
+static void ports_of_docker(void)
+{
+	static const struct {
+		const char *spec;
+		const char *ip;
+		unsigned host, guest, n;
+		bool udp;
+	} cases[] = {
+		{ "80", "", 0, 80, 1, false },
+		{ "8080:80", "", 8080, 80, 1, false },
+		{ "8080:80/tcp", "", 8080, 80, 1, false },
+		{ "53:53/udp", "", 53, 53, 1, true },
+		{ "127.0.0.1:8080:80", "127.0.0.1", 8080, 80, 1, false },
+		{ "127.0.0.1::80", "127.0.0.1", 0, 80, 1, false },
+		{ "[::1]:8080:80", "::1", 8080, 80, 1, false },
+		{ "[::]::80/udp", "::", 0, 80, 1, true },
+		{ "0:80", "", 0, 80, 1, false },
+		{ ":80", "", 0, 80, 1, false },
+		{ "8000-8002:80-82", "", 8000, 80, 3, false },
+		{ "80-82", "", 0, 80, 3, false },
+		{ "65535:65535", "", 65535, 65535, 1, false },
+	};
+	struct err err = ERR_INIT;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct port_list list = { 0 };
+
+		CHECK_INT(ports_parse(cases[i].spec, &list, &err), 0);
+		CHECK_INT(list.n, cases[i].n);
+		if (list.n) {
+			CHECK_STR(list.v[0].host_ip, cases[i].ip);
+			CHECK_INT(list.v[0].host, cases[i].host);
+			CHECK_INT(list.v[0].guest, cases[i].guest);
+			CHECK_INT(list.v[0].udp, cases[i].udp);
+			CHECK_INT(list.v[list.n - 1].guest, cases[i].guest + cases[i].n - 1);
+		}
+		free(list.v);
+	}
+}
+
+static void wrong_ports(void)
+{
+	static const char *const bad[] = { "", "x", "0", "80:0", "65536", "8080:65536", "1:2:3:4",
+		"80/sctp", "80/", "8080:", "a:80", "1.2.3:8080:80", "localhost:8080:80",
+		"[1.2.3.4]:1:80", "[::1:8080:80", "[::1]80", "82-80", "80-", "-80", "8080:80:90",
+		"8000-8001:80-82", "8000-8001:80", " 80", "80 ", "+80" };
+	struct port_list list = { 0 };
+	struct err err = ERR_INIT;
+	char big[300];
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		CHECK_INT(ports_parse(bad[i], &list, &err), -EINVAL);
+		CHECK(strstr(err.msg, "option '--publish' is '"));
+	}
+	memset(big, '1', sizeof(big) - 1);
+	big[sizeof(big) - 1] = 0;
+	CHECK_INT(ports_parse(big, &list, &err), -EINVAL);
+	CHECK_INT(list.n, 0);
+	CHECK_INT(ports_parse("1-256", &list, &err), 0);
+	CHECK_INT(list.n, LIMIT_PORTS);
+	CHECK_INT(ports_parse("300", &list, &err), -E2BIG);
+	free(list.v);
+}
+
+static void variables(void)
+{
+	auto_strv struct strv files = STRV_INIT, options = STRV_INIT, env = STRV_INIT;
+	char path[] = "/tmp/test-cli-XXXXXX";
+	struct err err = ERR_INIT;
+	int fd = mkstemp(path);
+	static const char text[] =
+		"# comment\n\n  A=1\nB=two words\r\nHAVE\nHAVENOT\nC=a=b\nD=\n\xff=\xfe";
+
+	REQUIRE(fd >= 0 && write(fd, text, sizeof(text) - 1) == sizeof(text) - 1);
+	close(fd);
+	setenv("HAVE", "it", 1);
+	unsetenv("HAVENOT");
+	strv_add(&files, path);
+	strv_add(&options, "A=over");
+	strv_add(&options, "HAVENOT");
+	strv_add(&options, "E=");
+	CHECK_INT(envs_build(&files, &options, &env, &err), 0);
+	CHECK_INT(env.n, 8);
+	CHECK_STR(env.v[0], "A=over");
+	CHECK_STR(env.v[1], "B=two words");
+	CHECK_STR(env.v[2], "HAVE=it");
+	CHECK_STR(env.v[3], "C=a=b");
+	CHECK_STR(env.v[4], "D=");
+	CHECK_STR(env.v[5], "\xff=\xfe");
+	CHECK_STR(env.v[6], "HAVENOT");
+	CHECK_STR(env.v[7], "E=");
+	unlink(path);
+	CHECK_INT(envs_build(&files, &options, &env, &err), -ENOENT);
+	CHECK(strstr(err.msg, "cannot read env file '/tmp/test-cli-"));
+}
+
+static void wrong_variables(void)
+{
+	static const char *const bad[] = { "=x", "A\nB C=1", "A\nB=1\n\t =2" };
+	struct strv none = STRV_INIT;
+	auto_strv struct strv files = STRV_INIT, env = STRV_INIT, options = STRV_INIT;
+	char path[] = "/tmp/test-cli-XXXXXX";
+	struct err err = ERR_INIT;
+
+	close(mkstemp(path));
+	strv_add(&files, path);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		char where[64];
+
+		CHECK_INT(fs_replace_file(AT_FDCWD, path, bad[i], strlen(bad[i]), 0600, false), 0);
+		CHECK_INT(envs_build(&files, &none, &env, &err), -EINVAL);
+		snprintf(where, sizeof(where), "%s:%zu: ", path, i + 1);
+		CHECK(strncmp(err.msg, where, strlen(where)) == 0);
+	}
+	CHECK_INT(fs_replace_file(AT_FDCWD, path, "A=\0b", 4, 0600, false), 0);
+	CHECK_INT(envs_build(&files, &none, &env, &err), -EINVAL);
+	unlink(path);
+	strv_add(&options, "=1");
+	CHECK_INT(envs_build(&none, &options, &env, &err), -EINVAL);
+	CHECK_STR(err.msg, "option '--env' is '=1': a variable has no name: give KEY=VALUE");
+}
+
+TEST_MAIN(TEST(settings_are_read), TEST(wrong_settings_name_the_line),
+	TEST(settings_file_has_a_limit), TEST(environment_wins_over_files), TEST(points_in_time),
+	TEST(durations_as_docker_words_them), TEST(commands_are_printable),
+	TEST(records_are_put_together), TEST(what_is_no_record), TEST(ports_of_docker),
+	TEST(wrong_ports), TEST(variables), TEST(wrong_variables))

@@ -57,8 +57,7 @@ static struct globals g;
 static const char *words[32];
 static struct err err;
 
-#define PARSE(first, ...)                                                                                              \
-	parse(first, (char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL })
+#define PARSE(first, ...) parse(first, (char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL })
 
 static int parse(bool options_first, char *const *args)
 {
@@ -77,7 +76,9 @@ static int parse(bool options_first, char *const *args)
 
 static void forms_of_docker(void)
 {
-	CHECK_INT(PARSE(true, "-itd", "--name=web", "-p8080:80", "-p", "9:9", "-e", "A=1", "--env", "B=2", "img", "ls", "-la"), 3);
+	CHECK_INT(PARSE(true, "-itd", "--name=web", "-p8080:80", "-p", "9:9", "-e", "A=1", "--env",
+			  "B=2", "img", "ls", "-la"),
+		3);
 	CHECK(v.detach && v.interactive && v.tty);
 	CHECK_STR(v.name, "web");
 	CHECK_INT(v.publish.n, 2);
@@ -98,7 +99,9 @@ static void forms_of_docker(void)
 	CHECK_STR(v.name, "");
 	CHECK_INT(PARSE(true, "--detach=false", "-t=true", "-i=0"), 0);
 	CHECK(!v.detach && v.tty && !v.interactive);
-	CHECK_INT(PARSE(true, "--cpus", "1.5", "--timeout", "1m30s", "-n", "7", "--pull", "never", "-s1", "-s", "2"), 0);
+	CHECK_INT(PARSE(true, "--cpus", "1.5", "--timeout", "1m30s", "-n", "7", "--pull", "never",
+			  "-s1", "-s", "2"),
+		0);
 	CHECK_INT(v.cpus, 1500);
 	CHECK_INT(v.timeout, 90000000000);
 	CHECK_INT(v.last, 7);
@@ -122,16 +125,20 @@ static void where_options_end(void)
 	CHECK_INT(PARSE(false, ""), 1);
 }
 
-/* What is wrong, what to do, on one line, naming the command's help where the option itself is unknown. */
+/* What is wrong, what to do, on one line, naming the command's help where the option itself is
+ * unknown. */
 static void wrong_input(void)
 {
 	static const struct {
 		const char *args[4];
 		const char *message;
 	} cases[] = {
-		{ { "--nmae", "x" }, "unknown option '--nmae': did you mean '--name'? See 'prog run --help'" },
-		{ { "--evn=x" }, "unknown option '--evn': did you mean '--env'? See 'prog run --help'" },
-		{ { "--detached" }, "unknown option '--detached': did you mean '--detach'? See 'prog run --help'" },
+		{ { "--nmae", "x" },
+			"unknown option '--nmae': did you mean '--name'? See 'prog run --help'" },
+		{ { "--evn=x" },
+			"unknown option '--evn': did you mean '--env'? See 'prog run --help'" },
+		{ { "--detached" }, "unknown option '--detached': did you mean '--detach'? See "
+				    "'prog run --help'" },
 		{ { "--zzzzz=1" }, "unknown option '--zzzzz': see 'prog run --help'" },
 		{ { "--=1" }, "unknown option '--': see 'prog run --help'" },
 		{ { "--NAME" }, "unknown option '--NAME': see 'prog run --help'" },
@@ -143,19 +150,25 @@ static void wrong_input(void)
 		{ { "--detach=maybe" }, "option '--detach' is 'maybe': give true or false" },
 		{ { "-d=maybe" }, "option '-d' (--detach) is 'maybe': give true or false" },
 		{ { "--detach=" }, "option '--detach' is '': give true or false" },
-		{ { "-m", "12q" }, "option '-m' (--memory) is '12q': give bytes, or a number with k, m, g or t, such as 512m" },
-		{ { "--memory=-1" }, "option '--memory' is '-1': give bytes, or a number with k, m, g or t, such as 512m" },
-		{ { "--memory=99999999999g" },
-			"option '--memory' is '99999999999g': give bytes, or a number with k, m, g or t, such as 512m" },
-		{ { "--cpus", "0" },
-			"option '--cpus' is '0': give a number above 0 with at most three decimals, such as 1.5" },
-		{ { "--cpus", "1.2345" },
-			"option '--cpus' is '1.2345': give a number above 0 with at most three decimals, such as 1.5" },
-		{ { "--timeout", "soon" }, "option '--timeout' is 'soon': give seconds, or a time such as 300ms, 10s or 1m30s" },
+		{ { "-m", "12q" }, "option '-m' (--memory) is '12q': give bytes, or a number with "
+				   "k, m, g or t, such as 512m" },
+		{ { "--memory=-1" }, "option '--memory' is '-1': give bytes, or a number with k, "
+				     "m, g or t, such as 512m" },
+		{ { "--memory=99999999999g" }, "option '--memory' is '99999999999g': give bytes, "
+					       "or a number with k, m, g or t, such as 512m" },
+		{ { "--cpus", "0" }, "option '--cpus' is '0': give a number above 0 with at most "
+				     "three decimals, such as 1.5" },
+		{ { "--cpus", "1.2345" }, "option '--cpus' is '1.2345': give a number above 0 with "
+					  "at most three decimals, such as 1.5" },
+		{ { "--timeout", "soon" }, "option '--timeout' is 'soon': give seconds, or a time "
+					   "such as 300ms, 10s or 1m30s" },
 		{ { "--last", "0" }, "option '--last' is '0': give a whole number from 1 to 100" },
-		{ { "--last", "101" }, "option '--last' is '101': give a whole number from 1 to 100" },
-		{ { "--last", "1x" }, "option '--last' is '1x': give a whole number from 1 to 100" },
-		{ { "--pull", "Always" }, "option '--pull' is 'Always': give one of missing, always, never" },
+		{ { "--last", "101" },
+			"option '--last' is '101': give a whole number from 1 to 100" },
+		{ { "--last", "1x" },
+			"option '--last' is '1x': give a whole number from 1 to 100" },
+		{ { "--pull", "Always" },
+			"option '--pull' is 'Always': give one of missing, always, never" },
 		{ { "--pull=" }, "option '--pull' is '': give one of missing, always, never" },
 		{ { "-s", "12" }, "option '-s' (--sum) is '12': give one digit" },
 	};
@@ -188,7 +201,8 @@ static void help_lists_all(void)
 	opt_help(table, &out);
 	CHECK(strstr(out.data, "  -d, --detach                run in the background\n"));
 	CHECK(strstr(out.data, "      --name NAME             name of the sandbox\n"));
-	CHECK(strstr(out.data, "      --pull WHEN             when to pull (missing, always, never)\n"));
+	CHECK(strstr(
+		out.data, "      --pull WHEN             when to pull (missing, always, never)\n"));
 	for (const struct opt *o = table; o->name; o++)
 		CHECK(strstr(out.data, o->name));
 }
@@ -201,5 +215,5 @@ static void distance(void)
 	CHECK_INT(opt_distance("kitten", "sitting"), 3);
 }
 
-TEST_MAIN(TEST(forms_of_docker), TEST(where_options_end), TEST(wrong_input), TEST(long_words_are_cut), TEST(help_lists_all),
-	TEST(distance))
+TEST_MAIN(TEST(forms_of_docker), TEST(where_options_end), TEST(wrong_input),
+	TEST(long_words_are_cut), TEST(help_lists_all), TEST(distance))

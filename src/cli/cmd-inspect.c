@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How it works: what is on the disk, under Docker's keys where Docker has them, and under
+ * "Micropod" what the shim says now. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "cli/client.h"
+#include "cli/images.h"
+#include "cli/output.h"
+#include "driver/accel.h"
+
+#define STATUS_TIME (4 * NSEC_PER_SEC) /* the shim itself gives the agent two seconds */
+
+static const char *const types[] = { "any", "container", "image", NULL };
+enum inspect_type { TYPE_ANY, TYPE_CONTAINER, TYPE_IMAGE };
+
+struct inspect {
+	int format;
+	int type;
+};
+
+#define AT(field) offsetof(struct inspect, field)
+static const struct opt opts[] = {
+	{ "format", 'f', OPT_WORD, AT(format), "FORMAT", "how to print: table is indented JSON",
+		.words = output_words },
+	{ "type", 0, OPT_WORD, AT(type), "TYPE", "what the names stand for", .words = types },
+	{ NULL },
+};
+
+static void set_string(json_t *o, const char *key, const char *value)
+{
+	json_object_set_new(o, key, output_string(value ? value : ""));
+}
+
+static void set_int(json_t *o, const char *key, int64_t value)
+{
+	json_object_set_new(o, key, json_integer(value));
+}
+
+static void set_bool(json_t *o, const char *key, bool value)
+{
+	json_object_set_new(o, key, json_boolean(value));
+}
+
+static json_t *words_json(const struct strv *sv)
+{
+	json_t *a = json_array();
+
+	for (size_t i = 0; i < sv->n; i++)
+		json_array_append_new(a, output_string(sv->v[i]));
+	return a;
+}
+
+static json_t *state_json(const struct sandbox *box)
+{
+	const struct sandbox_state *st = &box->state;
+	json_t *o = json_object();
+	char when[40];
+
+	set_string(o, "Status", sandbox_phase_name(st->phase));
+	set_bool(o, "Running", target_alive(box));
+	set_bool(o, "Dead", st->phase == SANDBOX_DEAD);
+	set_bool(o, "OOMKilled", st->oom_killed);
+	set_int(o, "Pid", target_alive(box) ? st->vmm_pid : 0);
+	set_int(o, "ExitCode", st->exit_code);
+	set_string(o, "Error", st->error);
+	set_string(o, "StartedAt", output_time(st->started_ns, when, sizeof(when)));
+	set_string(o, "FinishedAt", output_time(st->finished_ns, when, sizeof(when)));
+	return o;
+}
+
+static json_t *config_json(const struct sandbox_config *c)
+{
+	json_t *o = json_object();
+	char hostname[ID_SHOWN_LEN + 1];
+
+	snprintf(hostname, sizeof(hostname), "%.*s", ID_SHOWN_LEN, c->id);
+	set_string(o, "Hostname", c->hostname ? c->hostname : hostname);
+	set_string(o, "User", c->user);
+	set_bool(o, "Tty", c->tty);
+	set_bool(o, "OpenStdin", c->open_stdin);
+	json_object_set_new(o, "Env", words_json(&c->env));
+	json_object_set_new(o, "Cmd", words_json(&c->args));
+	set_string(o, "Image", c->image);
+	set_string(o, "WorkingDir", c->cwd);
+	set_string(o, "StopSignal", c->stop_signal ? c->stop_signal : "SIGTERM");
+	set_int(o, "StopTimeout", c->stop_grace_ns / NSEC_PER_SEC);
+	return o;
+}
+
+static json_t *host_config_json(const struct sandbox_config *c)
+{
+	json_t *o = json_object();
+
+	set_int(o, "Memory", (int64_t)c->memory);
+	set_int(o, "NanoCpus", (int64_t)c->cpu_milli * 1000000);
+	set_bool(o, "AutoRemove", c->remove);
+	set_string(o, "NetworkMode", c->no_network ? "none" : "default");
+	set_string(o, "Runtime", c->runtime);
+	return o;
+}
+
+/* {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]} */
+static json_t *network_json(const struct sandbox *box)
+{
+	json_t *o = json_object(), *all = json_object();
+
+	for (size_t i = 0; i < box->state.n_ports && target_alive(box); i++) {
+		const struct sandbox_port *p = &box->state.ports[i];
+		char key[16], number[8];
+		json_t *list, *one = json_object();
+
+		snprintf(key, sizeof(key), "%u/%s", p->guest, p->udp ? "udp" : "tcp");
+		snprintf(number, sizeof(number), "%u", p->host);
+		set_string(one, "HostIp", p->host_ip[0] ? p->host_ip : "0.0.0.0");
+		set_string(one, "HostPort", number);
+		list = json_object_get(all, key);
+		if (!list) {
+			list = json_array();
+			json_object_set_new(all, key, list);
+		}
+		json_array_append_new(list, one);
+	}
+	json_object_set_new(o, "Ports", all);
+	return o;
+}
+
+/* What only the shim knows. AgentConnected: the agent has answered just now. */
+static void add_status(struct cli *cli, const struct sandbox *box, json_t *o)
+{
+	Micropod__Sandbox__V1__StatusRequest req = MICROPOD__SANDBOX__V1__STATUS_REQUEST__INIT;
+	Micropod__Sandbox__V1__StatusResponse none = MICROPOD__SANDBOX__V1__STATUS_RESPONSE__INIT;
+	auto_client struct client client = { 0 };
+	ProtobufCMessage *answer = NULL;
+	struct err err = ERR_INIT;
+	const Micropod__Sandbox__V1__StatusResponse *st;
+
+	if (client_open(cli, box, &client, &err) == 0)
+		client_unary(&client, SANDBOX_METHOD("Status"), &req.base,
+			&micropod__sandbox__v1__status_response__descriptor, STATUS_TIME, &answer,
+			NULL, &err);
+	st = answer ? (const Micropod__Sandbox__V1__StatusResponse *)answer : &none;
+	set_bool(o, "ShimConnected", answer != NULL);
+	set_bool(o, "AgentConnected", st->agent_connected);
+	set_string(o, "Transport", st->transport);
+	set_int(o, "CID", st->cid);
+	set_string(o, "AgentVersion", st->agent_version);
+	set_int(o, "ApiGeneration", st->api_generation);
+	set_string(o, "GuestRuntime", st->runtime);
+	set_string(o, "GuestKernel", st->kernel);
+	set_int(o, "GuestPid", st->pid);
+	set_string(o, "VMM", st->vmm);
+	set_int(o, "VMMPid", st->vmm_pid);
+	set_int(o, "NetPid", st->net_pid);
+	set_string(o, "Accel", answer ? st->accel : accel_name(box->config.accel));
+	set_string(o, "ShimVersion", st->shim_version);
+	if (answer)
+		protobuf_c_message_free_unpacked(answer, NULL);
+}
+
+static json_t *micropod_json(struct cli *cli, const struct sandbox *box)
+{
+	const struct sandbox_config *c = &box->config;
+	auto_free char *dir = sandbox_path(cli->root, c->id, NULL);
+	json_t *o = json_object(), *root = json_object();
+
+	set_string(root, "Type", "block");
+	set_string(root, "ImageDisk", c->image_disk);
+	set_int(root, "ScratchBytes", (int64_t)c->scratch_bytes);
+	json_object_set_new(o, "Rootfs", root);
+	set_string(o, "Kernel", c->kernel ? c->kernel : "prepared");
+	set_string(o, "AgentRootfs", c->agent_rootfs ? c->agent_rootfs : "initramfs");
+	set_bool(o, "HostAccess", c->host_access);
+	set_bool(o, "Cold", c->cold);
+	set_int(o, "ShimPid", target_alive(box) ? box->state.shim_pid : 0);
+	set_string(o, "Dir", dir);
+	add_status(cli, box, o);
+	return o;
+}
+
+static json_t *box_json(struct cli *cli, const struct sandbox *box)
+{
+	const struct sandbox_config *c = &box->config;
+	auto_free char *log = sandbox_path(cli->root, c->id, "container.log");
+	json_t *o = json_object(), *args = words_json(&c->args);
+	char when[40];
+
+	json_array_remove(args, 0);
+	set_string(o, "Id", c->id);
+	set_string(o, "Created", output_time(c->created_ns, when, sizeof(when)));
+	set_string(o, "Path", c->args.n ? c->args.v[0] : "");
+	json_object_set_new(o, "Args", args);
+	json_object_set_new(o, "State", state_json(box));
+	set_string(o, "Image", c->image_digest);
+	set_string(o, "LogPath", log);
+	set_string(o, "Name", c->name);
+	set_string(o, "Driver", "vm");
+	json_object_set_new(o, "HostConfig", host_config_json(c));
+	json_object_set_new(o, "Config", config_json(c));
+	json_object_set_new(o, "NetworkSettings", network_json(box));
+	json_object_set_new(o, "Micropod", micropod_json(cli, box));
+	return o;
+}
+
+static json_t *keys_json(const struct strv *sv)
+{
+	json_t *o = json_object();
+
+	for (size_t i = 0; i < sv->n; i++)
+		json_object_set_new(o, sv->v[i], json_object());
+	return o;
+}
+
+static json_t *image_config_json(const struct image_config *c)
+{
+	json_t *o = json_object(), *labels = json_object();
+
+	set_string(o, "User", c->user);
+	json_object_set_new(o, "Env", words_json(&c->env));
+	json_object_set_new(o, "Entrypoint", words_json(&c->entrypoint));
+	json_object_set_new(o, "Cmd", words_json(&c->cmd));
+	set_string(o, "WorkingDir", c->working_dir);
+	set_string(o, "StopSignal", c->stop_signal);
+	json_object_set_new(o, "ExposedPorts", keys_json(&c->exposed_ports));
+	json_object_set_new(o, "Volumes", keys_json(&c->volumes));
+	for (size_t i = 0; i < c->labels.n; i++) {
+		const char *eq = strchr(c->labels.v[i], '=');
+		auto_free char *key =
+			eq ? strndup(c->labels.v[i], (size_t)(eq - c->labels.v[i])) : NULL;
+
+		if (key)
+			set_string(labels, key, eq + 1);
+	}
+	json_object_set_new(o, "Labels", labels);
+	return o;
+}
+
+static json_t *image_json(const struct image *image)
+{
+	json_t *o = json_object(), *tags = json_array(), *root = json_object();
+	char when[40];
+
+	set_string(o, "Id", image->id);
+	if (image->reference)
+		json_array_append_new(tags, output_string(image->reference));
+	json_object_set_new(o, "RepoTags", tags);
+	set_string(o, "Digest", image->index);
+	set_string(o, "ManifestDigest", image->manifest);
+	set_string(o, "Created",
+		output_time(image->config.created * NSEC_PER_SEC, when, sizeof(when)));
+	set_string(o, "Architecture", image->config.architecture);
+	set_string(o, "Os", image->config.os);
+	set_int(o, "Size", (int64_t)image->size);
+	json_object_set_new(o, "Config", image_config_json(&image->config));
+	set_string(root, "Type", "layers");
+	json_object_set_new(root, "Layers", words_json(&image->config.diff_ids));
+	json_object_set_new(o, "RootFS", root);
+	return o;
+}
+
+static json_t *find_image(struct cli *cli, const char *word, struct err *err)
+{
+	auto_clean(image_store) struct image_store *store = NULL;
+	auto_clean(image) struct image *image = NULL;
+	int r = image_store_open(cli->root->path, &store, err);
+
+	if (r == 0)
+		r = image_find(store, word, &image, err);
+	return r < 0 ? NULL : image_json(image);
+}
+
+static json_t *find_box(struct cli *cli, const char *word, struct err *err)
+{
+	struct sandbox box;
+	json_t *o;
+
+	if (target_load(cli, word, &box, err) < 0)
+		return NULL;
+	o = box_json(cli, &box);
+	sandbox_deinit(&box);
+	return o;
+}
+
+static json_t *find(struct cli *cli, const char *word, int type, struct err *err)
+{
+	struct err no_image = ERR_INIT;
+	json_t *o = type == TYPE_IMAGE ? NULL : find_box(cli, word, err);
+
+	if (o || type == TYPE_CONTAINER || (type == TYPE_ANY && err->code != ENOENT))
+		return o;
+	o = find_image(cli, word, type == TYPE_IMAGE ? err : &no_image);
+	if (!o && type == TYPE_ANY)
+		err_set(err, ENOENT, "no such sandbox or image: %s", word);
+	return o;
+}
+
+static int run(struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
+{
+	const struct inspect *in = values;
+	json_t *all = json_array();
+	int code = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct err why = ERR_INIT;
+		json_t *o = find(cli, words[i], in->type, &why);
+
+		if (o) {
+			json_array_append_new(all, o);
+		} else {
+			cli_complain(&why);
+			code = EXIT_MICROPOD;
+		}
+	}
+	if (in->format == OUTPUT_JSON)
+		output_json(all);
+	else
+		output_json_pretty(all);
+	return code;
+}
+
+const struct verb verb_inspect = {
+	.name = "inspect",
+	.usage = "[OPTIONS] SANDBOX|IMAGE...",
+	.summary = "Print all that is known of sandboxes or images, as JSON",
+	.opts = opts,
+	.values_size = sizeof(struct inspect),
+	.min_words = 1,
+	.max_words = WORDS_ANY,
+	.run = run,
+};

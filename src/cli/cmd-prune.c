@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "cli/images.h"
+#include "cli/output.h"
+#include "cli/target.h"
+
+/* A sandbox that was made just now is about to be started by whoever made it. */
+#define CREATED_AGE (60 * NSEC_PER_SEC)
+
+struct prune {
+	bool all, force;
+};
+
+#define AT(field) offsetof(struct prune, field)
+static const struct opt opts[] = {
+	{ "all", 'a', OPT_FLAG, AT(all), NULL,
+		"remove all images that no sandbox uses, not only untagged ones" },
+	{ "force", 'f', OPT_FLAG, AT(force), NULL, "do not ask" },
+	{ NULL },
+};
+
+static bool agreed(const struct prune *p)
+{
+	char line[16];
+
+	if (p->force)
+		return true;
+	printf("This removes all sandboxes that do not run, %s images that no sandbox uses, and "
+	       "what crashes left. Go on? [y/N] ",
+		p->all ? "all" : "untagged");
+	fflush(stdout);
+	return fgets(line, sizeof(line), stdin) && (line[0] == 'y' || line[0] == 'Y');
+}
+
+static bool removable(const struct sandbox *box)
+{
+	if (target_alive(box))
+		return false;
+	return box->state.phase != SANDBOX_CREATED ||
+	       clock_realtime() - box->config.created_ns > CREATED_AGE;
+}
+
+static int remove_one(struct cli *cli, const char *id)
+{
+	struct err err = ERR_INIT;
+	struct sandbox box;
+	int r = sandbox_load(cli->root, id, &box, &err);
+	bool wanted = true;
+
+	/* One whose files are damaged is of no use to anyone; rm -f takes it, here it is named. */
+	if (r == 0) {
+		wanted = removable(&box);
+		sandbox_deinit(&box);
+	}
+	if (r == 0 && wanted)
+		r = sandbox_remove(cli->root, id, false, &err);
+	if (r == 0 && wanted)
+		printf("Deleted sandbox: %.*s\n", ID_SHOWN_LEN, id);
+	if (r == 0 || r == -ENOENT || r == -EBUSY)
+		return 0; /* removed or started by somebody else meanwhile */
+	cli_complain(&err);
+	return EXIT_MICROPOD;
+}
+
+static int prune_images(struct cli *cli, bool all, struct err *err)
+{
+	auto_clean(image_store) struct image_store *store = NULL;
+	auto_strv struct strv ids = STRV_INIT;
+	struct image_removed removed = { 0 };
+	struct image_used used;
+	char size[32];
+	int r = image_store_open(cli->root->path, &store, err);
+
+	if (r == 0)
+		r = images_used(cli, &ids, err);
+	if (r < 0)
+		return r;
+	used = (struct image_used){ (const char *const *)strv_items(&ids), ids.n };
+	r = image_prune(store, all, &used, &removed, err);
+	if (r == 0)
+		printf("Deleted images: %zu\nReclaimed from images: %s\n", removed.images,
+			output_size(removed.bytes, size, sizeof(size)));
+	return r;
+}
+
+static int run(struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
+{
+	const struct prune *p = values;
+	auto_strv struct strv ids = STRV_INIT;
+	int code = 0, r;
+
+	if (!agreed(p))
+		return 0;
+	r = sandbox_list(cli->root, &ids, err);
+	for (size_t i = 0; r == 0 && i < ids.n; i++) {
+		int c = remove_one(cli, ids.v[i]);
+
+		code = c ? c : code;
+	}
+	if (r == 0)
+		r = sandbox_sweep(cli->root, err);
+	if (r == 0)
+		r = prune_images(cli, p->all, err);
+	return r < 0 ? r : code;
+}
+
+const struct verb verb_prune = {
+	.name = "prune",
+	.usage = "[OPTIONS]",
+	.summary = "Remove sandboxes that do not run, unused images and leftovers",
+	.opts = opts,
+	.values_size = sizeof(struct prune),
+	.run = run,
+};

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "cli/relay.h"
+#include "cli/runopts.h"
+#include "cli/start.h"
+
+static const struct opt run_table[] = {
+	{ "detach", 'd', OPT_FLAG, offsetof(struct run_opts, detach), NULL,
+		"run in the background and print the id" },
+	{ "sig-proxy", 0, OPT_FLAG, offsetof(struct run_opts, sig_proxy), NULL,
+		"send signals on to the process (default: true)" },
+	{ NULL },
+};
+
+static int check_terminal(const struct run_opts *o, struct err *err)
+{
+	if (!o->detach && o->tty && o->interactive && !isatty(STDIN_FILENO))
+		return err_set(err, EINVAL,
+			"the input is not a terminal: leave '-t' out, or call from a terminal");
+	return 0;
+}
+
+static int run(struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
+{
+	const struct run_opts *o = values;
+	struct start_opts start = {
+		.detached = o->detach, .input = o->interactive, .sig_proxy = o->sig_proxy
+	};
+	struct err ignored = ERR_INIT;
+	char id[ID_LEN + 1];
+	int code, r = check_terminal(o, err);
+
+	if (r == 0)
+		r = run_create(cli, o, words, n, id, err);
+	if (r < 0)
+		return r;
+	if (!o->quiet)
+		run_notice(cli, (enum vm_accel)cli->settings.accel);
+	code = start_box(cli, id, &start, err);
+	/* Asked for, never run: nothing is left of it. */
+	if (!start.started)
+		sandbox_remove(cli->root, id, true, &ignored);
+	else if (o->detach)
+		printf("%s\n", id);
+	else if (o->remove)
+		sandbox_wait_gone(cli->root, id, deadline_in(START_REMOVE_TIME));
+	return code;
+}
+
+static int create(
+	struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
+{
+	char id[ID_LEN + 1];
+	int r = run_create(cli, values, words, n, id, err);
+
+	if (r < 0)
+		return r;
+	printf("%s\n", id);
+	return 0;
+}
+
+const struct verb verb_run = {
+	.name = "run",
+	.usage = "[OPTIONS] IMAGE [COMMAND [ARG...]]",
+	.summary = "Run an image in a new sandbox",
+	.opts = run_table,
+	.shared_opts = run_create_opts,
+	.values_size = sizeof(struct run_opts),
+	.defaults = &run_defaults,
+	.settings = true,
+	.options_first = true,
+	.min_words = 1,
+	.max_words = WORDS_ANY,
+	.run = run,
+};
+
+const struct verb verb_create = {
+	.name = "create",
+	.usage = "[OPTIONS] IMAGE [COMMAND [ARG...]]",
+	.summary = "Make a sandbox without starting it",
+	.shared_opts = run_create_opts,
+	.values_size = sizeof(struct run_opts),
+	.defaults = &run_defaults,
+	.settings = true,
+	.options_first = true,
+	.min_words = 1,
+	.max_words = WORDS_ANY,
+	.run = create,
+};

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+
+#include "cli/runopts.h"
+#include "cli/start.h"
+#include "cli/target.h"
+
+struct start {
+	bool attach, interactive;
+};
+
+static const struct opt opts[] = {
+	{ "attach", 'a', OPT_FLAG, offsetof(struct start, attach), NULL,
+		"stay, with its output and its signals" },
+	{ "interactive", 'i', OPT_FLAG, offsetof(struct start, interactive), NULL,
+		"stay, with its input too" },
+	{ NULL },
+};
+
+static int start_one(struct cli *cli, const char *word, const char *id, void *arg, struct err *err)
+{
+	struct start_opts start = { .detached = true };
+	int code = start_box(cli, id, &start, err);
+
+	/* As Docker: starting what runs is no failure. */
+	if (code != 0 && code != -EALREADY)
+		return -err->code;
+	printf("%s\n", word);
+	return 0;
+}
+
+static int run(struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
+{
+	const struct start *s = values;
+	struct start_opts start = { .input = s->interactive, .sig_proxy = true };
+	struct sandbox box;
+	char id[ID_LEN + 1];
+	int r;
+
+	if (!s->attach && !s->interactive)
+		return target_each(cli, words, n, start_one, NULL);
+	if (n > 1)
+		return err_set(
+			err, EINVAL, "only one sandbox can be started and attached to at a time");
+	r = sandbox_find(cli->root, words[0], id, err);
+	if (r == 0)
+		r = sandbox_load(cli->root, id, &box, err);
+	if (r < 0)
+		return r;
+	run_notice(cli, box.config.accel);
+	sandbox_deinit(&box);
+	return start_box(cli, id, &start, err);
+}
+
+const struct verb verb_start = {
+	.name = "start",
+	.usage = "[OPTIONS] SANDBOX...",
+	.summary = "Start sandboxes that were made or have ended",
+	.opts = opts,
+	.values_size = sizeof(struct start),
+	.min_words = 1,
+	.max_words = WORDS_ANY,
+	.run = run,
+};

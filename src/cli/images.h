@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the verbs about images share. */
+#pragma once
+
+#include "cli/cli.h"
+#include "image/image.h"
+
+/* The ids of the images that sandboxes use, for image_remove() and image_prune(). 0 or -errno with
+ * err. */
+int images_used(struct cli *cli, struct strv *ret_ids, struct err *err);
+
+/* Docker's REPOSITORY and TAG. */
+struct image_name {
+	char *repository; /* "nginx", "127.0.0.1:5000/a/b", "<none>" */
+	char *tag;	  /* "latest", "<none>" */
+};
+
+int image_name_split(const struct image *image, struct image_name *ret_name); /* 0 or -ENOMEM */
+void image_name_deinit(struct image_name *name);

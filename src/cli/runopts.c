@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How it works: everything that can be wrong with the options is found before anything is fetched
+ * or made. The sandbox is written down before its image's disk is asked for a last time, so that a
+ * prune in between cannot take it away.
+ */
+#include "cli/runopts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fs.h"
+#include "cli/envs.h"
+#include "cli/guest.h"
+#include "cli/ports.h"
+#include "cli/progress.h"
+#include "cli/target.h"
+#include "driver/accel.h"
+#include "image/disk.h"
+#include "oci/signal.h"
+
+#define MEMORY_DEFAULT GIB
+#define MEMORY_MIN     (64 * MIB)
+#define MEMORY_MAX     TIB
+#define CPUS_DEFAULT   2
+#define CPUS_MAX       64
+#define SCRATCH_BYTES  (16 * GIB)
+#define HOSTNAME_LEN   63
+
+const char *const run_networks[] = {
+	[RUN_NETWORK_DEFAULT] = "default", [RUN_NETWORK_NONE] = "none", NULL
+};
+const char *const run_pulls[] = {
+	[IMAGE_PULL_MISSING] = "missing",
+	[IMAGE_PULL_ALWAYS] = "always",
+	[IMAGE_PULL_NEVER] = "never",
+	NULL,
+};
+const char *const run_runtimes[] = { "crun", "runc", NULL };
+static_assert(ARRAY_SIZE(run_networks) == RUN_NETWORK_MAX + 1, "a word for each network");
+static_assert(ARRAY_SIZE(run_pulls) == IMAGE_PULL_MAX + 1, "a word for each policy");
+
+#define AT(field) offsetof(struct run_opts, field)
+const struct opt run_create_opts[] = {
+	{ "cold", 0, OPT_FLAG, AT(cold), NULL,
+		"boot the VM instead of starting it from a template" },
+	{ "entrypoint", 0, OPT_STRING, AT(entrypoint), "PROGRAM",
+		"run this instead of the image's entrypoint" },
+	{ "env", 'e', OPT_LIST, AT(env), "KEY=VALUE",
+		"set a variable; KEY alone takes its value from here" },
+	{ "env-file", 0, OPT_LIST, AT(env_files), "FILE",
+		"set the variables of a file, one KEY=VALUE a line" },
+	{ "host-access", 0, OPT_FLAG, AT(host_access), NULL,
+		"let it reach this host's loopback as 10.0.2.2" },
+	{ "hostname", 'h', OPT_STRING, AT(hostname), "NAME",
+		"host name inside (default: the sandbox's id)" },
+	{ "interactive", 'i', OPT_FLAG, AT(interactive), NULL, "keep stdin open" },
+	{ "name", 0, OPT_STRING, AT(name), "NAME", "name of the sandbox (default: made up)" },
+	{ "network", 0, OPT_WORD, AT(network), "WHICH", "network of the sandbox",
+		.words = run_networks },
+	{ "publish", 'p', OPT_LIST, AT(publish), "[IP:]HOST:PORT",
+		"make its port reachable on this host" },
+	{ "pull", 0, OPT_WORD, AT(pull), "WHEN", "when to fetch the image", .words = run_pulls },
+	{ "quiet", 'q', OPT_FLAG, AT(quiet), NULL, "no progress and no notices" },
+	{ "rm", 0, OPT_FLAG, AT(remove), NULL, "remove the sandbox when it ends" },
+	{ "runtime", 0, OPT_WORD, AT(runtime), "WHICH", "what starts the container",
+		.words = run_runtimes },
+	{ "stop-signal", 0, OPT_STRING, AT(stop_signal), "SIGNAL",
+		"what stop sends (default: the image's, or TERM)" },
+	{ "stop-timeout", 0, OPT_DURATION, AT(stop_timeout), "SECONDS",
+		"how long stop waits before it kills" },
+	{ "tty", 't', OPT_FLAG, AT(tty), NULL, "give the process a terminal" },
+	{ "user", 'u', OPT_STRING, AT(user), "USER[:GROUP]", "user, by name or number" },
+	{ "workdir", 'w', OPT_STRING, AT(workdir), "DIR", "folder that the process starts in" },
+	{ NULL },
+};
+
+const struct run_opts run_defaults = { .sig_proxy = true, .stop_timeout = 10 * NSEC_PER_SEC };
+
+static int set(char **field, const char *value, struct err *err)
+{
+	if (!value)
+		return 0;
+	*field = strdup(value);
+	return *field ? 0 : err_errno(err, ENOMEM, "cannot make the sandbox");
+}
+
+/* A file that the VMM will read, as an absolute path. */
+static int set_file(char **field, const char *path, const char *what, struct err *err)
+{
+	auto_close int fd = -1;
+	struct stat st;
+
+	if (!path)
+		return 0;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_errno(err, errno, "cannot read the %s '%s'", what, path);
+	if (!S_ISREG(st.st_mode) || !st.st_size)
+		return err_set(
+			err, EINVAL, "the %s '%s' is not a file with something in it", what, path);
+	*field = realpath(path, NULL);
+	return *field ? 0 : err_errno(err, errno, "cannot find the %s '%s'", what, path);
+}
+
+static unsigned host_cpus(void)
+{
+	cpu_set_t set_of_cpus;
+
+	return sched_getaffinity(0, sizeof(set_of_cpus), &set_of_cpus) < 0
+		       ? 1
+		       : (unsigned)CPU_COUNT(&set_of_cpus);
+}
+
+static int set_machine(struct cli *cli, struct sandbox_config *c, struct err *err)
+{
+	const struct settings *s = &cli->settings;
+	int r;
+
+	c->accel = (enum vm_accel)s->accel;
+	c->memory = s->memory ? s->memory : MEMORY_DEFAULT;
+	if (c->memory < MEMORY_MIN || c->memory > MEMORY_MAX)
+		return err_set(err, EINVAL,
+			"memory of %llu MiB is out of range: give from %llu MiB to %llu GiB",
+			(unsigned long long)(c->memory / MIB),
+			(unsigned long long)(MEMORY_MIN / MIB),
+			(unsigned long long)(MEMORY_MAX / GIB));
+	c->cpu_milli = s->cpu_milli ? s->cpu_milli : 1000 * MIN(CPUS_DEFAULT, host_cpus());
+	if (c->cpu_milli > 1000 * CPUS_MAX)
+		return err_set(err, EINVAL, "%llu CPUs are too many: give %d at most",
+			(unsigned long long)(c->cpu_milli / 1000), CPUS_MAX);
+	r = set_file(&c->kernel, s->kernel, "kernel", err);
+	if (r == 0)
+		r = set_file(&c->agent_rootfs, s->agent_rootfs, "agent root disk", err);
+	if (r == 0)
+		r = set_file(&c->vmm, s->vmm, "VMM", err);
+	return r;
+}
+
+static bool hostname_valid(const char *s)
+{
+	size_t n = strlen(s);
+
+	return n > 0 && n <= HOSTNAME_LEN && s[0] != '-' && s[0] != '.' &&
+	       strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.") == n;
+}
+
+static int set_ports(const struct run_opts *o, struct sandbox_config *c, struct err *err)
+{
+	struct port_list list = { 0 };
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < o->publish.n; i++)
+		r = ports_parse(o->publish.v[i], &list, err);
+	c->ports = list.v;
+	c->n_ports = list.n;
+	if (r == 0 && list.n && o->network == RUN_NETWORK_NONE)
+		return err_set(err, EINVAL,
+			"option '--publish' needs a network: leave '--network none' out");
+	return r;
+}
+
+/* What needs nothing but the options. */
+static int set_options(
+	struct cli *cli, const struct run_opts *o, struct sandbox_config *c, struct err *err)
+{
+	int r, number;
+
+	if (o->workdir && o->workdir[0] != '/')
+		return err_set(err, EINVAL, "option '--workdir' is '%s': give an absolute path",
+			o->workdir);
+	if (o->hostname && !hostname_valid(o->hostname))
+		return err_set(err, EINVAL,
+			"option '--hostname' is '%.100s': use at most %d letters, digits, '-' and "
+			"'.'",
+			o->hostname, HOSTNAME_LEN);
+	if (o->stop_signal && oci_signal_parse(o->stop_signal, &number) < 0)
+		return err_set(err, EINVAL,
+			"option '--stop-signal' is '%.100s': give a signal's name or number, such "
+			"as TERM",
+			o->stop_signal);
+	if (o->host_access && o->network == RUN_NETWORK_NONE)
+		return err_set(err, EINVAL,
+			"option '--host-access' needs a network: leave '--network none' out");
+	c->tty = o->tty;
+	c->open_stdin = o->interactive;
+	c->detached = o->detach;
+	c->remove = o->remove;
+	c->cold = o->cold;
+	c->host_access = o->host_access;
+	c->no_network = o->network == RUN_NETWORK_NONE;
+	c->stop_grace_ns = o->stop_timeout;
+	c->scratch_bytes = SCRATCH_BYTES;
+	random_bytes(c->mac, sizeof(c->mac));
+	c->mac[0] = (uint8_t)((c->mac[0] & 0xfc) | 0x02); /* locally administered, unicast */
+	r = set(&c->hostname, o->hostname, err);
+	if (r == 0)
+		r = set(&c->stop_signal, o->stop_signal, err);
+	if (r == 0)
+		r = set(&c->runtime, run_runtimes[o->runtime], err);
+	if (r == 0)
+		r = set_ports(o, c, err);
+	return r < 0 ? r : set_machine(cli, c, err);
+}
+
+/* Told before the image is fetched; sandbox_create() decides. */
+static int check_name(
+	struct cli *cli, const struct run_opts *o, struct sandbox_config *c, struct err *err)
+{
+	struct err none = ERR_INIT;
+	char id[ID_LEN + 1];
+	struct sandbox box;
+	bool taken;
+
+	if (!o->name)
+		return 0;
+	if (!name_valid(o->name))
+		return err_set(err, EINVAL,
+			"'%.100s' is no name: use 2 to %d letters, digits, '_', '.', '-', the "
+			"first a letter or digit",
+			o->name, LIMIT_NAME);
+	memcpy(c->name, o->name, strlen(o->name) + 1);
+	if (sandbox_find(cli->root, o->name, id, &none) < 0 ||
+		sandbox_load(cli->root, id, &box, &none) < 0)
+		return 0;
+	taken = strcmp(box.config.name, o->name) == 0;
+	sandbox_deinit(&box);
+	if (!taken)
+		return 0;
+	return err_set(err, EEXIST,
+		"name '%s' is taken by sandbox %.12s: remove it (micropod rm %s) or choose another "
+		"name",
+		o->name, id, o->name);
+}
+
+static int set_process(const struct run_opts *o, const struct image *image, const char **words,
+	struct sandbox_config *c, struct err *err)
+{
+	auto_strv struct strv env = STRV_INIT;
+	auto_imgconf_process struct imgconf_process p = { 0 };
+	struct imgconf_overrides over = {
+		.entrypoint = o->entrypoint,
+		.args = words + 1,
+		.working_dir = o->workdir,
+		.user = o->user,
+		.tty = o->tty,
+	};
+	int r = envs_build(&o->env_files, &o->env, &env, err);
+
+	if (r < 0)
+		return r;
+	over.env = (const char *const *)strv_items(&env);
+	r = imgconf_process(&image->config, &over, &p, err);
+	if (r < 0)
+		return err_wrap(err, "image '%s'", words[0]);
+	c->args = p.argv;
+	c->env = p.env;
+	p.argv = p.env = STRV_INIT;
+	c->cwd = take_ptr(p.cwd);
+	c->user = take_ptr(p.user);
+	if (!c->stop_signal)
+		r = set(&c->stop_signal, image->config.stop_signal, err);
+	return r;
+}
+
+static int make_scratch(const char *path, uint64_t bytes, void *arg, struct err *err)
+{
+	return disk_make_scratch(arg, path, bytes, err);
+}
+
+static int make_box(struct cli *cli, struct image_store *store, const struct image *image,
+	const struct image_disk_opts *disk, struct sandbox_config *c, struct err *err)
+{
+	auto_free char *cache = NULL, *path = NULL;
+	struct err ignored = ERR_INIT;
+	int r;
+
+	if (asprintf(&cache, "%s/cache", cli->root->path) < 0) {
+		cache = NULL;
+		return err_errno(err, ENOMEM, "cannot make the sandbox");
+	}
+	r = image_disk(store, image, disk, &c->image_disk, err);
+	if (r == 0)
+		r = sandbox_create(cli->root, c, make_scratch, cache, err);
+	if (r < 0)
+		return r;
+	r = image_disk(store, image, disk, &path, err);
+	if (r < 0)
+		sandbox_remove(cli->root, c->id, true, &ignored);
+	return r;
+}
+
+static int create(struct cli *cli, const struct run_opts *o, const char **words,
+	struct sandbox_config *c, struct err *err)
+{
+	auto_progress struct progress progress;
+	auto_clean(image_store) struct image_store *store = NULL;
+	auto_clean(image) struct image *image = NULL;
+	struct image_pull_opts pull = { .policy = (enum image_policy)o->pull,
+		.progress = progress_show,
+		.progress_arg = &progress };
+	struct image_disk_opts disk = { .progress = progress_show, .progress_arg = &progress };
+	int r;
+
+	progress_init(&progress, o->quiet);
+	r = set_options(cli, o, c, err);
+	if (r == 0)
+		r = check_name(cli, o, c, err);
+	if (r == 0)
+		r = image_store_open(cli->root->path, &store, err);
+	if (r == 0)
+		r = image_pull(store, words[0], &pull, &image, err);
+	if (r == 0)
+		r = set_process(o, image, words, c, err);
+	if (r == 0)
+		r = set(&c->image, words[0], err);
+	if (r == 0)
+		r = set(&c->image_digest, image->id, err);
+	progress_clear(&progress);
+	if (r == 0 && !(c->kernel && c->agent_rootfs))
+		r = guest_ensure(cli, o->quiet, err);
+	return r < 0 ? r : make_box(cli, store, image, &disk, c, err);
+}
+
+int run_create(struct cli *cli, const struct run_opts *opts, const char **words, size_t n,
+	char id[static ID_LEN + 1], struct err *err)
+{
+	struct sandbox_config config = { 0 };
+	int r = create(cli, opts, words, &config, err);
+
+	if (r == 0)
+		memcpy(id, config.id, ID_LEN + 1);
+	sandbox_config_deinit(&config);
+	return r;
+}
+
+/* The verdict holds for this boot; so does having said it. */
+void run_notice(struct cli *cli, enum vm_accel wanted)
+{
+	struct accel_verdict verdict;
+	auto_free char *said = NULL, *text = NULL;
+	struct err err = ERR_INIT;
+	int n;
+
+	if (accel_choose(cli->root->path, wanted, &verdict, &err) < 0 || !verdict.notice[0])
+		return;
+	n = asprintf(&text, "%s\n%s\n", cli->root->boot_id, verdict.notice);
+	if (n < 0) {
+		text = NULL;
+		return;
+	}
+	if (fs_read_file(cli->root->fd, "cache/notice", 4096, &said, NULL) == 0 &&
+		strcmp(said, text) == 0)
+		return;
+	fprintf(stderr, "micropod: %s\n", verdict.notice);
+	fs_replace_file(cli->root->fd, "cache/notice", text, (size_t)n, 0600, false);
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The options of run and create, and the sandbox that comes of them. */
+#pragma once
+
+#include "cli/cli.h"
+#include "image/image.h"
+
+struct run_opts {
+	bool detach, interactive, tty, remove, cold, host_access, quiet, sig_proxy;
+	const char *name, *workdir, *user, *entrypoint, *hostname, *stop_signal;
+	struct strv env, env_files, publish;
+	int network; /* enum run_network */
+	int pull;    /* enum image_policy */
+	int runtime; /* index into run_runtimes */
+	int64_t stop_timeout;
+};
+
+enum run_network { RUN_NETWORK_DEFAULT, RUN_NETWORK_NONE, RUN_NETWORK_MAX };
+
+extern const char *const run_networks[], *const run_pulls[], *const run_runtimes[];
+extern const struct run_opts run_defaults;
+
+/* What run and create share. */
+extern const struct opt run_create_opts[];
+
+/*
+ * Checks the options, fetches the image, prepares the guest if need be, and makes the sandbox.
+ * words: image, then the command. id: of the new sandbox. Blocks, with progress on stderr. 0 or
+ * -errno with err, and then nothing is left.
+ */
+int run_create(struct cli *cli, const struct run_opts *opts, const char **words, size_t n,
+	char id[static ID_LEN + 1], struct err *err);
+
+/* Says once per verdict on stderr why there is no KVM, if there is none. */
+void run_notice(struct cli *cli, enum vm_accel wanted);

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/start.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/parse.h"
+#include "cli/relay.h"
+#include "oci/signal.h"
+
+#define STOP_SPARE                                                                                \
+	(60 * NSEC_PER_SEC) /* beyond the grace: for the kill, the guest's shutdown, the VM's end \
+			     */
+
+static enum log_level shim_level(void)
+{
+	return log_enabled(LOG_LEVEL_DEBUG) ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO;
+}
+
+static int attach(struct cli *cli, const char *id, struct start_opts *opts, struct err *err)
+{
+	struct sandbox box;
+	int code = sandbox_load(cli->root, id, &box, err);
+
+	if (code < 0)
+		return code;
+	code = relay_attach(cli, &box, opts->input && box.config.open_stdin, opts->sig_proxy,
+		&opts->started, err);
+	sandbox_deinit(&box);
+	return code;
+}
+
+int start_box(struct cli *cli, const char *id, struct start_opts *opts, struct err *err)
+{
+	struct sandbox_start_opts start = { .detached = opts->detached, .log_level = shim_level() };
+	int code = EXIT_MICROPOD, r = sandbox_start(cli->root, id, &start, &code, err);
+
+	opts->started = false;
+	if (r < 0)
+		return r == -EALREADY ? r : code;
+	if (!opts->detached)
+		return attach(cli, id, opts, err);
+	opts->started = true;
+	return 0;
+}
+
+int stop_parse_timeout(const char *value, void *field, struct err *err)
+{
+	struct stop_opts *o = field;
+
+	o->timeout_set = true;
+	o->timeout_ns = -1;
+	if (strcmp(value, "-1") == 0)
+		return 0;
+	return parse_duration(value, &o->timeout_ns) < 0
+		       ? err_set(err, EINVAL, "give seconds, or -1 to wait for ever")
+		       : 0;
+}
+
+int stop_check_signal(const char *word, struct err *err)
+{
+	int number;
+
+	if (!word || oci_signal_parse(word, &number) == 0)
+		return 0;
+	return err_set(err, EINVAL,
+		"option '--signal' is '%.100s': give a signal's name or number, such as TERM",
+		word);
+}
+
+static int stop_running(
+	struct cli *cli, const struct sandbox *box, const struct stop_opts *o, struct err *err)
+{
+	Micropod__Sandbox__V1__StopRequest req = MICROPOD__SANDBOX__V1__STOP_REQUEST__INIT;
+	auto_client struct client client = { 0 };
+	int64_t grace = o->timeout_set ? o->timeout_ns : box->config.stop_grace_ns;
+	int r = client_open(cli, box, &client, err);
+
+	if (r < 0)
+		return r;
+	req.signal = (char *)(o->signal ? o->signal : "");
+	req.grace_ns = grace;
+	return client_unary(&client, SANDBOX_METHOD("Stop"), &req.base,
+		&micropod__sandbox__v1__stop_response__descriptor,
+		grace < 0 ? 0 : grace + STOP_SPARE, NULL, NULL, err);
+}
+
+int stop_box(struct cli *cli, const char *id, const struct stop_opts *opts, struct err *err)
+{
+	struct err lost = ERR_INIT;
+	struct sandbox box;
+	int r = sandbox_load(cli->root, id, &box, err);
+
+	if (r < 0)
+		return r;
+	if (box.state.phase == SANDBOX_DEAD)
+		r = client_not_running(&box, err);
+	else if (target_alive(&box))
+		r = stop_running(cli, &box, opts, &lost);
+	/* It may have ended by itself meanwhile; only what is on the disk counts. */
+	if (lost.code) {
+		r = sandbox_wait_gone(
+			cli->root, id, deadline_in(lost.code == ETIMEDOUT ? 0 : START_REMOVE_TIME));
+		if (r == -ETIMEDOUT)
+			r = err_set(err, lost.code,
+				"%.400s: remove it by force (micropod rm -f %s)", lost.msg,
+				box.config.name);
+	} else if (r == 0 && target_alive(&box)) {
+		r = sandbox_wait_gone(cli->root, id, deadline_in(START_REMOVE_TIME));
+		if (r < 0)
+			err_errno(err, -r, "sandbox '%s' has stopped, but its shim does not end",
+				box.config.name);
+	}
+	sandbox_deinit(&box);
+	return r;
+}
