@@ -84,6 +84,10 @@
 #define LIMIT_CONSOLE_TAIL      (16 * KIB) /* shown in a start error */
 #define DISK_VIRTUAL_SIZE       (1 * TIB) /* of every disk, sparse, so that any disk fits any template */
 #define LIMIT_DISKS             8
+#define LIMIT_NET_FRAME         (68 * KIB)	/* one Ethernet frame on QEMU's stream (its NET_BUFSIZE) */
+#define LIMIT_NET_QUEUE         (1 * MIB)	/* frames for a guest that does not read; then they are dropped */
+#define LIMIT_NET_SOCKETS       4096		/* of one sandbox, all protocols: descriptors of micropod-net */
+#define LIMIT_NET_RELAYS        256		/* connections over IPv6 to published ports */
 #define LIMIT_PORTS             256 /* published ports of one sandbox */
 
 /* command line */

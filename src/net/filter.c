@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "net/filter.h"
+
+#define ETHERNET_HEADER 14
+#define ETHERNET_MAX           \
+	(ETHERNET_HEADER + 4 + \
+		1500) /* a VLAN tag would be dropped by its type, the room is harmless */
+#define TYPE_IPV4  0x0800
+#define TYPE_ARP   0x0806
+#define ARP_LEN	   28
+#define PROTO_ICMP 1
+#define PROTO_TCP  6
+#define PROTO_UDP  17
+#define PORT_DNS   53
+
+static const char *const names[FILTER_VERDICT_MAX] = {
+	[FILTER_PASS] = "pass",
+	[FILTER_MALFORMED] = "malformed",
+	[FILTER_PROTOCOL] = "protocol",
+	[FILTER_SOURCE] = "source",
+	[FILTER_DESTINATION] = "destination",
+	[FILTER_SERVICE] = "service",
+};
+
+/* Nets that no packet of a guest is for (RFC 6890; RFC 3927 for link-local, where clouds keep their
+ * credentials). */
+static const struct {
+	uint32_t net, mask;
+} forbidden[] = {
+	{ 0x00000000u, 0xff000000u }, /* this network: Linux takes 0.0.0.0 for the loopback */
+	{ 0x7f000000u, 0xff000000u }, /* loopback */
+	{ 0xa9fe0000u, 0xffff0000u }, /* link-local */
+	{ 0xe0000000u, 0xe0000000u }, /* multicast, reserved, broadcast */
+	{ NET_V4_NETWORK | 0xff, 0xffffffffu },
+	{ NET_V4_NETWORK, 0xffffffffu },
+};
+
+static uint16_t get16(const uint8_t *p)
+{
+	return (uint16_t)(p[0] << 8 | p[1]);
+}
+
+static uint32_t get32(const uint8_t *p)
+{
+	return (uint32_t)get16(p) << 16 | get16(p + 2);
+}
+
+static bool ours(uint32_t address)
+{
+	return (address & NET_V4_MASK) == NET_V4_NETWORK;
+}
+
+/* RFC 826: Ethernet, IPv4. */
+static enum filter_verdict filter_arp(const uint8_t *p, size_t len)
+{
+	if (len < ARP_LEN || get16(p) != 1 || get16(p + 2) != TYPE_IPV4 || p[4] != 6 || p[5] != 4)
+		return FILTER_MALFORMED;
+	/* A probe for a duplicate (RFC 5227) comes from 0.0.0.0. */
+	if (!ours(get32(p + 14)) && get32(p + 14) != 0)
+		return FILTER_SOURCE;
+	return ours(get32(p + 24)) ? FILTER_PASS : FILTER_DESTINATION;
+}
+
+/* What is for the stack itself; data is the packet's payload. */
+static enum filter_verdict filter_service(
+	uint32_t to, uint8_t proto, const uint8_t *data, size_t len)
+{
+	uint16_t port;
+
+	if (proto == PROTO_ICMP)
+		return FILTER_PASS;
+	if (proto != PROTO_TCP && proto != PROTO_UDP)
+		return FILTER_SERVICE;
+	if (len < 4)
+		return FILTER_MALFORMED;
+	port = get16(data + 2);
+	if (to == NET_V4_DNS)
+		return port == PORT_DNS ? FILTER_PASS : FILTER_SERVICE;
+	/* The gateway's DHCP and TFTP; other ports are the host's loopback, which the stack refuses
+	 * or not as told. */
+	return proto == PROTO_UDP && (port == 67 || port == 68 || port == 69) ? FILTER_SERVICE
+									      : FILTER_PASS;
+}
+
+static enum filter_verdict filter_ipv4(const uint8_t *p, size_t len)
+{
+	size_t header, total;
+	uint32_t to;
+
+	if (len < 20 || p[0] >> 4 != 4)
+		return FILTER_MALFORMED;
+	header = (size_t)(p[0] & 15) * 4;
+	total = get16(p + 2);
+	if (header < 20 || total < header || total > len)
+		return FILTER_MALFORMED;
+	if (!ours(get32(p + 12)) || get32(p + 12) == NET_V4_GATEWAY || get32(p + 12) == NET_V4_DNS)
+		return FILTER_SOURCE;
+	to = get32(p + 16);
+	for (size_t i = 0; i < ARRAY_SIZE(forbidden); i++)
+		if ((to & forbidden[i].mask) == forbidden[i].net)
+			return FILTER_DESTINATION;
+	if (to == NET_V4_GATEWAY || to == NET_V4_DNS) {
+		/* A later fragment has no ports to look at, and a first one may be overwritten by
+		 * it. */
+		if (get16(p + 6) & 0x3fff)
+			return FILTER_SERVICE;
+		return filter_service(to, p[9], p + header, total - header);
+	}
+	return FILTER_PASS;
+}
+
+enum filter_verdict filter_frame(const uint8_t *frame, size_t len)
+{
+	if (len < ETHERNET_HEADER || len > ETHERNET_MAX || (frame[6] & 1))
+		return FILTER_MALFORMED;
+	switch (get16(frame + 12)) {
+	case TYPE_ARP:
+		return filter_arp(frame + ETHERNET_HEADER, len - ETHERNET_HEADER);
+	case TYPE_IPV4:
+		return filter_ipv4(frame + ETHERNET_HEADER, len - ETHERNET_HEADER);
+	default:
+		return FILTER_PROTOCOL;
+	}
+}
+
+const char *filter_verdict_name(enum filter_verdict verdict)
+{
+	return verdict < FILTER_VERDICT_MAX ? names[verdict] : "unknown";
+}

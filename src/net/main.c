@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * micropod-net: the user-mode network of one sandbox. Frames come and go on --fd as QEMU's `-netdev
+ * stream` has them; libslirp makes sockets of this process out of them. Started by net_start(),
+ * tells on --ready-fd "port INDEX NUMBER" for each published port and "ok", or "error CODE TEXT".
+ *
+ * How it works: everything that needs rights is bound first; then the process gives up its rights,
+ * and the file system but for /etc (libslirp reads resolv.conf again when it changes), and only
+ * then reads its first frame. One poll(2) loop. When the guest does not read, the queue to it
+ * fills, and at half of it libslirp is told nothing of its sockets any more, so that the senders
+ * wait; what it still sends by its timers is dropped when the queue is full.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/lockdown.h"
+#include "base/parse.h"
+#include "net/filter.h"
+#include "net/frame.h"
+#include "net/publish.h"
+#include "net/relay.h"
+#include "net/stack.h"
+
+#define NOBODY	    65534
+#define QUEUE_PAUSE (LIMIT_NET_QUEUE / 2)
+#define FDS_MAX	    (1 + RELAY_FDS_MAX + LIMIT_NET_SOCKETS)
+#define PORT_TRIES  16
+#define FRAME_BURST 64 /* reads from the VMM in one turn */
+
+struct net {
+	int fd;
+	struct stack *stack;
+	struct relay *relay;
+	struct frame_reader in;
+	struct frame_queue out;
+	struct pollfd fds[FDS_MAX];
+};
+
+struct args {
+	int fd, ready_fd;
+	bool host_access;
+	struct net_port ports[LIMIT_PORTS];
+	unsigned n_ports;
+};
+
+static struct net net;
+
+static void to_guest(const void *frame, size_t len, void *arg)
+{
+	/* A full queue drops it, as a wire would. */
+	(void)frame_queue_add(&net.out, frame, len);
+}
+
+static void from_guest(const uint8_t *frame, size_t len, void *arg)
+{
+	if (filter_frame(frame, len) == FILTER_PASS)
+		stack_input(net.stack, frame, len);
+}
+
+/* ---- published ports ---- */
+
+/* A port that is free now, on the address. Someone may take it before it is bound for good: the
+ * caller tries again. */
+static int free_port(const char *ip, bool udp, uint16_t wanted, uint16_t *ret_port)
+{
+	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_port = htons(wanted) };
+	auto_close int fd = socket(AF_INET, (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
+	socklen_t len = sizeof(sin);
+
+	if (fd < 0 || inet_pton(AF_INET, ip, &sin.sin_addr) != 1)
+		return fd < 0 ? -errno : -EINVAL;
+	if (bind(fd, (struct sockaddr *)&sin, sizeof(sin)) < 0 ||
+		getsockname(fd, (struct sockaddr *)&sin, &len) < 0)
+		return -errno;
+	*ret_port = ntohs(sin.sin_port);
+	return 0;
+}
+
+static int forward(const char *ip, uint16_t wanted, const struct net_port *p, uint16_t *ret_bound)
+{
+	uint16_t port = wanted;
+	int r = 0;
+
+	for (int i = 0; i < PORT_TRIES; i++) {
+		/* For UDP also with a given port: libslirp would share one that another process has
+		 * (SO_REUSEADDR). */
+		if (!wanted || p->udp)
+			r = free_port(ip, p->udp, wanted, &port);
+		if (r == 0)
+			r = stack_forward(net.stack, ip, port, p->guest, p->udp);
+		if (r != -EADDRINUSE || wanted)
+			break;
+	}
+	if (r == 0)
+		*ret_bound = port;
+	return r;
+}
+
+static int publish(struct net_port *p)
+{
+	uint16_t inner;
+	int r;
+
+	if (strchr(p->host_ip, ':')) {
+		if (p->udp)
+			return -EAFNOSUPPORT;
+		r = forward("127.0.0.1", 0, p, &inner);
+		if (r == 0 && p->host == 0)
+			p->host = inner; /* free there, so most likely free here */
+		return r < 0 ? r : relay_listen(net.relay, p->host_ip, p->host, inner);
+	}
+	r = forward(p->host_ip[0] ? p->host_ip : "0.0.0.0", p->host, p, &p->host);
+	if (r < 0 || p->udp || p->host_ip[0])
+		return r;
+	r = relay_listen(net.relay, "::", p->host, p->host);
+	return r == -EAFNOSUPPORT || r == -EADDRNOTAVAIL ? 0 : r; /* a host without IPv6 */
+}
+
+static int publish_all(struct args *args, struct err *err)
+{
+	for (unsigned i = 0; i < args->n_ports; i++) {
+		int r = publish(&args->ports[i]);
+
+		if (r == -EAFNOSUPPORT)
+			return err_set(err, EAFNOSUPPORT,
+				"UDP port %u cannot be published on the IPv6 address %s",
+				args->ports[i].host, args->ports[i].host_ip);
+		if (r < 0)
+			return publish_error(&args->ports[i], -r, err);
+	}
+	return 0;
+}
+
+/* ---- rights ---- */
+
+/* As root: become nobody, so that the files that may still be read are those that everyone may
+ * read. */
+static int become_nobody(struct err *err)
+{
+	pid_t parent = getppid();
+
+	if (geteuid() != 0)
+		return 0;
+	if (setgroups(0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 ||
+		setresuid(NOBODY, NOBODY, NOBODY) < 0)
+		return err_errno(err, errno, "cannot become user %d", NOBODY);
+	/* A change of user takes the death signal away (prctl(2)). */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		return err_errno(err, errno, "cannot set the parent-death signal");
+	return getppid() == parent ? 0 : err_set(err, ESRCH, "the parent has died");
+}
+
+static int give_up_rights(struct err *err)
+{
+	struct lockdown_rule rules[3] = { { "/etc", LOCKDOWN_READ } };
+	auto_free char *resolv = realpath("/etc/resolv.conf", NULL);
+	struct rlimit files = { LIMIT_NET_SOCKETS, LIMIT_NET_SOCKETS }, now;
+	unsigned n = 1;
+	char *slash;
+	int r;
+
+	/* A resolver that replaces its file does so in its own folder: /run/systemd/resolve, say.
+	 */
+	slash = resolv ? strrchr(resolv, '/') : NULL;
+	if (slash && slash != resolv) {
+		*slash = 0;
+		rules[n++] = (struct lockdown_rule){ resolv, LOCKDOWN_READ };
+	}
+	if (getrlimit(RLIMIT_NOFILE, &now) == 0 && now.rlim_max < files.rlim_max)
+		files.rlim_cur = files.rlim_max = now.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+		return err_errno(err, errno, "cannot limit the number of sockets");
+	r = become_nobody(err);
+	if (r == 0)
+		r = lockdown_drop_privileges(err);
+	if (r == 0)
+		r = lockdown_landlock(rules, n, true, err);
+	return r == -EOPNOTSUPP ? 0 : r;
+}
+
+/* ---- the loop ---- */
+
+/* 0, or negative at the end of the VMM or of its protocol. */
+static int read_frames(void)
+{
+	for (int i = 0; i < FRAME_BURST; i++) {
+		size_t room;
+		void *space = frame_reader_space(&net.in, &room);
+		ssize_t n = recv(net.fd, space, room, MSG_DONTWAIT);
+		int r;
+
+		if (n < 0)
+			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+		if (n == 0)
+			return -EPIPE;
+		frame_reader_added(&net.in, (size_t)n);
+		r = frame_reader_each(&net.in, from_guest, NULL);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int write_frames(void)
+{
+	while (net.out.len) {
+		size_t len;
+		const void *data = frame_queue_data(&net.out, &len);
+		ssize_t n = send(net.fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n < 0)
+			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+		frame_queue_written(&net.out, (size_t)n);
+	}
+	return 0;
+}
+
+static int turn(void)
+{
+	bool paused = net.out.len > QUEUE_PAUSE;
+	unsigned n_relay, n_stack;
+	int timeout = -1, r = 0;
+
+	net.fds[0] = (struct pollfd){ .fd = net.fd,
+		.events = (short)((paused ? 0 : POLLIN) | (net.out.len ? POLLOUT : 0)) };
+	n_relay = relay_fill(net.relay, net.fds + 1);
+	n_stack = stack_fill(net.stack, net.fds + 1 + n_relay, FDS_MAX - 1 - n_relay, &timeout);
+	if (poll(net.fds, 1 + n_relay + (paused ? 0 : n_stack), timeout) < 0)
+		return errno == EINTR ? 0 : -errno;
+	if (net.fds[0].revents & POLLOUT)
+		r = write_frames();
+	if (r == 0 && (net.fds[0].revents & (POLLIN | POLLHUP | POLLERR)))
+		r = read_frames();
+	relay_turn(net.relay, net.fds + 1, n_relay);
+	stack_turn(net.stack, net.fds + 1 + n_relay, n_stack, paused);
+	return r < 0 ? r : write_frames();
+}
+
+/* ---- start ---- */
+
+static int parse_args(int argc, char **argv, struct args *args, struct err *err)
+{
+	static const struct option options[] = { { "fd", 1, NULL, 'f' },
+		{ "ready-fd", 1, NULL, 'r' }, { "host-access", 0, NULL, 'h' },
+		{ "publish", 1, NULL, 'p' }, { 0 } };
+	unsigned value;
+	int opt, r = 0;
+
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) >= 0 && r == 0) {
+		switch (opt) {
+		case 'f':
+		case 'r':
+			r = parse_uint(optarg, 0, INT32_MAX, &value);
+			if (r < 0)
+				return err_set(err, EINVAL, "'%s' is no descriptor", optarg);
+			*(opt == 'f' ? &args->fd : &args->ready_fd) = (int)value;
+			break;
+		case 'h':
+			args->host_access = true;
+			break;
+		case 'p':
+			if (args->n_ports >= LIMIT_PORTS)
+				return err_set(
+					err, E2BIG, "more than %d published ports", LIMIT_PORTS);
+			r = publish_parse(optarg, &args->ports[args->n_ports++], err);
+			break;
+		default:
+			return err_set(err, EINVAL, "unknown option");
+		}
+	}
+	if (r == 0 && (args->fd < 0 || optind != argc))
+		return err_set(err, EINVAL,
+			"usage: micropod-net --fd N [--ready-fd N] [--host-access] [--publish "
+			"[IP:]HOST:GUEST[/udp]]...");
+	return r;
+}
+
+static int start(struct args *args, struct err *err)
+{
+	int r = frame_queue_init(&net.out);
+
+	if (r == 0)
+		r = relay_new(&net.relay);
+	if (r == 0)
+		r = fd_set_nonblock(args->fd, true);
+	if (r < 0)
+		return err_errno(err, -r, "cannot start the network");
+	net.fd = args->fd;
+	r = stack_new(args->host_access, to_guest, NULL, &net.stack, err);
+	if (r == 0)
+		r = publish_all(args, err);
+	return r < 0 ? r : give_up_rights(err);
+}
+
+static int tell(const struct args *args, const struct err *err)
+{
+	FILE *ready = args->ready_fd >= 0 ? fdopen(args->ready_fd, "w") : NULL;
+
+	if (err->code)
+		fprintf(stderr, "micropod-net: %s\n", err->msg);
+	if (!ready)
+		return 0;
+	if (err->code) {
+		fprintf(ready, "error %d %s\n", err->code, err->msg);
+	} else {
+		for (unsigned i = 0; i < args->n_ports; i++)
+			fprintf(ready, "port %u %u\n", i, args->ports[i].host);
+		fprintf(ready, "ok\n");
+	}
+	return fclose(ready);
+}
+
+int main(int argc, char **argv)
+{
+	static struct args args = { .fd = -1, .ready_fd = -1 };
+	struct err err = ERR_INIT;
+	int r;
+
+	signal(SIGPIPE, SIG_IGN);
+	r = parse_args(argc, argv, &args, &err);
+	if (r == 0)
+		r = start(&args, &err);
+	if (tell(&args, &err) != 0 || r < 0)
+		return 1;
+	do
+		r = turn();
+	while (r == 0);
+	if (r != -EPIPE && r != -ECONNRESET)
+		fprintf(stderr, "micropod-net: the connection to the VMM broke: %s\n",
+			strerror(-r));
+	relay_free(net.relay);
+	stack_free(net.stack);
+	frame_queue_deinit(&net.out);
+	return r == -EPIPE || r == -ECONNRESET ? 0 : 1;
+}

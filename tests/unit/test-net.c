@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "net/filter.h"
+#include "net/frame.h"
+#include "net/publish.h"
+#include "test.h"
+
+/* An IPv4 frame from the guest, checksums left out: the filter does not look at them. */
+static size_t packet(uint8_t *out, uint32_t from, uint32_t to, uint8_t proto, uint16_t port)
+{
+	static const uint8_t head[] = { 0x52, 0x55, 10, 0, 2, 2, 0x52, 0x55, 10, 0, 2, 15, 8, 0,
+		0x45, 0, 0, 28 };
+
+	memset(out, 0, 64);
+	memcpy(out, head, sizeof(head));
+	out[23] = proto;
+	from = htonl(from);
+	to = htonl(to);
+	memcpy(out + 26, &from, 4);
+	memcpy(out + 30, &to, 4);
+	out[36] = (uint8_t)(port >> 8);
+	out[37] = (uint8_t)port;
+	return 14 + 28;
+}
+
+static enum filter_verdict verdict(uint32_t to, uint8_t proto, uint16_t port)
+{
+	uint8_t frame[64];
+
+	return filter_frame(frame, packet(frame, NET_V4_GUEST, to, proto, port));
+}
+
+static void destinations(void)
+{
+	CHECK_INT(verdict(0x08080808, 17, 53), FILTER_PASS);
+	CHECK_INT(verdict(0xc0a80101, 6, 80), FILTER_PASS);
+	CHECK_INT(verdict(NET_V4_DNS, 17, 53), FILTER_PASS);
+	CHECK_INT(verdict(NET_V4_DNS, 6, 53), FILTER_PASS);
+	CHECK_INT(verdict(NET_V4_DNS, 6, 22), FILTER_SERVICE);
+	CHECK_INT(verdict(NET_V4_DNS, 47, 53), FILTER_SERVICE);
+	CHECK_INT(verdict(NET_V4_GATEWAY, 6, 22), FILTER_PASS);
+	CHECK_INT(verdict(NET_V4_GATEWAY, 1, 0), FILTER_PASS);
+	CHECK_INT(verdict(NET_V4_GATEWAY, 17, 67), FILTER_SERVICE);
+	CHECK_INT(verdict(NET_V4_GATEWAY, 17, 69), FILTER_SERVICE);
+	CHECK_INT(verdict(0x7f000001, 6, 80), FILTER_DESTINATION);
+	CHECK_INT(verdict(0x7fffffff, 6, 80), FILTER_DESTINATION);
+	CHECK_INT(verdict(0x00000000, 6, 80), FILTER_DESTINATION);
+	CHECK_INT(verdict(0xa9fea9fe, 6, 80), FILTER_DESTINATION); /* 169.254.169.254 */
+	CHECK_INT(verdict(0xa9ff0000, 6, 80), FILTER_PASS);
+	CHECK_INT(verdict(0xe0000001, 17, 80), FILTER_DESTINATION);
+	CHECK_INT(verdict(0xffffffff, 17, 67), FILTER_DESTINATION);
+	CHECK_INT(verdict(NET_V4_NETWORK | 0xff, 17, 80), FILTER_DESTINATION);
+}
+
+static void sources(void)
+{
+	uint8_t frame[64];
+
+	CHECK_INT(filter_frame(frame, packet(frame, 0x08080808, 0x01010101, 6, 80)), FILTER_SOURCE);
+	CHECK_INT(filter_frame(frame, packet(frame, NET_V4_GATEWAY, 0x01010101, 6, 80)),
+		FILTER_SOURCE);
+	CHECK_INT(filter_frame(frame, packet(frame, 0x7f000001, 0x01010101, 6, 80)), FILTER_SOURCE);
+	CHECK_INT(filter_frame(frame, packet(frame, NET_V4_GUEST + 1, 0x01010101, 6, 80)),
+		FILTER_PASS);
+}
+
+static void fragments_do_not_hide_ports(void)
+{
+	uint8_t frame[64];
+	size_t len = packet(frame, NET_V4_GUEST, NET_V4_DNS, 17, 53);
+
+	frame[20] = 0x20; /* more fragments */
+	CHECK_INT(filter_frame(frame, len), FILTER_SERVICE);
+	frame[20] = 0;
+	frame[21] = 1; /* a later one */
+	CHECK_INT(filter_frame(frame, len), FILTER_SERVICE);
+	frame[21] = 0;
+	frame[20] = 0x40; /* do not fragment */
+	CHECK_INT(filter_frame(frame, len), FILTER_PASS);
+}
+
+static void hostile_lengths(void)
+{
+	uint8_t frame[64];
+	size_t len = packet(frame, NET_V4_GUEST, 0x08080808, 17, 53);
+
+	for (size_t cut = 0; cut < len; cut++)
+		CHECK_INT(filter_frame(frame, cut), FILTER_MALFORMED);
+	frame[14] = 0x44; /* header of 16 bytes */
+	CHECK_INT(filter_frame(frame, len), FILTER_MALFORMED);
+	frame[14] = 0x4f; /* header longer than the packet */
+	CHECK_INT(filter_frame(frame, len), FILTER_MALFORMED);
+	frame[14] = 0x65;
+	CHECK_INT(filter_frame(frame, len), FILTER_MALFORMED);
+	frame[14] = 0x45;
+	frame[16] = 0xff; /* total length beyond the frame */
+	CHECK_INT(filter_frame(frame, len), FILTER_MALFORMED);
+	len = packet(frame, NET_V4_GUEST, NET_V4_DNS, 17, 53);
+	frame[17] = 22; /* no room for ports */
+	CHECK_INT(filter_frame(frame, len), FILTER_MALFORMED);
+	CHECK_INT(filter_frame(frame, 100000), FILTER_MALFORMED);
+}
+
+static void other_protocols(void)
+{
+	uint8_t frame[64];
+	size_t len = packet(frame, NET_V4_GUEST, 0x08080808, 17, 53);
+
+	frame[12] = 0x86, frame[13] = 0xdd;
+	CHECK_INT(filter_frame(frame, len), FILTER_PROTOCOL);
+	frame[12] = 0x81, frame[13] = 0x00;
+	CHECK_INT(filter_frame(frame, len), FILTER_PROTOCOL);
+	frame[12] = 8, frame[13] = 0, frame[6] = 0xff; /* from a group */
+	CHECK_INT(filter_frame(frame, len), FILTER_MALFORMED);
+}
+
+static void arp(void)
+{
+	uint8_t frame[42] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x52, 0x55, 10, 0, 2, 15, 8, 6, 0,
+		1, 8, 0, 6, 4, 0, 1, 0x52, 0x55, 10, 0, 2, 15, 10, 0, 2, 15, 0, 0, 0, 0, 0, 0, 10,
+		0, 2, 2 };
+
+	CHECK_INT(filter_frame(frame, sizeof(frame)), FILTER_PASS);
+	CHECK_INT(filter_frame(frame, sizeof(frame) - 1), FILTER_MALFORMED);
+	frame[38] = 169, frame[39] = 254;
+	CHECK_INT(filter_frame(frame, sizeof(frame)), FILTER_DESTINATION);
+	frame[38] = 10, frame[39] = 0, frame[28] = 192;
+	CHECK_INT(filter_frame(frame, sizeof(frame)), FILTER_SOURCE);
+	memset(frame + 28, 0, 4);
+	CHECK_INT(filter_frame(frame, sizeof(frame)), FILTER_PASS);
+	frame[18] = 8;
+	CHECK_INT(filter_frame(frame, sizeof(frame)), FILTER_MALFORMED);
+}
+
+static size_t seen, bytes;
+
+static void on_frame(const uint8_t *frame, size_t len, void *arg)
+{
+	seen++;
+	bytes += len;
+}
+
+/* Puts data in by pieces of the given size, as a stream socket may. */
+static int feed(struct frame_reader *r, const uint8_t *data, size_t len, size_t piece)
+{
+	while (len) {
+		size_t room, n;
+		void *space = frame_reader_space(r, &room);
+		int e;
+
+		REQUIRE(room > 0);
+		n = MIN(MIN(piece, len), room);
+		memcpy(space, data, n);
+		frame_reader_added(r, n);
+		e = frame_reader_each(r, on_frame, NULL);
+		if (e < 0)
+			return e;
+		data += n;
+		len -= n;
+	}
+	return 0;
+}
+
+static void frames_come_in_any_pieces(void)
+{
+	static const uint8_t stream[] = { 0, 0, 0, 3, 'a', 'b', 'c', 0, 0, 0, 1, 'd', 0, 0, 0, 2,
+		'e', 'f' };
+	static struct frame_reader r;
+
+	for (size_t piece = 1; piece <= sizeof(stream); piece++) {
+		memset(&r, 0, sizeof(r));
+		seen = bytes = 0;
+		CHECK_INT(feed(&r, stream, sizeof(stream), piece), 0);
+		CHECK_INT(seen, 3);
+		CHECK_INT(bytes, 6);
+	}
+}
+
+static void wrong_frame_lengths(void)
+{
+	static const uint8_t none[] = { 0, 0, 0, 0 }, huge[] = { 0xff, 0xff, 0xff, 0xff },
+			     over[] = { 0, 1, 0x10, 1 };
+	static struct frame_reader r;
+	static uint8_t most[4 + LIMIT_NET_FRAME] = { 0, 1, 0x10, 0 };
+
+	CHECK_INT(feed(&r, none, 4, 4), -EPROTO);
+	memset(&r, 0, sizeof(r));
+	CHECK_INT(feed(&r, huge, 4, 4), -EPROTO);
+	memset(&r, 0, sizeof(r));
+	CHECK_INT(feed(&r, over, 4, 4), -EPROTO);
+	memset(&r, 0, sizeof(r));
+	seen = bytes = 0;
+	CHECK_INT(feed(&r, most, sizeof(most), sizeof(most)), 0);
+	CHECK_INT(seen, 1);
+	CHECK_INT(bytes, LIMIT_NET_FRAME);
+}
+
+static void queue_is_bounded(void)
+{
+	static uint8_t frame[1500];
+	struct frame_queue q;
+	size_t len, n = 0;
+
+	REQUIRE(frame_queue_init(&q) == 0);
+	while (frame_queue_add(&q, frame, sizeof(frame)) == 0)
+		n++;
+	CHECK_INT(n, LIMIT_NET_QUEUE / (sizeof(frame) + 4));
+	frame_queue_data(&q, &len);
+	CHECK(len <= LIMIT_NET_QUEUE);
+	frame_queue_written(&q, 3000);
+	CHECK_INT(frame_queue_add(&q, frame, sizeof(frame)), 0);
+	frame_queue_data(&q, &len);
+	frame_queue_written(&q, len);
+	CHECK_INT(q.len, 0);
+	CHECK_INT(frame_queue_add(&q, "ab", 2), 0);
+	CHECK(memcmp(frame_queue_data(&q, &len), "\0\0\0\2ab", 6) == 0);
+	frame_queue_deinit(&q);
+}
+
+static void ports_are_read(void)
+{
+	static const struct {
+		const char *text, *ip, *back;
+		unsigned host, guest;
+		bool udp;
+	} good[] = {
+		{ "8080:80", "", "8080:80", 8080, 80, false },
+		{ "127.0.0.1:53:53/udp", "127.0.0.1", "127.0.0.1:53:53/udp", 53, 53, true },
+		{ "[::1]:0:65535/tcp", "::1", "[::1]:0:65535", 0, 65535, false },
+	};
+	static const char *const bad[] = { "", ":", "80", "80:", ":80", "0:0", "1:65536", "a:80",
+		"80:80/sctp", "1.2.3:1:1", "::1:80:80", "[::1:80:80", "[1.2.3.4]8:8", "80:80/",
+		"-1:80", "1:2:3:4", " 1:2" };
+	struct net_port port;
+	char text[PUBLISH_TEXT];
+
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		CHECK_INT(publish_parse(good[i].text, &port, NULL), 0);
+		CHECK_STR(port.host_ip, good[i].ip);
+		CHECK_INT(port.host, good[i].host);
+		CHECK_INT(port.guest, good[i].guest);
+		CHECK_INT(port.udp, good[i].udp);
+		publish_format(&port, text);
+		CHECK_STR(text, good[i].back);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		int r = publish_parse(bad[i], &port, NULL);
+
+		if (r != -EINVAL)
+			printf("# '%s' gave %d\n", bad[i], r);
+		CHECK_INT(r, -EINVAL);
+	}
+}
+
+static void holder_of_a_port_is_named(void)
+{
+	struct sockaddr_in sin = { .sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	auto_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	socklen_t len = sizeof(sin);
+	struct net_port port = { .host_ip = "127.0.0.1", .guest = 80 };
+	struct err err = ERR_INIT;
+	char pid[32];
+
+	REQUIRE(bind(fd, (struct sockaddr *)&sin, sizeof(sin)) == 0 && listen(fd, 1) == 0);
+	REQUIRE(getsockname(fd, (struct sockaddr *)&sin, &len) == 0);
+	port.host = ntohs(sin.sin_port);
+	CHECK_INT(publish_error(&port, EADDRINUSE, &err), -EADDRINUSE);
+	snprintf(pid, sizeof(pid), "pid %d)", (int)getpid());
+	CHECK(strstr(err.msg, "held by test-net"));
+	CHECK(strstr(err.msg, pid));
+	port.host = 80;
+	publish_error(&port, EACCES, &err);
+	CHECK(strstr(err.msg, "net.ipv4.ip_unprivileged_port_start=80"));
+}
+
+TEST_MAIN(TEST(destinations), TEST(sources), TEST(fragments_do_not_hide_ports),
+	TEST(hostile_lengths), TEST(other_protocols), TEST(arp), TEST(frames_come_in_any_pieces),
+	TEST(wrong_frame_lengths), TEST(queue_is_bounded), TEST(ports_are_read),
+	TEST(holder_of_a_port_is_named))
