@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What comes out of the sandbox: the container's output into container.log, the guest's console into console.log,
- * and what happens when the session with the agent breaks.
- *
- * container.log is the CRI's log format: "<RFC 3339 time> <stdout|stderr> <F|P> <bytes>\n", F for a whole line, P for
- * a part whose newline is not its own. Lines are split here, nothing is buffered: what was received is in the file.
+ * and what happens when the session with the agent breaks. Nothing is buffered: what was received is in the files.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,9 +14,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/strbuf.h"
+#include "shim/crilog.h"
 #include "shim/shim.h"
-
-static const char *const stream_words[] = { "stdout", "stderr" };
 
 static int open_log(struct shim *shim, const char *name, int flags, struct err *err)
 {
@@ -67,35 +63,12 @@ void shim_console(struct vm *vm, const void *data, size_t len, void *arg)
 		log_debug("console output lost");
 }
 
-static void stamp(int64_t ns, char out[static 40])
-{
-	time_t sec = (time_t)(ns / NSEC_PER_SEC);
-	struct tm tm;
-	size_t n;
-
-	gmtime_r(&sec, &tm);
-	n = strftime(out, 40, "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(out + n, 40 - n, ".%09ldZ", (long)(ns % NSEC_PER_SEC));
-}
-
-static void log_output(struct shim *shim, unsigned stream, int64_t time_ns, const uint8_t *data, size_t len)
+static void log_output(struct shim *shim, unsigned stream, int64_t time_ns, const void *data, size_t len)
 {
 	auto_strbuf struct strbuf sb = STRBUF_INIT;
-	char when[40];
 	int r;
 
-	stamp(time_ns, when);
-	while (len) {
-		const uint8_t *nl = memchr(data, '\n', len);
-		size_t n = nl ? (size_t)(nl - data) : len;
-
-		strbuf_addf(&sb, "%s %s %c ", when, stream_words[stream], nl ? 'F' : 'P');
-		strbuf_add(&sb, data, n);
-		strbuf_addc(&sb, '\n');
-		n += nl != NULL;
-		data += n;
-		len -= n;
-	}
+	crilog_format(&sb, stream, time_ns, data, len);
 	r = strbuf_error(&sb);
 	if (r == 0)
 		r = fd_write_full(shim->log_fd, sb.data, sb.len);
@@ -110,9 +83,9 @@ static void on_output(struct shim *shim, const Micropod__Agent__V1__Output *out)
 	if (out->gap) {
 		char note[96];
 		int n = snprintf(note, sizeof(note), "[micropod: %llu bytes of %s lost]\n",
-			(unsigned long long)(out->gap->to - out->gap->from), stream_words[stream]);
+			(unsigned long long)(out->gap->to - out->gap->from), stream ? "stderr" : "stdout");
 
-		log_output(shim, 1, out->time_ns, (const uint8_t *)note, (size_t)n);
+		log_output(shim, 1, out->time_ns, note, (size_t)n);
 	}
 	log_output(shim, stream, out->time_ns, out->data.data, out->data.len);
 	shim->log_offset[stream] = out->offset + out->data.len;
