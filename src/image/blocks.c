@@ -13,7 +13,9 @@
 
 int blocks_init(struct blocks *b, int fd)
 {
-	*b = (struct blocks){ .fd = fd, .next = BLOCKS_FIRST, .buf = malloc(BUFFER_BLOCKS * BLOCK_SIZE) };
+	*b = (struct blocks){
+		.fd = fd, .next = BLOCKS_FIRST, .buf = malloc(BUFFER_BLOCKS * BLOCK_SIZE)
+	};
 	return b->buf ? 0 : -ENOMEM;
 }
 
@@ -28,8 +30,8 @@ static int extents_add(struct extents *list, uint32_t logical, uint64_t physical
 {
 	struct extent *last = list->n ? &list->v[list->n - 1] : NULL;
 
-	if (last && last->logical + last->len == logical && last->physical + last->len == physical &&
-		last->len + len <= EXTENT_LEN_MAX) {
+	if (last && last->logical + last->len == logical &&
+		last->physical + last->len == physical && last->len + len <= EXTENT_LEN_MAX) {
 		last->len += len;
 		return 0;
 	}
@@ -67,7 +69,8 @@ int blocks_flush(struct blocks *b)
 	return 0;
 }
 
-int blocks_append(struct blocks *b, const void *data, uint32_t logical, size_t n, struct extents *list)
+int blocks_append(
+	struct blocks *b, const void *data, uint32_t logical, size_t n, struct extents *list)
 {
 	const uint8_t *p = data;
 	int r;
@@ -98,7 +101,8 @@ int blocks_free(struct blocks *b, struct extents *list)
 
 	/* Neighbours join: logical runs with physical. */
 	for (size_t i = 0; i < list->n && r == 0; i++)
-		r = extents_add(&b->freed, (uint32_t)list->v[i].physical, list->v[i].physical, list->v[i].len);
+		r = extents_add(&b->freed, (uint32_t)list->v[i].physical, list->v[i].physical,
+			list->v[i].len);
 	free(list->v);
 	*list = (struct extents){ 0 };
 	return r;

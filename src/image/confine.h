@@ -7,8 +7,9 @@
 #include "base/err.h"
 
 /*
- * Gives away what this process will not need to parse and to write to the descriptors it has: it can open nothing
- * any more (Landlock, where the kernel has it, and seccomp), has at most memory bytes of address space, no core and no new
- * privileges. Only for a forked worker: there is no way back. 0 or -errno with err.
+ * Gives away what this process will not need to parse and to write to the descriptors it has: it
+ * can open nothing any more (Landlock, where the kernel has it, and seccomp), has at most memory
+ * bytes of address space, no core and no new privileges. Only for a forked worker: there is no way
+ * back. 0 or -errno with err.
  */
 int confine_worker(uint64_t memory, struct err *err);

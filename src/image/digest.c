@@ -13,7 +13,7 @@ struct digest {
 bool digest_valid(const char *s)
 {
 	return strncmp(s, DIGEST_PREFIX, DIGEST_PREFIX_LEN) == 0 && strlen(s) == DIGEST_LEN &&
-		strspn(digest_hex(s), "0123456789abcdef") == DIGEST_HEX_LEN;
+	       strspn(digest_hex(s), "0123456789abcdef") == DIGEST_HEX_LEN;
 }
 
 struct digest *digest_new(void)

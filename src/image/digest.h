@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Content digests as OCI writes them: "sha256:" and 64 lower-case hex digits (image-spec, descriptor.md). */
+/* Content digests as OCI writes them: "sha256:" and 64 lower-case hex digits (image-spec,
+ * descriptor.md). */
 #pragma once
 
 #include <stdbool.h>
@@ -13,7 +14,8 @@
 #define DIGEST_LEN	  (DIGEST_PREFIX_LEN + DIGEST_HEX_LEN)
 #define DIGEST_SIZE	  (DIGEST_LEN + 1) /* with the NUL */
 
-/* Whether s is exactly one sha256 digest. Other algorithms are refused: nothing in use needs them. */
+/* Whether s is exactly one sha256 digest. Other algorithms are refused: nothing in use needs them.
+ */
 bool digest_valid(const char *s);
 
 /* The hex digits of a valid digest. */

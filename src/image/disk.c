@@ -29,7 +29,8 @@ static int apply_layers(const struct disk_build *build, struct tree *tree, struc
 
 	for (size_t i = 0; i < build->n_layers && r == 0; i++) {
 		struct layer_progress p = { build, i };
-		struct layer_opts opts = { .layer = &build->layers[i], .progress = build->progress ? tell : NULL,
+		struct layer_opts opts = { .layer = &build->layers[i],
+			.progress = build->progress ? tell : NULL,
 			.progress_arg = &p };
 
 		tree->layer = (uint32_t)i;
@@ -38,18 +39,21 @@ static int apply_layers(const struct disk_build *build, struct tree *tree, struc
 	return r;
 }
 
-/* What layers above have replaced or removed takes no room. A file system that cannot punch holes keeps it. */
+/* What layers above have replaced or removed takes no room. A file system that cannot punch holes
+ * keeps it. */
 static void punch_freed(const struct blocks *b)
 {
 	for (size_t i = 0; i < b->freed.n; i++)
 		if (fallocate(b->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			    (off_t)(b->freed.v[i].physical * BLOCK_SIZE), (off_t)b->freed.v[i].len * BLOCK_SIZE) < 0)
+			    (off_t)(b->freed.v[i].physical * BLOCK_SIZE),
+			    (off_t)b->freed.v[i].len * BLOCK_SIZE) < 0)
 			return;
 }
 
 static int build_tree(const struct disk_build *build, struct tree *tree, struct err *err)
 {
-	struct ext4_opts opts = { .id = build->id, .created = build->created > 0 ? build->created : 1 };
+	struct ext4_opts opts = { .id = build->id,
+		.created = build->created > 0 ? build->created : 1 };
 	int r = apply_layers(build, tree, err);
 
 	if (r == 0)
@@ -57,7 +61,9 @@ static int build_tree(const struct disk_build *build, struct tree *tree, struct 
 	if (r < 0)
 		return r;
 	punch_freed(tree->blocks);
-	return ftruncate(build->out_fd, (off_t)DISK_VIRTUAL_SIZE) < 0 ? err_errno(err, errno, "cannot size the disk") : 0;
+	return ftruncate(build->out_fd, (off_t)DISK_VIRTUAL_SIZE) < 0
+		       ? err_errno(err, errno, "cannot size the disk")
+		       : 0;
 }
 
 int disk_build(const struct disk_build *build, struct err *err)

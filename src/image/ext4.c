@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: when this begins, all content of files lies in the file from block BLOCKS_FIRST on, in the order in
- * which the layers came. Behind it go folders, long symbolic links and extent trees, then bitmaps and inode tables of
- * all groups together (flex_bg allows that), sized to what there is. libext2fs makes superblock, descriptors, bitmaps, inodes
- * and attributes; with sparse_super2 and no backups, no group needs blocks at its beginning, so data is one run.
- * Groups without anything are marked uninitialised and take no room. Nobody ever writes to this file system, so there is
- * no journal, no reserve and no slack.
+ * How it works: when this begins, all content of files lies in the file from block BLOCKS_FIRST on,
+ * in the order in which the layers came. Behind it go folders, long symbolic links and extent
+ * trees, then bitmaps and inode tables of all groups together (flex_bg allows that), sized to what
+ * there is. libext2fs makes superblock, descriptors, bitmaps, inodes and attributes; with
+ * sparse_super2 and no backups, no group needs blocks at its beginning, so data is one run. Groups
+ * without anything are marked uninitialised and take no room. Nobody ever writes to this file
+ * system, so there is no journal, no reserve and no slack.
  */
 #include "image/ext4.h"
 
@@ -22,13 +23,13 @@
 #define INODE_SIZE	 256
 #define INODES_PER_BLOCK (BLOCK_SIZE / INODE_SIZE)
 #define EXTRA_ISIZE	 32
-#define FAST_LINK_MAX	 59 /* bytes of a symbolic link's target that fit into the inode */
+#define FAST_LINK_MAX	 59    /* bytes of a symbolic link's target that fit into the inode */
 #define DIR_LINKS_MAX	 64998 /* subfolders; beyond, dir_nlink sets the count to 1 */
 
 struct writer {
 	struct tree *tree;
 	const struct ext4_opts *opts;
-	struct inode **inodes; /* in order of their numbers */
+	struct inode **inodes;	  /* in order of their numbers */
 	struct dentry **dentries; /* the first that names each; for messages */
 	size_t n, cap, n_xattrs;
 	uint32_t seed[4];
@@ -134,12 +135,14 @@ static int write_blocks(struct writer *w, struct err *err)
 
 static int plan(struct writer *w, struct err *err)
 {
-	uint64_t data = w->tree->blocks->next + w->n_xattrs, inodes = EXT2_GOOD_OLD_FIRST_INO - 1 + w->n, need;
+	uint64_t data = w->tree->blocks->next + w->n_xattrs,
+		 inodes = EXT2_GOOD_OLD_FIRST_INO - 1 + w->n, need;
 	uint64_t groups = (data + BLOCKS_PER_GROUP - 1) / BLOCKS_PER_GROUP, per_group;
 
 	for (;; groups++) {
 		per_group = (inodes + groups - 1) / groups;
-		per_group = (per_group + INODES_PER_BLOCK - 1) / INODES_PER_BLOCK * INODES_PER_BLOCK;
+		per_group =
+			(per_group + INODES_PER_BLOCK - 1) / INODES_PER_BLOCK * INODES_PER_BLOCK;
 		need = data + groups * (2 + per_group / INODES_PER_BLOCK);
 		if (per_group <= 8 * BLOCK_SIZE && need <= groups * BLOCKS_PER_GROUP)
 			break;
@@ -211,7 +214,8 @@ static void place_tables(struct writer *w)
 
 	ext2fs_mark_block_bitmap_range2(fs->block_map, BLOCKS_FIRST, (unsigned)(at - BLOCKS_FIRST));
 	for (size_t i = 0; i < b->freed.n; i++)
-		ext2fs_unmark_block_bitmap_range2(fs->block_map, b->freed.v[i].physical, b->freed.v[i].len);
+		ext2fs_unmark_block_bitmap_range2(
+			fs->block_map, b->freed.v[i].physical, b->freed.v[i].len);
 	for (dgrp_t g = 0; g < w->groups; g++)
 		ext2fs_block_bitmap_loc_set(fs, g, at + g);
 	for (dgrp_t g = 0; g < w->groups; g++)
@@ -225,7 +229,8 @@ static void place_tables(struct writer *w)
 
 /* Inodes */
 
-/* Seconds and nanoseconds as ext4 has them: 34 bits of seconds, those outside of them at the nearest end. */
+/* Seconds and nanoseconds as ext4 has them: 34 bits of seconds, those outside of them at the
+ * nearest end. */
 static uint32_t time_low(int64_t *sec)
 {
 	*sec = MAX(MIN(*sec, (int64_t)INT32_MAX + 3 * ((int64_t)1 << 32)), (int64_t)INT32_MIN);
@@ -274,7 +279,8 @@ static uint16_t link_count(const struct inode *inode)
 static void fill_inode(const struct inode *inode, struct ext2_inode_large *out)
 {
 	const struct attributes *a = &inode->attr;
-	uint64_t sectors = (extents_blocks(&inode->extents) + inode->meta_blocks) * (BLOCK_SIZE / 512);
+	uint64_t sectors =
+		(extents_blocks(&inode->extents) + inode->meta_blocks) * (BLOCK_SIZE / 512);
 	int64_t sec = a->mtime;
 
 	out->i_mode = (uint16_t)a->mode;
@@ -324,13 +330,15 @@ static int write_inodes(struct writer *w, struct err *err)
 		errcode_t e;
 
 		fill_inode(inode, &u.large);
-		e = ext2fs_write_inode_full(w->fs, inode->number, (struct ext2_inode *)&u.large, INODE_SIZE);
+		e = ext2fs_write_inode_full(
+			w->fs, inode->number, (struct ext2_inode *)&u.large, INODE_SIZE);
 		ext2fs_mark_inode_bitmap2(w->fs->inode_map, inode->number);
 		if (!e && inode->attr.n_xattrs)
 			e = write_xattrs(w, inode);
 		if (e) {
 			ext4_failed(err, e, "cannot write the inode");
-			return err_wrap(err, "entry '%.100s'", w->dentries[i] ? w->dentries[i]->name : "/");
+			return err_wrap(
+				err, "entry '%.100s'", w->dentries[i] ? w->dentries[i]->name : "/");
 		}
 	}
 	return 0;

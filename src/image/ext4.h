@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writing ext4 with libext2fs: an io_manager on a descriptor, and a tree with its data to a whole file system. */
+/* Writing ext4 with libext2fs: an io_manager on a descriptor, and a tree with its data to a whole
+ * file system. */
 #pragma once
 
 #include <ext2fs/ext2fs.h>
@@ -10,13 +11,15 @@
 #include "image/tree.h"
 
 /*
- * libext2fs opens by name; this one takes "fd:N" and reads and writes that descriptor, which stays the
- * caller's. So a confined process that may open nothing can use it. Block size 1024 until told otherwise.
+ * libext2fs opens by name; this one takes "fd:N" and reads and writes that descriptor, which stays
+ * the caller's. So a confined process that may open nothing can use it. Block size 1024 until told
+ * otherwise.
  */
 io_manager fdio_manager(void);
 void fdio_name(int fd, char out[static 16]);
 
-/* libext2fs's error as ours: err_set with what and its text; -ENOSPC and the like where it passed errno on. */
+/* libext2fs's error as ours: err_set with what and its text; -ENOSPC and the like where it passed
+ * errno on. */
 int ext4_failed(struct err *err, long code, const char *what);
 
 /* 16 bytes each, made from digest and salt, so that one image always gets the same. */
@@ -28,15 +31,18 @@ struct ext4_opts {
 };
 
 /*
- * Adds folders and metadata behind the data that tree->blocks has written, and superblock and descriptors in front: the
- * file is then a file system. Inode numbers are given to the tree. 0 or -errno with err.
+ * Adds folders and metadata behind the data that tree->blocks has written, and superblock and
+ * descriptors in front: the file is then a file system. Inode numbers are given to the tree. 0 or
+ * -errno with err.
  */
 int ext4_write(struct tree *tree, const struct ext4_opts *opts, struct err *err);
 
-/* ext4dir.c: the blocks of a folder (inode->extents, size, flags), with a hash index from 3 blocks on. 0 or -errno. */
+/* ext4dir.c: the blocks of a folder (inode->extents, size, flags), with a hash index from 3 blocks
+ * on. 0 or -errno. */
 int ext4_write_dir(struct tree *tree, struct inode *dir, const uint32_t seed[4]);
 
-/* ext4extent.c: the blocks of the extent tree where it needs some (inode->extent_root, meta_blocks). 0 or -errno. */
+/* ext4extent.c: the blocks of the extent tree where it needs some (inode->extent_root,
+ * meta_blocks). 0 or -errno. */
 int ext4_write_extents(struct tree *tree, struct inode *inode);
 
 /* The 60 bytes of i_block. */

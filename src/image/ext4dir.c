@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Folders as ext4 has them (kernel: Documentation/filesystems/ext4/directory.rst). Up to two blocks the entries
- * stand in order of their names; beyond, in order of their hashes in leaf blocks, with an index in front: block 0 is
- * the root, then, if its 508 places are too few for the leaves, nodes, then the leaves.
+ * Folders as ext4 has them (kernel: Documentation/filesystems/ext4/directory.rst). Up to two blocks
+ * the entries stand in order of their names; beyond, in order of their hashes in leaf blocks, with
+ * an index in front: block 0 is the root, then, if its 508 places are too few for the leaves,
+ * nodes, then the leaves.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,10 +14,11 @@
 #include "image/ext4.h"
 
 #define LINEAR_BLOCKS_MAX 2
-#define DX_ROOT_OFFSET	  32 /* of the root's first index entry: "." and "..", then 8 bytes of dx_root_info */
-#define DX_NODE_OFFSET	  8
-#define DX_ROOT_LIMIT	  ((BLOCK_SIZE - DX_ROOT_OFFSET) / 8)
-#define DX_NODE_LIMIT	  ((BLOCK_SIZE - DX_NODE_OFFSET) / 8)
+#define DX_ROOT_OFFSET \
+	32 /* of the root's first index entry: "." and "..", then 8 bytes of dx_root_info */
+#define DX_NODE_OFFSET 8
+#define DX_ROOT_LIMIT  ((BLOCK_SIZE - DX_ROOT_OFFSET) / 8)
+#define DX_NODE_LIMIT  ((BLOCK_SIZE - DX_NODE_OFFSET) / 8)
 
 struct entry {
 	const struct dentry *dentry;
@@ -98,7 +100,8 @@ static int end_block(struct dirwriter *w)
 static void put_dots(struct dirwriter *w)
 {
 	put_record(w, w->dir->number, EXT2_FT_DIR, ".", 1);
-	put_record(w, w->dir->parent ? w->dir->parent->number : w->dir->number, EXT2_FT_DIR, "..", 2);
+	put_record(
+		w, w->dir->parent ? w->dir->parent->number : w->dir->number, EXT2_FT_DIR, "..", 2);
 }
 
 static int put_dentry(struct dirwriter *w, const struct dentry *d)
@@ -131,14 +134,15 @@ static int compare_hashes(const void *a, const void *b)
 	return strcmp(x->dentry->name, y->dentry->name);
 }
 
-static int hash_entries(struct dentry **children, size_t n, const uint32_t seed[4], struct entry *entries)
+static int hash_entries(
+	struct dentry **children, size_t n, const uint32_t seed[4], struct entry *entries)
 {
 	for (size_t i = 0; i < n; i++) {
 		uint32_t copy[4] = { seed[0], seed[1], seed[2], seed[3] };
 
 		entries[i].dentry = children[i];
-		if (ext2fs_dirhash(EXT2_HASH_HALF_MD4_UNSIGNED, children[i]->name, children[i]->len, copy,
-			    &entries[i].hash, &entries[i].minor))
+		if (ext2fs_dirhash(EXT2_HASH_HALF_MD4_UNSIGNED, children[i]->name, children[i]->len,
+			    copy, &entries[i].hash, &entries[i].minor))
 			return -EINVAL;
 	}
 	qsort(entries, n, sizeof(*entries), compare_hashes);
@@ -166,7 +170,8 @@ static size_t plan_leaves(const struct entry *entries, size_t n, struct leaf *le
 }
 
 /* An index block's entries: limit and count stand where the first one would have its hash. */
-static void put_index(uint8_t *at, size_t limit, const struct leaf *leaves, size_t stride, size_t n, uint32_t first_block)
+static void put_index(uint8_t *at, size_t limit, const struct leaf *leaves, size_t stride, size_t n,
+	uint32_t first_block)
 {
 	struct ext2_dx_countlimit count = { .limit = (uint16_t)limit, .count = (uint16_t)n };
 	struct ext2_dx_entry e;
@@ -179,22 +184,26 @@ static void put_index(uint8_t *at, size_t limit, const struct leaf *leaves, size
 	memcpy(at, &count, sizeof(count));
 }
 
-static int write_root(struct dirwriter *w, const struct leaf *leaves, size_t n_leaves, size_t n_nodes)
+static int write_root(
+	struct dirwriter *w, const struct leaf *leaves, size_t n_leaves, size_t n_nodes)
 {
-	struct ext2_dx_root_info info = { .hash_version = EXT2_HASH_HALF_MD4, .info_length = 8,
-		.indirect_levels = n_nodes > 0 };
+	struct ext2_dx_root_info info = {
+		.hash_version = EXT2_HASH_HALF_MD4, .info_length = 8, .indirect_levels = n_nodes > 0
+	};
 
 	put_dots(w);
 	w->last->rec_len = BLOCK_SIZE - 12;
 	memcpy(w->block + 24, &info, sizeof(info));
 	if (n_nodes)
-		put_index(w->block + DX_ROOT_OFFSET, DX_ROOT_LIMIT, leaves, DX_NODE_LIMIT, n_nodes, 1);
+		put_index(w->block + DX_ROOT_OFFSET, DX_ROOT_LIMIT, leaves, DX_NODE_LIMIT, n_nodes,
+			1);
 	else
 		put_index(w->block + DX_ROOT_OFFSET, DX_ROOT_LIMIT, leaves, 1, n_leaves, 1);
 	return append(w);
 }
 
-static int write_node(struct dirwriter *w, const struct leaf *leaves, size_t n, uint32_t first_block)
+static int write_node(
+	struct dirwriter *w, const struct leaf *leaves, size_t n, uint32_t first_block)
 {
 	struct ext2_dir_entry *fake = (void *)w->block; /* an unused entry over the whole block */
 
@@ -203,9 +212,11 @@ static int write_node(struct dirwriter *w, const struct leaf *leaves, size_t n, 
 	return append(w);
 }
 
-static int write_indexed(struct dirwriter *w, const struct entry *entries, const struct leaf *leaves, size_t n_leaves)
+static int write_indexed(struct dirwriter *w, const struct entry *entries,
+	const struct leaf *leaves, size_t n_leaves)
 {
-	size_t n_nodes = n_leaves > DX_ROOT_LIMIT ? (n_leaves + DX_NODE_LIMIT - 1) / DX_NODE_LIMIT : 0;
+	size_t n_nodes =
+		n_leaves > DX_ROOT_LIMIT ? (n_leaves + DX_NODE_LIMIT - 1) / DX_NODE_LIMIT : 0;
 	int r;
 
 	if (n_nodes > DX_ROOT_LIMIT)
@@ -221,7 +232,8 @@ static int write_indexed(struct dirwriter *w, const struct entry *entries, const
 		for (size_t k = 0; k < leaves[i].n; k++) {
 			const struct dentry *d = entries[leaves[i].first + k].dentry;
 
-			put_record(w, d->inode->number, file_type(d->inode->attr.mode), d->name, d->len);
+			put_record(w, d->inode->number, file_type(d->inode->attr.mode), d->name,
+				d->len);
 		}
 		r = end_block(w);
 	}
@@ -263,7 +275,8 @@ int ext4_write_dir(struct tree *tree, struct inode *dir, const uint32_t seed[4])
 			return -ENOMEM;
 		r = hash_entries(children, dir->n_children, seed, entries);
 		if (r == 0)
-			r = write_indexed(&w, entries, leaves, plan_leaves(entries, dir->n_children, leaves));
+			r = write_indexed(
+				&w, entries, leaves, plan_leaves(entries, dir->n_children, leaves));
 		dir->flags |= EXT2_INDEX_FL;
 	}
 	dir->size = (uint64_t)w.n_blocks * BLOCK_SIZE;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Extent trees (kernel: Documentation/filesystems/ext4/ifork.rst): four extents fit into the inode. With more, leaf
- * blocks hold 340 each, and index blocks 340 of those, until four are enough.
+ * Extent trees (kernel: Documentation/filesystems/ext4/ifork.rst): four extents fit into the inode.
+ * With more, leaf blocks hold 340 each, and index blocks 340 of those, until four are enough.
  */
 #include "image/ext4.h"
 
@@ -23,7 +23,9 @@ struct level {
 
 static void put_header(void *at, size_t n, size_t max, unsigned depth)
 {
-	struct ext3_extent_header h = { .eh_magic = EXT3_EXT_MAGIC, .eh_entries = (uint16_t)n, .eh_max = (uint16_t)max,
+	struct ext3_extent_header h = { .eh_magic = EXT3_EXT_MAGIC,
+		.eh_entries = (uint16_t)n,
+		.eh_max = (uint16_t)max,
 		.eh_depth = (uint16_t)depth };
 
 	memcpy(at, &h, sizeof(h));
@@ -36,9 +38,12 @@ static void put_node(void *at, const struct extent *v, size_t n, size_t max, uns
 
 	put_header(at, n, max, depth);
 	for (size_t i = 0; i < n; i++, p += sizeof(struct ext3_extent)) {
-		struct ext3_extent e = { .ee_block = v[i].logical, .ee_len = (uint16_t)v[i].len,
-			.ee_start = (uint32_t)v[i].physical, .ee_start_hi = (uint16_t)(v[i].physical >> 32) };
-		struct ext3_extent_idx x = { .ei_block = v[i].logical, .ei_leaf = (uint32_t)v[i].physical,
+		struct ext3_extent e = { .ee_block = v[i].logical,
+			.ee_len = (uint16_t)v[i].len,
+			.ee_start = (uint32_t)v[i].physical,
+			.ee_start_hi = (uint16_t)(v[i].physical >> 32) };
+		struct ext3_extent_idx x = { .ei_block = v[i].logical,
+			.ei_leaf = (uint32_t)v[i].physical,
 			.ei_leaf_hi = (uint16_t)(v[i].physical >> 32) };
 
 		static_assert(sizeof(e) == sizeof(x), "both kinds of entry are alike in size");
@@ -47,8 +52,8 @@ static void put_node(void *at, const struct extent *v, size_t n, size_t max, uns
 }
 
 /* Writes one level's blocks; the level above is put out. */
-static int write_level(struct tree *tree, struct inode *inode, const struct extent *v, size_t n, unsigned depth,
-	struct level *ret_above)
+static int write_level(struct tree *tree, struct inode *inode, const struct extent *v, size_t n,
+	unsigned depth, struct level *ret_above)
 {
 	size_t n_nodes = (n + NODE_MAX - 1) / NODE_MAX;
 	auto_free struct extent *above = calloc(n_nodes, sizeof(*above));

@@ -51,7 +51,7 @@ static errcode_t fdio_set_blksize(io_channel channel, int size)
 /* A negative count is bytes. */
 static size_t count_bytes(io_channel channel, int count)
 {
-	return count < 0 ? (size_t)-(int64_t)count : (size_t)count * (size_t)channel->block_size;
+	return count < 0 ? (size_t) - (int64_t)count : (size_t)count * (size_t)channel->block_size;
 }
 
 static errcode_t fdio_read64(io_channel channel, unsigned long long block, int count, void *data)
@@ -94,9 +94,11 @@ static errcode_t write_at(io_channel channel, off_t at, const char *p, size_t le
 	return 0;
 }
 
-static errcode_t fdio_write64(io_channel channel, unsigned long long block, int count, const void *data)
+static errcode_t fdio_write64(
+	io_channel channel, unsigned long long block, int count, const void *data)
 {
-	return write_at(channel, (off_t)(block * (unsigned)channel->block_size), data, count_bytes(channel, count));
+	return write_at(channel, (off_t)(block * (unsigned)channel->block_size), data,
+		count_bytes(channel, count));
 }
 
 static errcode_t fdio_read(io_channel channel, unsigned long block, int count, void *data)
@@ -109,18 +111,20 @@ static errcode_t fdio_write(io_channel channel, unsigned long block, int count, 
 	return fdio_write64(channel, block, count, data);
 }
 
-static errcode_t fdio_write_byte(io_channel channel, unsigned long offset, int count, const void *data)
+static errcode_t fdio_write_byte(
+	io_channel channel, unsigned long offset, int count, const void *data)
 {
 	return write_at(channel, (off_t)offset, data, (size_t)count);
 }
 
 /* Holes read as zero. Where none can be made, libext2fs writes zeros. */
-static errcode_t fdio_zeroout(io_channel channel, unsigned long long block, unsigned long long count)
+static errcode_t fdio_zeroout(
+	io_channel channel, unsigned long long block, unsigned long long count)
 {
 	off_t size = (off_t)channel->block_size;
 
-	if (fallocate(channel_fd(channel), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)block * size,
-		    (off_t)count * size) < 0)
+	if (fallocate(channel_fd(channel), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		    (off_t)block * size, (off_t)count * size) < 0)
 		return EXT2_ET_UNIMPLEMENTED;
 	return 0;
 }

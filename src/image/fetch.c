@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: each connection is one skopeo proxy at the other end of a SOCK_SEQPACKET pair. A request is one JSON
- * packet, and so is its answer, in order. A connection says Initialize and OpenImage, then for one blob after the other
- * GetBlob, whose answer carries a pipe, and at once FinishPipe, which is answered when the blob is out (the proxy keeps
- * the pipe's end open until then). One poll loop drives all connections; one that gives neither byte nor answer for
+ * How it works: each connection is one skopeo proxy at the other end of a SOCK_SEQPACKET pair. A
+ * request is one JSON packet, and so is its answer, in order. A connection says Initialize and
+ * OpenImage, then for one blob after the other GetBlob, whose answer carries a pipe, and at once
+ * FinishPipe, which is answered when the blob is out (the proxy keeps the pipe's end open until
+ * then). One poll loop drives all connections; one that gives neither byte nor answer for
  * LIMIT_FETCH_STALL is given up.
  */
 #include "image/fetch.h"
@@ -25,9 +26,9 @@
 #include "base/strv.h"
 #include "image/json.h"
 
-#define CONNECTIONS 3 /* as many as Docker fetches at once */
-#define REPLY_MAX   (32 * KIB)
-#define CHUNK	    (256 * KIB)
+#define CONNECTIONS  3 /* as many as Docker fetches at once */
+#define REPLY_MAX    (32 * KIB)
+#define CHUNK	     (256 * KIB)
 #define REPORT_EVERY (512 * KIB)
 
 /* What went wrong, by what skopeo says. The first that fits counts. */
@@ -36,21 +37,29 @@ static const struct {
 	int code;
 	const char *remedy;
 } failures[] = {
-	{ "unauthorized", EACCES, "log in with 'skopeo login HOST', or check the name: registries say the same of images that do not exist" },
+	{ "unauthorized", EACCES,
+		"log in with 'skopeo login HOST', or check the name: registries say the same of "
+		"images that do not exist" },
 	{ "authentication required", EACCES, "log in with 'skopeo login HOST', or check the name" },
 	{ "denied", EACCES, "log in with 'skopeo login HOST', or check the name" },
 	{ "manifest unknown", ENOENT, "check name and tag" },
 	{ "name unknown", ENOENT, "check name and tag" },
 	{ "404 (Not Found)", ENOENT, "check name and tag" },
-	{ "connection refused", EHOSTUNREACH, "is the registry up? mirrors and ports are set in registries.conf" },
+	{ "connection refused", EHOSTUNREACH,
+		"is the registry up? mirrors and ports are set in registries.conf" },
 	{ "no such host", EHOSTUNREACH, "check the registry's name and this machine's network" },
 	{ "i/o timeout", EHOSTUNREACH, "check this machine's network" },
 	{ "deadline exceeded", EHOSTUNREACH, "check this machine's network" },
 	{ "no route to host", EHOSTUNREACH, "check this machine's network" },
 	{ "network is unreachable", EHOSTUNREACH, "check this machine's network" },
-	{ "server gave HTTP response", EHOSTUNREACH, "set insecure = true for it in registries.conf if that is meant" },
-	{ "x509:", EHOSTUNREACH, "the registry's certificate is not trusted: add its CA, or set insecure in registries.conf" },
-	{ "toomanyrequests", EAGAIN, "the registry limits its use: log in with 'skopeo login HOST', or try again later" },
+	{ "server gave HTTP response", EHOSTUNREACH,
+		"set insecure = true for it in registries.conf if that is meant" },
+	{ "x509:", EHOSTUNREACH,
+		"the registry's certificate is not trusted: add its CA, or set insecure in "
+		"registries.conf" },
+	{ "toomanyrequests", EAGAIN,
+		"the registry limits its use: log in with 'skopeo login HOST', or try again "
+		"later" },
 	{ "no space left on device", ENOSPC, "free some space" },
 	{ "no such file or directory", ENOENT, "check the path" },
 };
@@ -79,14 +88,14 @@ static int failed(struct err *err, const struct image_ref *ref, char *text)
 
 	for (size_t i = 0; i < ARRAY_SIZE(failures); i++)
 		if (strstr(why, failures[i].text))
-			return err_set(err, failures[i].code, "image '%.128s': %.200s: %s", ref->name, why,
-				failures[i].remedy);
+			return err_set(err, failures[i].code, "image '%.128s': %.200s: %s",
+				ref->name, why, failures[i].remedy);
 	return err_set(err, EIO, "image '%.128s': %.300s", ref->name, why);
 }
 
 /*
- * skopeo wants a policy.json (containers-policy.json(5)); where none is installed it is told to accept
- * anything, which is what the policy that distributions ship says too.
+ * skopeo wants a policy.json (containers-policy.json(5)); where none is installed it is told to
+ * accept anything, which is what the policy that distributions ship says too.
  */
 static bool have_policy(void)
 {
@@ -98,7 +107,8 @@ static bool have_policy(void)
 	return (own && access(own, R_OK) == 0) || access("/etc/containers/policy.json", R_OK) == 0;
 }
 
-/* skopeo [global options] VERB [--tls-verify=false]. Unlike podman, skopeo does not read the variable itself. */
+/* skopeo [global options] VERB [--tls-verify=false]. Unlike podman, skopeo does not read the
+ * variable itself. */
 static int skopeo_argv(const struct image_ref *ref, const char *verb, struct strv *argv)
 {
 	const char *registries = getenv("CONTAINERS_REGISTRIES_CONF");
@@ -119,7 +129,9 @@ static int skopeo_argv(const struct image_ref *ref, const char *verb, struct str
 
 static int no_skopeo(struct err *err)
 {
-	return err_set(err, ENOENT, "the program skopeo, which fetches images, is not installed: install the package skopeo");
+	return err_set(err, ENOENT,
+		"the program skopeo, which fetches images, is not installed: install the package "
+		"skopeo");
 }
 
 /* Whether a search of PATH finds skopeo; otherwise "cannot execute" would be all that is said. */
@@ -140,7 +152,8 @@ static bool have_skopeo(void)
 	return false;
 }
 
-int fetch_manifest(const struct image_ref *ref, const char *source, char **ret_raw, size_t *ret_len, struct err *err)
+int fetch_manifest(const struct image_ref *ref, const char *source, char **ret_raw, size_t *ret_len,
+	struct err *err)
 {
 	auto_strv struct strv argv = STRV_INIT;
 	auto_free char *raw = NULL;
@@ -149,7 +162,8 @@ int fetch_manifest(const struct image_ref *ref, const char *source, char **ret_r
 
 	if (!have_skopeo())
 		return no_skopeo(err);
-	if (skopeo_argv(ref, "inspect", &argv) < 0 || strv_add(&argv, "--raw") < 0 || strv_add(&argv, source) < 0)
+	if (skopeo_argv(ref, "inspect", &argv) < 0 || strv_add(&argv, "--raw") < 0 ||
+		strv_add(&argv, source) < 0)
 		return err_set(err, ENOMEM, "out of memory");
 	log_debug("skopeo inspect --raw %s", source);
 	r = proc_run((const char *const *)strv_items(&argv), LIMIT_MANIFEST, &raw, &why);
@@ -221,7 +235,9 @@ static int connection_open(struct fetch *f, struct connection *c, struct err *er
 {
 	auto_strv struct strv argv = STRV_INIT;
 	auto_close int theirs = -1;
-	struct proc_opts opts = { .path = "skopeo", .stdout_fd = -1, .stderr_fd = -1, .die_with_parent = true };
+	struct proc_opts opts = {
+		.path = "skopeo", .stdout_fd = -1, .stderr_fd = -1, .die_with_parent = true
+	};
 	int fds[2];
 
 	*c = (struct connection){ .sock = -1, .data = -1, .temp = STORE_TEMP_INIT };
@@ -259,7 +275,9 @@ static int start_blob(struct fetch *f, struct connection *c, struct err *err)
 		return err_set(err, ENOMEM, "out of memory");
 	if (store_temp_open(f->store, &c->temp, err) < 0)
 		return -err->code;
-	return request(c, json_pack("[I, s, I]", c->image, c->blob->digest, (json_int_t)c->blob->size), "GetBlob", err);
+	return request(c,
+		json_pack("[I, s, I]", c->image, c->blob->digest, (json_int_t)c->blob->size),
+		"GetBlob", err);
 }
 
 static int finish_blob(struct fetch *f, struct connection *c, struct err *err)
@@ -270,10 +288,13 @@ static int finish_blob(struct fetch *f, struct connection *c, struct err *err)
 	digest_finish(c->digest, actual);
 	c->digest = digest_free(c->digest);
 	if (c->blob->done != c->blob->size)
-		return err_set(err, EBADMSG, "image '%.128s': blob %s has %llu bytes instead of %llu", f->opts->ref->name,
-			c->blob->digest, (unsigned long long)c->blob->done, (unsigned long long)c->blob->size);
+		return err_set(err, EBADMSG,
+			"image '%.128s': blob %s has %llu bytes instead of %llu",
+			f->opts->ref->name, c->blob->digest, (unsigned long long)c->blob->done,
+			(unsigned long long)c->blob->size);
 	if (strcmp(actual, c->blob->digest) != 0)
-		return err_set(err, EBADMSG, "image '%.128s': blob %s came with other content (digest %s)",
+		return err_set(err, EBADMSG,
+			"image '%.128s': blob %s came with other content (digest %s)",
 			f->opts->ref->name, c->blob->digest, actual);
 	r = store_temp_commit(&c->temp, f->store->blobs, digest_hex(c->blob->digest), 0400, err);
 	store_temp_deinit(&c->temp);
@@ -315,7 +336,10 @@ static int receive(struct fetch *f, struct connection *c, struct err *err)
 		struct cmsghdr align;
 	} control;
 	struct iovec iov = { .iov_base = text, .iov_len = REPLY_MAX };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct msghdr msg = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control) };
 	auto_json json_t *root = NULL;
 	struct cmsghdr *cmsg;
 	ssize_t n;
@@ -327,7 +351,9 @@ static int receive(struct fetch *f, struct connection *c, struct err *err)
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return 0;
 	if (n <= 0)
-		return err_set(err, EIO, "image '%.128s': skopeo ended early; does it know experimental-image-proxy (1.5 and later)?",
+		return err_set(err, EIO,
+			"image '%.128s': skopeo ended early; does it know experimental-image-proxy "
+			"(1.5 and later)?",
 			f->opts->ref->name);
 	cmsg = CMSG_FIRSTHDR(&msg);
 	if (cmsg && cmsg->cmsg_type == SCM_RIGHTS && cmsg->cmsg_len == CMSG_LEN(sizeof(int))) {
@@ -338,8 +364,8 @@ static int receive(struct fetch *f, struct connection *c, struct err *err)
 	root = json_loadb(text, (size_t)n, 0, NULL);
 	if (!json_is_true(json_object_get(root, "success"))) {
 		why = json_string_value(json_object_get(root, "error"));
-		snprintf(text, REPLY_MAX, "%s%s%s", c->blob ? c->blob->digest : "", c->blob ? ": " : "",
-			why ? why : "skopeo's image proxy failed");
+		snprintf(text, REPLY_MAX, "%s%s%s", c->blob ? c->blob->digest : "",
+			c->blob ? ": " : "", why ? why : "skopeo's image proxy failed");
 		return failed(err, f->opts->ref, text);
 	}
 	c->deadline = deadline_in(LIMIT_FETCH_STALL);
@@ -373,8 +399,9 @@ static int read_data(struct fetch *f, struct connection *c, struct err *err)
 	c->deadline = deadline_in(LIMIT_FETCH_STALL);
 	c->blob->done += (uint64_t)n;
 	if (c->blob->done > c->blob->size)
-		return err_set(err, EBADMSG, "image '%.128s': blob %s is longer than its manifest says", f->opts->ref->name,
-			c->blob->digest);
+		return err_set(err, EBADMSG,
+			"image '%.128s': blob %s is longer than its manifest says",
+			f->opts->ref->name, c->blob->digest);
 	digest_update(c->digest, f->buffer, (size_t)n);
 	r = fd_write_full(c->temp.fd, f->buffer, (size_t)n);
 	if (r < 0)
@@ -406,8 +433,9 @@ static int serve(struct fetch *f, struct connection *c, const struct pollfd *pfd
 	if (r == 0 && pfds[0].revents)
 		r = receive(f, c, err);
 	if (r == 0 && c->state != STATE_IDLE && clock_monotonic() >= c->deadline)
-		r = err_set(err, ETIMEDOUT, "image '%.128s': nothing came from the registry for %d s", f->opts->ref->name,
-			(int)(LIMIT_FETCH_STALL / NSEC_PER_SEC));
+		r = err_set(err, ETIMEDOUT,
+			"image '%.128s': nothing came from the registry for %d s",
+			f->opts->ref->name, (int)(LIMIT_FETCH_STALL / NSEC_PER_SEC));
 	return r;
 }
 
@@ -422,8 +450,10 @@ static int loop(struct fetch *f, struct err *err)
 		for (size_t i = 0; i < f->n_conns; i++) {
 			struct connection *c = &f->conns[i];
 
-			pfds[i][0] = (struct pollfd){ .fd = c->state == STATE_IDLE ? -1 : c->sock, .events = POLLIN };
-			pfds[i][1] = (struct pollfd){ .fd = c->state == STATE_DATA ? c->data : -1, .events = POLLIN };
+			pfds[i][0] = (struct pollfd){ .fd = c->state == STATE_IDLE ? -1 : c->sock,
+				.events = POLLIN };
+			pfds[i][1] = (struct pollfd){ .fd = c->state == STATE_DATA ? c->data : -1,
+				.events = POLLIN };
 			if (c->state != STATE_IDLE)
 				deadline = MIN(deadline, c->deadline);
 		}

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fetching with skopeo: raw manifests by `skopeo inspect --raw`, blobs by `skopeo experimental-image-proxy`
- * (containers/skopeo, docs/skopeo-experimental-image-proxy.1.md), which streams single blobs as the registry has them:
- * nothing is converted (`skopeo copy` to a layout rewrites Docker's manifests and drops Healthcheck from their
- * configurations), and blobs already in the store are not fetched.
+ * Fetching with skopeo: raw manifests by `skopeo inspect --raw`, blobs by `skopeo
+ * experimental-image-proxy` (containers/skopeo, docs/skopeo-experimental-image-proxy.1.md), which
+ * streams single blobs as the registry has them: nothing is converted (`skopeo copy` to a layout
+ * rewrites Docker's manifests and drops Healthcheck from their configurations), and blobs already
+ * in the store are not fetched.
  */
 #pragma once
 
 #include "image/ref.h"
 #include "image/store.h"
 
-/* What a registry or archive says the source is: an index or a manifest, as bytes. *ret_raw: malloc'd. Blocks. */
-int fetch_manifest(const struct image_ref *ref, const char *source, char **ret_raw, size_t *ret_len, struct err *err);
+/* What a registry or archive says the source is: an index or a manifest, as bytes. *ret_raw:
+ * malloc'd. Blocks. */
+int fetch_manifest(const struct image_ref *ref, const char *source, char **ret_raw, size_t *ret_len,
+	struct err *err);
 
 struct fetch_blob {
 	char digest[DIGEST_SIZE];
@@ -29,5 +32,6 @@ struct fetch_opts {
 	void *progress_arg;
 };
 
-/* Fetches the blobs into the store, several at once, and verifies each. 0 or -errno with err; blobs that were whole stay. Blocks. */
+/* Fetches the blobs into the store, several at once, and verifies each. 0 or -errno with err; blobs
+ * that were whole stay. Blocks. */
 int fetch_blobs(struct image_store *store, const struct fetch_opts *opts, struct err *err);

@@ -33,10 +33,15 @@ int image_list(struct image_store *store, struct image_list *ret_list, struct er
 /* The hex digits of what may be an id or a prefix of one, or NULL. */
 static const char *id_digits(const char *name)
 {
-	const char *hex = strncmp(name, DIGEST_PREFIX, DIGEST_PREFIX_LEN) == 0 ? name + DIGEST_PREFIX_LEN : name;
+	const char *hex = strncmp(name, DIGEST_PREFIX, DIGEST_PREFIX_LEN) == 0
+				  ? name + DIGEST_PREFIX_LEN
+				  : name;
 	size_t len = strlen(hex);
 
-	return len >= ID_PREFIX_MIN && len <= DIGEST_HEX_LEN && strspn(hex, "0123456789abcdef") == len ? hex : NULL;
+	return len >= ID_PREFIX_MIN && len <= DIGEST_HEX_LEN &&
+			       strspn(hex, "0123456789abcdef") == len
+		       ? hex
+		       : NULL;
 }
 
 static bool has_digest(const struct image *image, const char *digest)
@@ -50,20 +55,23 @@ static bool matches_ref(const struct image *image, const struct image_ref *ref)
 	size_t len = ref->repository ? strlen(ref->repository) : 0;
 
 	return ref->digest[0] && image->reference && has_digest(image, ref->digest) &&
-		strncmp(image->reference, ref->repository, len) == 0 &&
-		(image->reference[len] == ':' || image->reference[len] == '@');
+	       strncmp(image->reference, ref->repository, len) == 0 &&
+	       (image->reference[len] == ':' || image->reference[len] == '@');
 }
 
-/* In a list, by id prefix or digest. *ret_i: which one. -ENOENT, or -EEXIST if several images fit. */
-static int find_in(const struct image_list *list, const char *name, const struct image_ref *ref, size_t *ret_i)
+/* In a list, by id prefix or digest. *ret_i: which one. -ENOENT, or -EEXIST if several images fit.
+ */
+static int find_in(
+	const struct image_list *list, const char *name, const struct image_ref *ref, size_t *ret_i)
 {
 	const char *hex = id_digits(name);
 	size_t found = list->n;
 
 	for (size_t i = 0; i < list->n; i++) {
 		const struct image *image = list->items[i];
-		bool fits = matches_ref(image, ref) || (digest_valid(name) && has_digest(image, name)) ||
-			(hex && strncmp(digest_hex(image->id), hex, strlen(hex)) == 0);
+		bool fits = matches_ref(image, ref) ||
+			    (digest_valid(name) && has_digest(image, name)) ||
+			    (hex && strncmp(digest_hex(image->id), hex, strlen(hex)) == 0);
 
 		if (!fits)
 			continue;
@@ -79,8 +87,8 @@ static int find_in(const struct image_list *list, const char *name, const struct
 }
 
 /* *ret_by_name: it was found by its reference, not by id or digest. */
-static int find(struct image_store *store, const char *name, struct image **ret_image, bool *ret_by_name,
-	struct err *err)
+static int find(struct image_store *store, const char *name, struct image **ret_image,
+	bool *ret_by_name, struct err *err)
 {
 	auto_image_ref struct image_ref ref = { 0 };
 	struct image_list list = { 0 };
@@ -101,14 +109,20 @@ static int find(struct image_store *store, const char *name, struct image **ret_
 	if (r == 0)
 		*ret_image = take_ptr(list.items[i]);
 	else if (r == -EEXIST)
-		err_set(err, EINVAL, "'%.100s' is the beginning of more than one image's id: give more digits", name);
+		err_set(err, EINVAL,
+			"'%.100s' is the beginning of more than one image's id: give more digits",
+			name);
 	else
-		err_set(err, ENOENT, "image '%.200s' is not here: 'micropod images' shows what is, 'micropod pull' fetches", name);
+		err_set(err, ENOENT,
+			"image '%.200s' is not here: 'micropod images' shows what is, 'micropod "
+			"pull' fetches",
+			name);
 	image_list_deinit(&list);
 	return r == 0 ? 0 : r == -EEXIST ? -EINVAL : r;
 }
 
-int image_find(struct image_store *store, const char *name, struct image **ret_image, struct err *err)
+int image_find(
+	struct image_store *store, const char *name, struct image **ret_image, struct err *err)
 {
 	bool by_name;
 
@@ -124,8 +138,8 @@ static bool is_used(const struct image_used *used, const char *id)
 }
 
 /* Removes the records: of the one reference, or of all of the image. */
-static int forget(struct image_store *store, const struct image *image, bool by_name, const struct image_used *used,
-	struct image_removed *removed, struct err *err)
+static int forget(struct image_store *store, const struct image *image, bool by_name,
+	const struct image_used *used, struct image_removed *removed, struct err *err)
 {
 	struct image_list list = { 0 };
 	size_t others = 0;
@@ -173,8 +187,8 @@ int image_remove(struct image_store *store, const char *name, const struct image
 	return r;
 }
 
-int image_prune(struct image_store *store, bool all, const struct image_used *used, struct image_removed *ret_removed,
-	struct err *err)
+int image_prune(struct image_store *store, bool all, const struct image_used *used,
+	struct image_removed *ret_removed, struct err *err)
 {
 	struct image_removed removed = { 0 };
 	struct image_list list = { 0 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: the disk is built by a forked worker that can open nothing and writes to a temporary file; its
- * reports (how far it is) come as packets over a socket pair, the last thing is its error. Whoever waits at the lock
- * finds the disk there.
+ * How it works: the disk is built by a forked worker that can open nothing and writes to a
+ * temporary file; its reports (how far it is) come as packets over a socket pair, the last thing is
+ * its error. Whoever waits at the lock finds the disk there.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -77,7 +77,8 @@ static void tell(void *arg, size_t layer, uint64_t done)
 	struct builder *b = arg;
 	struct report report = { .layer = layer, .done = done };
 
-	if (done >= b->reported && done - b->reported < REPORT_EVERY && done < b->layers[layer].size)
+	if (done >= b->reported && done - b->reported < REPORT_EVERY &&
+		done < b->layers[layer].size)
 		return;
 	b->reported = done;
 	(void)!send(b->sock, &report, sizeof(report), MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -85,8 +86,12 @@ static void tell(void *arg, size_t layer, uint64_t done)
 
 static _Noreturn void work(struct builder *b, pid_t parent)
 {
-	struct disk_build build = { .layers = b->layers, .n_layers = b->image->n_layers,
-		.created = b->image->config.created, .out_fd = b->temp.fd, .progress = tell, .progress_arg = b };
+	struct disk_build build = { .layers = b->layers,
+		.n_layers = b->image->n_layers,
+		.created = b->image->config.created,
+		.out_fd = b->temp.fd,
+		.progress = tell,
+		.progress_arg = b };
 	struct report report = { .last = true };
 	int r = 0;
 
@@ -95,13 +100,16 @@ static _Noreturn void work(struct builder *b, pid_t parent)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(1);
-	/* Names are bytes; libarchive must not try to convert them from UTF-8 to something smaller. */
+	/* Names are bytes; libarchive must not try to convert them from UTF-8 to something smaller.
+	 */
 	if (!setlocale(LC_CTYPE, "C.UTF-8"))
 		r = err_set(&report.err, ENOENT, "the locale C.UTF-8 is missing");
 	if (r == 0)
 		r = confine_worker(LIMIT_IMAGE_MEMORY, &report.err);
 	if (r == 0)
 		r = disk_build(&build, &report.err);
+	if (r == 0)
+		report.err = ERR_INIT;
 	_exit(write(b->sock, &report, sizeof(report)) != sizeof(report));
 }
 
@@ -169,7 +177,8 @@ static int run_worker(struct builder *b, struct err *err)
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (r == -ETIMEDOUT)
-		return err_set(err, ETIMEDOUT, "not done after %d s", (int)(LIMIT_DISK_BUILD / NSEC_PER_SEC));
+		return err_set(err, ETIMEDOUT, "not done after %d s",
+			(int)(LIMIT_DISK_BUILD / NSEC_PER_SEC));
 	if (r < 0)
 		return err_set(err, EIO, "the worker died with status %d", proc_exit_code(status));
 	return last.err.code ? err_set(err, last.err.code, "%s", last.err.msg) : 0;
@@ -220,10 +229,12 @@ static int build_locked(struct builder *b, const char *name, struct err *err)
 	return have_disk(b->store, name) ? 0 : build(b, name, err);
 }
 
-int image_disk(struct image_store *store, const struct image *image, const struct image_disk_opts *opts,
-	char **ret_path, struct err *err)
+int image_disk(struct image_store *store, const struct image *image,
+	const struct image_disk_opts *opts, char **ret_path, struct err *err)
 {
-	struct builder b = { .store = store, .image = image, .opts = opts, .temp = STORE_TEMP_INIT, .sock = -1 };
+	struct builder b = {
+		.store = store, .image = image, .opts = opts, .temp = STORE_TEMP_INIT, .sock = -1
+	};
 	char name[DIGEST_SIZE + 16];
 	int r = 0;
 
@@ -231,7 +242,8 @@ int image_disk(struct image_store *store, const struct image *image, const struc
 	if (!have_disk(store, name))
 		r = build_locked(&b, name, err);
 	if (r < 0)
-		return err_wrap(err, "cannot make the disk of image '%.128s'", image->reference ? image->reference : image->id);
+		return err_wrap(err, "cannot make the disk of image '%.128s'",
+			image->reference ? image->reference : image->id);
 	if (asprintf(ret_path, "%s/disks/%s", store->dir, name) < 0) {
 		*ret_path = NULL;
 		return err_set(err, ENOMEM, "out of memory");

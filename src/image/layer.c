@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: two libarchive readers in a row. The first takes the blob's bytes and unpacks gzip or zstd ("raw" format),
- * the second takes those and reads tar. Between them every byte passes once: there the digests are computed and the
- * limits on size and ratio looked at, also for what follows the archive's end.
+ * How it works: two libarchive readers in a row. The first takes the blob's bytes and unpacks gzip
+ * or zstd ("raw" format), the second takes those and reads tar. Between them every byte passes
+ * once: there the digests are computed and the limits on size and ratio looked at, also for what
+ * follows the archive's end.
  */
 #include "image/layer.h"
 
@@ -15,8 +16,9 @@
 #include "base/cleanup.h"
 #include "base/limits.h"
 
-#define READ_SIZE   (1024 * 1024)
-#define WINDOW_SIZE (64 * 1024) /* content is taken in pieces of this; one that is all zero becomes a hole */
+#define READ_SIZE (1024 * 1024)
+#define WINDOW_SIZE \
+	(64 * 1024) /* content is taken in pieces of this; one that is all zero becomes a hole */
 
 #define WHITEOUT	".wh."
 #define WHITEOUT_LEN	4
@@ -79,9 +81,11 @@ static la_ssize_t read_packed(struct archive *a, void *arg, const void **ret_dat
 static int check_plain(struct layer *l)
 {
 	if (l->plain > LIMIT_LAYER_BYTES)
-		return err_set(&l->io, EFBIG, "it unpacks to more than %llu GiB", (unsigned long long)(LIMIT_LAYER_BYTES / GIB));
+		return err_set(&l->io, EFBIG, "it unpacks to more than %llu GiB",
+			(unsigned long long)(LIMIT_LAYER_BYTES / GIB));
 	if (l->plain > LIMIT_LAYER_RATIO_FLOOR && l->plain / LIMIT_LAYER_RATIO > l->packed)
-		return err_set(&l->io, EFBIG, "it unpacks to more than %d times its size", LIMIT_LAYER_RATIO);
+		return err_set(&l->io, EFBIG, "it unpacks to more than %d times its size",
+			LIMIT_LAYER_RATIO);
 	return 0;
 }
 
@@ -97,7 +101,8 @@ static la_ssize_t read_plain(struct archive *a, void *arg, const void **ret_data
 	if (r != ARCHIVE_OK) {
 		if (!l->io.code)
 			err_set(&l->io, EBADMSG, "it cannot be unpacked: %.200s",
-				archive_error_string(l->raw) ? archive_error_string(l->raw) : "damaged");
+				archive_error_string(l->raw) ? archive_error_string(l->raw)
+							     : "damaged");
 		return fail_io(l, a);
 	}
 	if (l->plain_digest)
@@ -111,7 +116,8 @@ static int archive_failed(struct layer *l, struct archive *a, struct err *err)
 {
 	if (l->io.code)
 		return err_set(err, l->io.code, "%s", l->io.msg);
-	return err_set(err, EBADMSG, "%.200s", archive_error_string(a) ? archive_error_string(a) : "damaged");
+	return err_set(err, EBADMSG, "%.200s",
+		archive_error_string(a) ? archive_error_string(a) : "damaged");
 }
 
 static int layer_open(struct layer *l, struct err *err)
@@ -125,7 +131,8 @@ static int layer_open(struct layer *l, struct err *err)
 	l->buffer = malloc(READ_SIZE);
 	l->window.data = calloc(1, WINDOW_SIZE);
 	/* A blob that is not packed has one digest: no need to compute it twice. */
-	if (strcmp(l->opts->layer->digest, l->opts->layer->diff_id) != 0 && !(l->plain_digest = digest_new()))
+	if (strcmp(l->opts->layer->digest, l->opts->layer->diff_id) != 0 &&
+		!(l->plain_digest = digest_new()))
 		return err_set(err, ENOMEM, "out of memory");
 	if (!l->raw || !l->tar || !l->packed_digest || !l->buffer || !l->window.data)
 		return err_set(err, ENOMEM, "out of memory");
@@ -173,13 +180,14 @@ static int window_flush(struct layer *l, struct inode *inode, uint64_t size)
 	w->dirty = false;
 	if (all_zero(w->data, len))
 		return 0;
-	r = blocks_append(l->tree->blocks, w->data, (uint32_t)(w->at / BLOCK_SIZE), (len + BLOCK_SIZE - 1) / BLOCK_SIZE,
-		&inode->extents);
+	r = blocks_append(l->tree->blocks, w->data, (uint32_t)(w->at / BLOCK_SIZE),
+		(len + BLOCK_SIZE - 1) / BLOCK_SIZE, &inode->extents);
 	memset(w->data, 0, WINDOW_SIZE);
 	return r;
 }
 
-static int window_put(struct layer *l, struct inode *inode, uint64_t size, uint64_t at, const uint8_t *data, size_t len)
+static int window_put(struct layer *l, struct inode *inode, uint64_t size, uint64_t at,
+	const uint8_t *data, size_t len)
 {
 	struct window *w = &l->window;
 
@@ -203,7 +211,8 @@ static int window_put(struct layer *l, struct inode *inode, uint64_t size, uint6
 	return 0;
 }
 
-/* libarchive gives sparse files as pieces with offsets; they never go backwards in a tar, and here may not. */
+/* libarchive gives sparse files as pieces with offsets; they never go backwards in a tar, and here
+ * may not. */
 static int read_content(struct layer *l, struct inode *inode, uint64_t size, struct err *err)
 {
 	uint64_t end = 0;
@@ -215,7 +224,8 @@ static int read_content(struct layer *l, struct inode *inode, uint64_t size, str
 	inode->size = size;
 	l->window.at = 0;
 	while ((r = archive_read_data_block(l->tar, &data, &len, &offset)) == ARCHIVE_OK) {
-		if (offset < 0 || (uint64_t)offset < end || (uint64_t)offset > size || len > size - (uint64_t)offset)
+		if (offset < 0 || (uint64_t)offset < end || (uint64_t)offset > size ||
+			len > size - (uint64_t)offset)
 			return err_set(err, EBADMSG, "its content does not fit its size");
 		end = (uint64_t)offset + len;
 		r = window_put(l, inode, size, (uint64_t)offset, data, len);
@@ -230,7 +240,8 @@ static int read_content(struct layer *l, struct inode *inode, uint64_t size, str
 
 /* Attributes */
 
-/* Bytes an attribute takes in ext4's attribute block: entry, name without its prefix, value; each rounded up. */
+/* Bytes an attribute takes in ext4's attribute block: entry, name without its prefix, value; each
+ * rounded up. */
 static size_t xattr_room(const char *name, size_t len)
 {
 	return 16 + ((strlen(name) + 3) & ~(size_t)3) + ((len + 3) & ~(size_t)3);
@@ -241,9 +252,11 @@ static bool xattr_wanted(const char *name)
 	static const char *const prefixes[] = { "user.", "trusted.", "security." };
 
 	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
-		if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0 && name[strlen(prefixes[i])])
+		if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0 &&
+			name[strlen(prefixes[i])])
 			return true;
-	return strcmp(name, "system.posix_acl_access") == 0 || strcmp(name, "system.posix_acl_default") == 0;
+	return strcmp(name, "system.posix_acl_access") == 0 ||
+	       strcmp(name, "system.posix_acl_default") == 0;
 }
 
 static int add_xattr(struct attributes *attr, const char *name, const void *value, size_t len)
@@ -253,7 +266,8 @@ static int add_xattr(struct attributes *attr, const char *name, const void *valu
 	if (!v)
 		return -ENOMEM;
 	attr->xattrs = v;
-	v[attr->n_xattrs] = (struct xattr){ .name = strdup(name), .value = malloc(len + 1), .len = len };
+	v[attr->n_xattrs] =
+		(struct xattr){ .name = strdup(name), .value = malloc(len + 1), .len = len };
 	attr->n_xattrs++;
 	if (!v[attr->n_xattrs - 1].name || !v[attr->n_xattrs - 1].value)
 		return -ENOMEM;
@@ -282,7 +296,8 @@ static int read_xattrs(struct archive_entry *entry, struct attributes *attr, str
 		bytes += strlen(name) + len;
 		room += xattr_room(name, len);
 		if (bytes > LIMIT_XATTR_BYTES || room > BLOCK_SIZE || strlen(name) > 255)
-			return err_set(err, EFBIG, "its extended attributes are larger than ext4 can hold (4 KiB)");
+			return err_set(err, EFBIG,
+				"its extended attributes are larger than ext4 can hold (4 KiB)");
 		if (add_xattr(attr, name, value, len) < 0)
 			return err_set(err, ENOMEM, "out of memory");
 	}
@@ -295,7 +310,8 @@ static int read_attributes(struct archive_entry *entry, struct attributes *attr,
 
 	*attr = (struct attributes){ .mode = archive_entry_mode(entry) & (S_IFMT | 07777) };
 	if (uid < 0 || uid > UINT32_MAX || gid < 0 || gid > UINT32_MAX)
-		return err_set(err, EINVAL, "its owner %lld:%lld cannot be", (long long)uid, (long long)gid);
+		return err_set(err, EINVAL, "its owner %lld:%lld cannot be", (long long)uid,
+			(long long)gid);
 	attr->uid = (uint32_t)uid;
 	attr->gid = (uint32_t)gid;
 	attr->mtime = archive_entry_mtime(entry);
@@ -304,7 +320,8 @@ static int read_attributes(struct archive_entry *entry, struct attributes *attr,
 		attr->major = (uint32_t)archive_entry_rdevmajor(entry);
 		attr->minor = (uint32_t)archive_entry_rdevminor(entry);
 		if (attr->major > 0xfff || attr->minor > 0xfffff)
-			return err_set(err, EINVAL, "device %u:%u cannot be", attr->major, attr->minor);
+			return err_set(
+				err, EINVAL, "device %u:%u cannot be", attr->major, attr->minor);
 	}
 	return read_xattrs(entry, attr, err);
 }
@@ -314,13 +331,15 @@ static int read_attributes(struct archive_entry *entry, struct attributes *attr,
 static int link_failed(struct err *err, int r)
 {
 	if (r == -EFBIG)
-		return err_set(err, EFBIG, "the image has more than %d entries", LIMIT_LAYER_ENTRIES);
+		return err_set(
+			err, EFBIG, "the image has more than %d entries", LIMIT_LAYER_ENTRIES);
 	if (r == -ELOOP)
 		return err_set(err, EFBIG, "it is deeper than %d folders", LIMIT_PATH_DEPTH);
 	return err_errno(err, -r, "cannot be added");
 }
 
-static int add_hard_link(struct layer *l, struct inode *dir, const char *name, const char *target, struct err *err)
+static int add_hard_link(
+	struct layer *l, struct inode *dir, const char *name, const char *target, struct err *err)
 {
 	auto_free char *path = strdup(target);
 	struct inode *from;
@@ -335,7 +354,8 @@ static int add_hard_link(struct layer *l, struct inode *dir, const char *name, c
 		return err_wrap(err, "hard link to '%.100s'", target);
 	d = *from_name ? tree_lookup(from, from_name, strlen(from_name)) : NULL;
 	if (!d)
-		return err_set(err, *from_name ? ENOENT : EINVAL, "hard link to '%.100s', which is %s", target,
+		return err_set(err, *from_name ? ENOENT : EINVAL,
+			"hard link to '%.100s', which is %s", target,
 			*from_name ? "not there" : "the root");
 	if (S_ISDIR(d->inode->attr.mode))
 		return err_set(err, EINVAL, "hard link to '%.100s', which is a folder", target);
@@ -350,7 +370,8 @@ static int set_target(struct archive_entry *entry, struct inode *inode, struct e
 	if (!target || !*target)
 		return err_set(err, EINVAL, "symbolic link to nothing");
 	if (strlen(target) >= BLOCK_SIZE)
-		return err_set(err, ENAMETOOLONG, "symbolic link to a path of more than %d bytes", BLOCK_SIZE - 1);
+		return err_set(err, ENAMETOOLONG, "symbolic link to a path of more than %d bytes",
+			BLOCK_SIZE - 1);
 	inode->target = strdup(target);
 	inode->size = strlen(target);
 	return inode->target ? 0 : err_set(err, ENOMEM, "out of memory");
@@ -369,8 +390,8 @@ static int update_dir(struct layer *l, struct inode *dir, struct dentry *d, stru
 	return 0;
 }
 
-static int add_inode(struct layer *l, struct archive_entry *entry, struct inode *dir, const char *name,
-	struct attributes *attr, struct err *err)
+static int add_inode(struct layer *l, struct archive_entry *entry, struct inode *dir,
+	const char *name, struct attributes *attr, struct err *err)
 {
 	auto_clean(inode) struct inode *inode = inode_new(attr->mode);
 	la_int64_t size = archive_entry_size(entry);
@@ -394,8 +415,8 @@ static int add_inode(struct layer *l, struct archive_entry *entry, struct inode 
 	return S_ISREG(linked->attr.mode) ? read_content(l, linked, (uint64_t)size, err) : 0;
 }
 
-static int add_entry(struct layer *l, struct archive_entry *entry, struct inode *dir, const char *name,
-	struct err *err)
+static int add_entry(struct layer *l, struct archive_entry *entry, struct inode *dir,
+	const char *name, struct err *err)
 {
 	struct attributes attr_owner = { 0 }, *attr = &attr_owner;
 	struct dentry *d = tree_lookup(dir, name, strlen(name));
@@ -430,25 +451,25 @@ out:
 
 static int apply_whiteout(struct layer *l, char *path, struct err *err)
 {
+	const char *slash = strrchr(path, '/'), *name = (slash ? slash + 1 : path) + WHITEOUT_LEN,
+		   *walked;
+	bool nothing = !*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+	struct err why = ERR_INIT;
 	struct inode *dir;
-	const char *name;
 	struct dentry *d;
-	int r = tree_walk(l->tree, path, false, &dir, &name, err);
+	int r;
 
-	/* Nothing there that could be hidden. */
+	if (nothing)
+		return err_set(err, EINVAL, "whiteout of nothing");
+	r = tree_walk(l->tree, path, false, &dir, &walked, &why);
 	if (r == -ENOENT || r == -ENOTDIR)
-		return 0;
+		return 0; /* nothing there that could be hidden */
 	if (r < 0)
-		return r;
-	if (strcmp(name, WHITEOUT_OPAQUE) == 0) {
+		return err_set(err, -r, "%s", why.msg);
+	if (strcmp(walked, WHITEOUT_OPAQUE) == 0) {
 		r = tree_clear_lower(l->tree, dir);
-	} else if (strncmp(name, WHITEOUT_META, strlen(WHITEOUT_META)) == 0) {
-		r = 0;
-	} else {
-		name += WHITEOUT_LEN;
-		if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-			return err_set(err, EINVAL, "whiteout of nothing");
-		d = tree_lookup(dir, name, strlen(name));
+	} else if (strncmp(walked, WHITEOUT_META, strlen(WHITEOUT_META)) != 0) {
+		d = tree_lookup(dir, walked + WHITEOUT_LEN, strlen(walked + WHITEOUT_LEN));
 		r = d ? tree_remove_lower(l->tree, d) : 0;
 	}
 	return r < 0 ? err_errno(err, -r, "cannot be removed") : 0;
@@ -463,7 +484,8 @@ static bool is_whiteout(const char *path)
 
 static int apply_entry(struct layer *l, struct archive_entry *entry, struct err *err)
 {
-	const char *pathname = archive_entry_pathname(entry), *target = archive_entry_hardlink(entry), *name;
+	const char *pathname = archive_entry_pathname(entry),
+		   *target = archive_entry_hardlink(entry), *name;
 	auto_free char *path = NULL;
 	struct inode *dir;
 	int r;
@@ -492,9 +514,11 @@ static int apply_entries(struct layer *l, struct err *err)
 	int r, status;
 
 	/* A warning is about names that are not text; they come as the bytes they are. */
-	while ((status = archive_read_next_header(l->tar, &entry)) == ARCHIVE_OK || status == ARCHIVE_WARN) {
+	while ((status = archive_read_next_header(l->tar, &entry)) == ARCHIVE_OK ||
+		status == ARCHIVE_WARN) {
 		if (++l->entries > LIMIT_LAYER_ENTRIES)
-			return err_set(err, EFBIG, "it has more than %d entries", LIMIT_LAYER_ENTRIES);
+			return err_set(
+				err, EFBIG, "it has more than %d entries", LIMIT_LAYER_ENTRIES);
 		r = apply_entry(l, entry, err);
 		if (r < 0)
 			return r;
@@ -519,13 +543,16 @@ static int finish(struct layer *l, struct err *err)
 		return archive_failed(l, l->tar, err);
 	digest_finish(l->packed_digest, packed);
 	if (strcmp(packed, want->digest) != 0)
-		return err_set(err, EBADMSG, "the blob in the store is damaged: it has digest %s; remove the image and pull it again",
+		return err_set(err, EBADMSG,
+			"the blob in the store is damaged: it has digest %s; remove the image and "
+			"pull it again",
 			packed);
 	if (!l->plain_digest)
 		return 0;
 	digest_finish(l->plain_digest, plain);
 	if (strcmp(plain, want->diff_id) != 0)
-		return err_set(err, EBADMSG, "unpacked it has digest %s, but the image's configuration says %s", plain,
+		return err_set(err, EBADMSG,
+			"unpacked it has digest %s, but the image's configuration says %s", plain,
 			want->diff_id);
 	return 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: a confined worker reads the archive's table of contents, manifest.json (docker save) or index.json
- * (OCI). Then each image in it is fetched by skopeo as from a registry, under a name of our own for the file, because
+ * How it works: confined workers unpack the archive if it is packed (skopeo 1.9 fails on some) and
+ * read its table of contents, manifest.json (docker save) or index.json (OCI). Then each image in
+ * it is fetched by skopeo as from a registry, under a name of our own for the file, because
  * skopeo's syntax has no way to write a ':' in a path.
  */
 #include <archive.h>
@@ -28,8 +29,8 @@
 #define COPY_CHUNK    (256 * KIB)
 
 struct contents {
-	int fd;	   /* the archive */
-	int out;   /* what was found goes here: 'd' (docker) or 'o' (OCI), then the JSON */
+	int fd;	 /* the archive */
+	int out; /* what was found goes here: 'd' (docker) or 'o' (OCI), then the JSON */
 };
 
 static int copy_entry(struct archive *a, char kind, int out)
@@ -42,14 +43,16 @@ static int copy_entry(struct archive *a, char kind, int out)
 	if (lseek(out, 0, SEEK_SET) < 0 || ftruncate(out, 0) < 0)
 		return -errno;
 	r = fd_write_full(out, &kind, 1);
-	while (r == 0 && (status = archive_read_data_block(a, &data, &len, &offset)) == ARCHIVE_OK) {
+	while (r == 0 &&
+		(status = archive_read_data_block(a, &data, &len, &offset)) == ARCHIVE_OK) {
 		total += len;
 		r = total > LIMIT_MANIFEST ? -EFBIG : fd_write_full(out, data, len);
 	}
 	return r < 0 ? r : status == ARCHIVE_EOF ? 0 : -EBADMSG;
 }
 
-/* In the worker. docker save writes both files since it knows OCI; its own has the names in full. */
+/* In the worker. docker save writes both files since it knows OCI; its own has the names in full.
+ */
 static int find_contents(struct archive *a, int out, struct err *err)
 {
 	struct archive_entry *entry;
@@ -57,7 +60,8 @@ static int find_contents(struct archive *a, int out, struct err *err)
 	bool found = false;
 	int status, r = 0;
 
-	while ((status = archive_read_next_header(a, &entry)) == ARCHIVE_OK || status == ARCHIVE_WARN) {
+	while ((status = archive_read_next_header(a, &entry)) == ARCHIVE_OK ||
+		status == ARCHIVE_WARN) {
 		const char *name = archive_entry_pathname(entry);
 
 		if (++entries > LIMIT_LAYER_ENTRIES)
@@ -89,19 +93,53 @@ static int read_contents(void *arg, struct err *err)
 	r = confine_worker(LIMIT_IMAGE_MEMORY, err);
 	if (r < 0)
 		return r;
-	archive_read_support_filter_gzip(a);
-	archive_read_support_filter_zstd(a);
 	archive_read_support_format_tar(a);
 	if (archive_read_open_fd(a, c->fd, COPY_CHUNK) != ARCHIVE_OK)
 		return err_set(err, EBADMSG, "%.200s", archive_error_string(a));
 	return find_contents(a, c->out, err);
 }
 
+/* In the worker: gzip or zstd from fd to out. */
+static int unpack(void *arg, struct err *err)
+{
+	const struct contents *c = arg;
+	struct archive *a = archive_read_new();
+	struct archive_entry *entry;
+	uint64_t total = 0;
+	la_int64_t offset;
+	const void *data;
+	size_t len;
+	int r, status;
+
+	if (!a)
+		return err_set(err, ENOMEM, "out of memory");
+	r = confine_worker(LIMIT_IMAGE_MEMORY, err);
+	if (r < 0)
+		return r;
+	archive_read_support_filter_gzip(a);
+	archive_read_support_filter_zstd(a);
+	archive_read_support_format_raw(a);
+	status = archive_read_open_fd(a, c->fd, COPY_CHUNK);
+	if (status == ARCHIVE_OK)
+		status = archive_read_next_header(a, &entry);
+	while (r == 0 && status == ARCHIVE_OK &&
+		(status = archive_read_data_block(a, &data, &len, &offset)) == ARCHIVE_OK) {
+		total += len;
+		if (total > LIMIT_LAYER_BYTES)
+			return err_set(err, EFBIG, "it unpacks to more than %llu GiB",
+				(unsigned long long)(LIMIT_LAYER_BYTES / GIB));
+		r = fd_write_full(c->out, data, len);
+	}
+	if (r < 0)
+		return err_errno(err, -r, "cannot unpack it");
+	return status == ARCHIVE_EOF ? 0 : err_set(err, EBADMSG, "%.200s", archive_error_string(a));
+}
+
 struct load {
 	struct image_store *store;
 	const struct image_pull_opts *opts;
-	const char *shown;   /* the archive, for messages */
-	char *path;	     /* where skopeo finds it */
+	const char *shown; /* the archive, for messages */
+	char *path;	   /* where skopeo finds it */
 	struct image_list *list;
 };
 
@@ -151,7 +189,10 @@ static int load_one(struct load *l, char *source, const json_t *names, struct er
 		const char *text = json_string_value(json_array_get(names, i));
 
 		if (n && (!text || (r = image_ref_parse(text, &name, err)) < 0))
-			return text ? r : err_set(err, EBADMSG, "archive '%.200s': its names are not valid", l->shown);
+			return text ? r
+				    : err_set(err, EBADMSG,
+					      "archive '%.200s': its names are not valid",
+					      l->shown);
 		if (i > 0) {
 			r = save_as(l, image, name.name, err);
 			continue;
@@ -167,8 +208,10 @@ static int load_docker(struct load *l, const json_t *root, struct err *err)
 {
 	int r = 0;
 
-	if (!json_is_array(root) || json_array_size(root) == 0 || json_array_size(root) > LIMIT_LAYERS)
-		return err_set(err, EBADMSG, "archive '%.200s': manifest.json is not valid", l->shown);
+	if (!json_is_array(root) || json_array_size(root) == 0 ||
+		json_array_size(root) > LIMIT_LAYERS)
+		return err_set(
+			err, EBADMSG, "archive '%.200s': manifest.json is not valid", l->shown);
 	for (size_t i = 0; i < json_array_size(root) && r == 0; i++) {
 		auto_free char *source = NULL;
 
@@ -182,8 +225,10 @@ static int load_docker(struct load *l, const json_t *root, struct err *err)
 /* A name that says more than a tag, as an array of one; NULL: none. */
 static json_t *oci_names(const json_t *annotations)
 {
-	const char *full = json_string_value(json_object_get(annotations, "io.containerd.image.name"));
-	const char *name = json_string_value(json_object_get(annotations, "org.opencontainers.image.ref.name"));
+	const char *full =
+		json_string_value(json_object_get(annotations, "io.containerd.image.name"));
+	const char *name = json_string_value(
+		json_object_get(annotations, "org.opencontainers.image.ref.name"));
 
 	if (!full && name && strpbrk(name, "/:"))
 		full = name;
@@ -200,13 +245,17 @@ static int load_oci(struct load *l, const json_t *root, struct err *err)
 		return err_set(err, EBADMSG, "archive '%.200s': index.json is not valid", l->shown);
 	for (size_t i = 0; i < n && r == 0; i++) {
 		const json_t *annotations = json_object_get(json_array_get(list, i), "annotations");
-		const char *tag = json_string_value(json_object_get(annotations, "org.opencontainers.image.ref.name"));
+		const char *tag = json_string_value(
+			json_object_get(annotations, "org.opencontainers.image.ref.name"));
 		auto_json json_t *names = oci_names(annotations);
 		auto_free char *source = NULL;
 
 		if (n > 1 && !tag)
-			return err_set(err, EINVAL, "archive '%.200s' has several images, one of them without a name", l->shown);
-		if (asprintf(&source, "oci-archive:%s%s%s", l->path, n > 1 ? ":" : "", n > 1 ? tag : "") < 0)
+			return err_set(err, EINVAL,
+				"archive '%.200s' has several images, one of them without a name",
+				l->shown);
+		if (asprintf(&source, "oci-archive:%s%s%s", l->path, n > 1 ? ":" : "",
+			    n > 1 ? tag : "") < 0)
 			source = NULL;
 		r = load_one(l, source, names, err);
 	}
@@ -228,7 +277,8 @@ static int load_all(struct load *l, int fd, struct err *err)
 	r = proc_call(read_contents, &contents, deadline_in(READ_DEADLINE), err);
 	if (r < 0)
 		return err_wrap(err, "archive '%.200s' cannot be read", l->shown);
-	if (lseek(found.fd, 0, SEEK_SET) < 0 || (r = fd_read_all(found.fd, LIMIT_MANIFEST + 1, &text, &len)) < 0)
+	if (lseek(found.fd, 0, SEEK_SET) < 0 ||
+		(r = fd_read_all(found.fd, LIMIT_MANIFEST + 1, &text, &len)) < 0)
 		return err_errno(err, r < 0 ? -r : errno, "cannot read a temporary file");
 	root = len > 1 ? json_loadb(text + 1, len - 1, 0, NULL) : NULL;
 	return text[0] == 'd' ? load_docker(l, root, err) : load_oci(l, root, err);
@@ -251,14 +301,62 @@ static int spool(struct load *l, int fd, struct store_temp *temp, struct err *er
 	return 0;
 }
 
-int image_load(struct image_store *store, const char *path, int fd, const struct image_pull_opts *opts,
-	struct image_list *ret_list, struct err *err)
+/* path: NULL if the temporary file is the archive; else its name becomes a link to the archive, and
+ * goes with it. */
+static int open_archive(struct load *l, const char *path, int *ret_fd, struct err *err)
 {
-	auto_store_temp struct store_temp temp = STORE_TEMP_INIT;
+	auto_free char *real = path ? realpath(path, NULL) : NULL;
+
+	if (strchr(l->path, ':'))
+		return err_set(err, EINVAL,
+			"skopeo cannot read archives below '%s': choose a root without ':'",
+			l->store->dir);
+	if (path && (!real || unlink(l->path) < 0 || symlink(real, l->path) < 0))
+		return err_errno(err, errno, "cannot open archive '%s'", path);
+	*ret_fd = open(l->path, O_RDONLY | O_CLOEXEC);
+	return *ret_fd < 0 ? err_errno(err, errno, "cannot open archive '%s'", l->shown) : 0;
+}
+
+static bool is_packed(int fd)
+{
+	uint8_t magic[4] = { 0 };
+
+	return pread(fd, magic, sizeof(magic), 0) == sizeof(magic) &&
+	       (memcmp(magic, "\x1f\x8b", 2) == 0 || memcmp(magic, "\x28\xb5\x2f\xfd", 4) == 0);
+}
+
+/* Replaces a packed archive by a plain one in a temporary file. */
+static int unpack_to(struct load *l, int *fd, struct store_temp *temp, struct err *err)
+{
+	struct contents contents = { .fd = *fd };
+	char *path;
+	int r = store_temp_open(l->store, temp, err);
+
+	if (r < 0)
+		return r;
+	contents.out = temp->fd;
+	r = proc_call(unpack, &contents, deadline_in(READ_DEADLINE), err);
+	if (r < 0)
+		return err_wrap(err, "archive '%.200s' cannot be read", l->shown);
+	if (asprintf(&path, "%s/tmp/%s", l->store->dir, temp->name) < 0)
+		return err_set(err, ENOMEM, "out of memory");
+	free(l->path);
+	l->path = path;
+	safe_close(*fd);
+	*fd = open(path, O_RDONLY | O_CLOEXEC);
+	return *fd < 0 ? err_errno(err, errno, "cannot open '%s'", path) : 0;
+}
+
+int image_load(struct image_store *store, const char *path, int fd,
+	const struct image_pull_opts *opts, struct image_list *ret_list, struct err *err)
+{
+	auto_store_temp struct store_temp temp = STORE_TEMP_INIT, plain = STORE_TEMP_INIT;
 	auto_close int file = -1, lock = -1;
-	auto_free char *real = NULL, *ours = NULL;
 	struct image_list list = { 0 };
-	struct load l = { .store = store, .opts = opts, .shown = path ? path : "(standard input)", .list = &list };
+	struct load l = { .store = store,
+		.opts = opts,
+		.shown = path ? path : "(standard input)",
+		.list = &list };
 	int r;
 
 	lock = store_lock(store, "store", "all", false, NULL, NULL, err);
@@ -267,23 +365,14 @@ int image_load(struct image_store *store, const char *path, int fd, const struct
 	r = path ? store_temp_open(store, &temp, err) : spool(&l, fd, &temp, err);
 	if (r < 0)
 		return r;
-	if (asprintf(&ours, "%s/tmp/%s", store->dir, temp.name) < 0)
-		ours = NULL;
-	l.path = ours;
-	if (!ours)
+	if (asprintf(&l.path, "%s/tmp/%s", store->dir, temp.name) < 0)
 		return err_set(err, ENOMEM, "out of memory");
-	if (strchr(ours, ':'))
-		return err_set(err, EINVAL, "skopeo cannot read archives below '%s': choose a root without ':'", store->dir);
-	if (path) {
-		/* The temporary file's name becomes a link to the archive, and goes with it. */
-		real = realpath(path, NULL);
-		if (!real || unlink(ours) < 0 || symlink(real, ours) < 0)
-			return err_errno(err, errno, "cannot open archive '%s'", path);
-	}
-	file = open(ours, O_RDONLY | O_CLOEXEC);
-	if (file < 0)
-		return err_errno(err, errno, "cannot open archive '%s'", l.shown);
-	r = load_all(&l, file, err);
+	r = open_archive(&l, path, &file, err);
+	if (r == 0 && is_packed(file))
+		r = unpack_to(&l, &file, &plain, err);
+	if (r == 0)
+		r = load_all(&l, file, err);
+	free(l.path);
 	if (r < 0) {
 		image_list_deinit(&list);
 		return r;

@@ -38,15 +38,18 @@ static int copy_string(const json_t *obj, const char *key, char **ret_value)
 static int parse_descriptor(const json_t *obj, struct descriptor *d, struct err *err)
 {
 	const char *digest = json_string_value(json_object_get(obj, "digest"));
-	const json_t *size = json_object_get(obj, "size"), *platform = json_object_get(obj, "platform");
+	const json_t *size = json_object_get(obj, "size"),
+		     *platform = json_object_get(obj, "platform");
 
 	if (!digest || !digest_valid(digest))
 		return bad(err, "a descriptor has no sha256 digest");
-	if (!json_is_integer(size) || json_integer_value(size) < 0 || (uint64_t)json_integer_value(size) > LIMIT_LAYER_BYTES)
+	if (!json_is_integer(size) || json_integer_value(size) < 0 ||
+		(uint64_t)json_integer_value(size) > LIMIT_LAYER_BYTES)
 		return bad(err, "a descriptor has no size that can be");
 	memcpy(d->digest, digest, DIGEST_SIZE);
 	d->size = (uint64_t)json_integer_value(size);
-	if (copy_string(platform, "architecture", &d->architecture) < 0 || copy_string(platform, "os", &d->os) < 0 ||
+	if (copy_string(platform, "architecture", &d->architecture) < 0 ||
+		copy_string(platform, "os", &d->os) < 0 ||
 		copy_string(platform, "variant", &d->variant) < 0)
 		return err_set(err, ENOMEM, "out of memory");
 	return 0;
@@ -59,7 +62,8 @@ static int check_layer_type(const json_t *obj, struct err *err)
 	for (size_t i = 0; type && i < ARRAY_SIZE(layer_types); i++)
 		if (strcmp(type, layer_types[i]) == 0)
 			return 0;
-	return err_set(err, EBADMSG, "the image has a layer of type '%.100s', which is not a file system layer",
+	return err_set(err, EBADMSG,
+		"the image has a layer of type '%.100s', which is not a file system layer",
 		type ? type : "");
 }
 
@@ -95,7 +99,8 @@ static int parse_root(const json_t *root, struct manifest *m, struct err *err)
 	int r;
 
 	if (json_is_integer(version) && json_integer_value(version) == 1)
-		return bad(err, "schema version 1 is no longer supported: push the image again with a current tool");
+		return bad(err, "schema version 1 is no longer supported: push the image again "
+				"with a current tool");
 	if (!json_is_integer(version) || json_integer_value(version) != 2)
 		return bad(err, "schemaVersion is not 2");
 	m->is_index = json_object_get(root, "manifests") != NULL;
@@ -105,7 +110,8 @@ static int parse_root(const json_t *root, struct manifest *m, struct err *err)
 		return parse_items(json_object_get(root, "manifests"), m, err);
 	r = parse_descriptor(json_object_get(root, "config"), &m->config, err);
 	if (r == 0 && m->config.size > LIMIT_MANIFEST)
-		r = err_set(err, EFBIG, "image configuration has more than %zu bytes", (size_t)LIMIT_MANIFEST);
+		r = err_set(err, EFBIG, "image configuration has more than %zu bytes",
+			(size_t)LIMIT_MANIFEST);
 	return r < 0 ? r : parse_items(json_object_get(root, "layers"), m, err);
 }
 
@@ -117,7 +123,8 @@ int manifest_parse(const char *json, size_t len, struct manifest *ret_manifest, 
 	int r;
 
 	if (len > LIMIT_MANIFEST)
-		return err_set(err, EFBIG, "image manifest has more than %zu bytes", (size_t)LIMIT_MANIFEST);
+		return err_set(err, EFBIG, "image manifest has more than %zu bytes",
+			(size_t)LIMIT_MANIFEST);
 	root = json_loadb(json, len, 0, &why);
 	if (!root)
 		return bad(err, why.text);
@@ -145,8 +152,8 @@ void manifest_deinit(struct manifest *m)
 	*m = (struct manifest){ 0 };
 }
 
-int manifest_select(const struct manifest *index, const char *architecture, const struct descriptor **ret_item,
-	struct err *err)
+int manifest_select(const struct manifest *index, const char *architecture,
+	const struct descriptor **ret_item, struct err *err)
 {
 	const struct descriptor *found = NULL;
 	auto_strbuf struct strbuf there = STRBUF_INIT;
@@ -156,14 +163,15 @@ int manifest_select(const struct manifest *index, const char *architecture, cons
 
 		if (!d->os || !d->architecture || strcmp(d->os, "linux") != 0)
 			continue;
-		if (strcmp(d->architecture, architecture) == 0 && (!found || (found->variant && !d->variant)))
+		if (strcmp(d->architecture, architecture) == 0 &&
+			(!found || (found->variant && !d->variant)))
 			found = d;
 		if (there.len < 100)
 			strbuf_addf(&there, "%s%.20s", there.len ? ", " : "", d->architecture);
 	}
 	if (!found)
-		return err_set(err, ENOENT, "there is no build for linux/%s; there is: %s", architecture,
-			there.len ? there.data : "none for linux");
+		return err_set(err, ENOENT, "there is no build for linux/%s; there is: %s",
+			architecture, there.len ? there.data : "none for linux");
 	*ret_item = found;
 	return 0;
 }

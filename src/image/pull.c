@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: what the reference stands for is asked first (an index, or a manifest), then what of it the store
- * lacks is fetched: configuration, and when that is sound, layers. The record is written last, so that a pull that ends
- * early leaves blobs that the next one uses or prune removes, and no image that is not whole.
+ * How it works: what the reference stands for is asked first (an index, or a manifest), then what
+ * of it the store lacks is fetched: configuration, and when that is sound, layers. The record is
+ * written last, so that a pull that ends early leaves blobs that the next one uses or prune
+ * removes, and no image that is not whole.
  */
 #include <stdio.h>
 #include <string.h>
@@ -56,13 +57,16 @@ static void tell_wait(void *arg)
 	tell(arg, IMAGE_PHASE_WAIT);
 }
 
-static int wrong_digest(const struct pull *p, const char *wanted, const char *actual, struct err *err)
+static int wrong_digest(
+	const struct pull *p, const char *wanted, const char *actual, struct err *err)
 {
-	return err_set(err, EBADMSG, "image '%.128s': the registry's manifest has digest %s instead of %s", p->ref->name,
+	return err_set(err, EBADMSG,
+		"image '%.128s': the registry's manifest has digest %s instead of %s", p->ref->name,
 		actual, wanted);
 }
 
-static int fetch_one(const struct pull *p, const char *source, const struct descriptor *d, struct err *err)
+static int fetch_one(
+	const struct pull *p, const char *source, const struct descriptor *d, struct err *err)
 {
 	struct fetch_blob blob = { .size = d->size };
 	struct fetch_opts opts = { .ref = p->ref, .source = source, .blobs = &blob, .n_blobs = 1 };
@@ -74,17 +78,19 @@ static int fetch_one(const struct pull *p, const char *source, const struct desc
 }
 
 /*
- * The manifest that the index chose. A registry has it under its digest; in layouts and archives it is one more
- * blob.
+ * The manifest that the index chose. A registry has it under its digest; in layouts and archives it
+ * is one more blob.
  */
-static int fetch_chosen(struct pull *p, const struct descriptor *d, char **ret_raw, size_t *ret_len, struct err *err)
+static int fetch_chosen(struct pull *p, const struct descriptor *d, char **ret_raw, size_t *ret_len,
+	struct err *err)
 {
 	auto_free char *source = NULL;
 	char actual[DIGEST_SIZE];
 	int r;
 
 	if (d->size > LIMIT_MANIFEST)
-		return err_set(err, EFBIG, "image '%.128s': its manifest is too large", p->ref->name);
+		return err_set(
+			err, EFBIG, "image '%.128s': its manifest is too large", p->ref->name);
 	if (!p->ref->repository || store_has_blob(p->store, d->digest, d->size)) {
 		r = fetch_one(p, p->ref->source, d, err);
 		return r < 0 ? r : store_read_blob(p->store, d->digest, ret_raw, ret_len, err);
@@ -127,7 +133,8 @@ static int choose(struct pull *p, char **raw, size_t *len, struct err *err)
 	return 0;
 }
 
-/* What the reference stands for, down to the manifest of the architecture, which is put into the store. */
+/* What the reference stands for, down to the manifest of the architecture, which is put into the
+ * store. */
 static int resolve(struct pull *p, struct err *err)
 {
 	auto_free char *raw = NULL;
@@ -156,7 +163,10 @@ static int resolve(struct pull *p, struct err *err)
 static int fetch_layers(const struct pull *p, struct err *err)
 {
 	auto_free struct fetch_blob *blobs = calloc(p->manifest.n + 1, sizeof(*blobs));
-	struct fetch_opts opts = { .ref = p->ref, .source = p->ref->source, .blobs = blobs, .progress = p->opts->progress,
+	struct fetch_opts opts = { .ref = p->ref,
+		.source = p->ref->source,
+		.blobs = blobs,
+		.progress = p->opts->progress,
 		.progress_arg = p->opts->progress_arg };
 
 	if (!blobs)
@@ -166,7 +176,8 @@ static int fetch_layers(const struct pull *p, struct err *err)
 		bool again = store_has_blob(p->store, d->digest, d->size);
 
 		for (size_t k = 0; k < opts.n_blobs && !again; k++)
-			again = strcmp(blobs[k].digest, d->digest) == 0; /* empty layers often repeat */
+			again = strcmp(blobs[k].digest, d->digest) ==
+				0; /* empty layers often repeat */
 		if (again)
 			continue;
 		memcpy(blobs[opts.n_blobs].digest, d->digest, DIGEST_SIZE);
@@ -178,11 +189,12 @@ static int fetch_layers(const struct pull *p, struct err *err)
 static int check_platform(const struct pull *p, const struct image_config *config, struct err *err)
 {
 	if (strcmp(config->os, "linux") != 0)
-		return err_set(err, EINVAL, "image '%.128s' is for %.20s: only linux images can run", p->ref->name,
+		return err_set(err, EINVAL,
+			"image '%.128s' is for %.20s: only linux images can run", p->ref->name,
 			config->os);
 	if (strcmp(config->architecture, p->architecture) != 0)
-		return err_set(err, EINVAL, "image '%.128s' is for %.20s, not for %s", p->ref->name, config->architecture,
-			p->architecture);
+		return err_set(err, EINVAL, "image '%.128s' is for %.20s, not for %s", p->ref->name,
+			config->architecture, p->architecture);
 	return 0;
 }
 
@@ -211,8 +223,11 @@ static int complete(struct pull *p, const char *name, struct image **ret_image, 
 int pull_from(struct image_store *store, const struct image_ref *ref, const char *name,
 	const struct image_pull_opts *opts, struct image **ret_image, struct err *err)
 {
-	struct pull p = { .store = store, .ref = ref, .opts = opts,
-		.architecture = opts->architecture ? opts->architecture : manifest_host_architecture() };
+	struct pull p = { .store = store,
+		.ref = ref,
+		.opts = opts,
+		.architecture =
+			opts->architecture ? opts->architecture : manifest_host_architecture() };
 	int r = resolve(&p, err);
 
 	if (r == 0)
@@ -245,8 +260,10 @@ static int pull_locked(struct pull *p, struct image **ret_image, struct err *err
 	lock = store_lock(p->store, "pull", digest_hex(key), true, tell_wait, p, err);
 	if (lock < 0)
 		return lock;
-	/* Whoever held the lock may have done it: after we asked, so what it found is as new as we want it. */
-	if (have_image(p, &local) && (p->opts->policy == IMAGE_PULL_MISSING || local->pulled >= asked)) {
+	/* Whoever held the lock may have done it: after we asked, so what it found is as new as we
+	 * want it. */
+	if (have_image(p, &local) &&
+		(p->opts->policy == IMAGE_PULL_MISSING || local->pulled >= asked)) {
 		*ret_image = take_ptr(local);
 		return 0;
 	}
@@ -260,8 +277,11 @@ int image_pull(struct image_store *store, const char *reference, const struct im
 	struct image **ret_image, struct err *err)
 {
 	auto_image_ref struct image_ref ref = { 0 };
-	struct pull p = { .store = store, .ref = &ref, .opts = opts,
-		.architecture = opts->architecture ? opts->architecture : manifest_host_architecture() };
+	struct pull p = { .store = store,
+		.ref = &ref,
+		.opts = opts,
+		.architecture =
+			opts->architecture ? opts->architecture : manifest_host_architecture() };
 	int r = image_ref_parse(reference, &ref, err);
 
 	if (r < 0)
@@ -269,7 +289,9 @@ int image_pull(struct image_store *store, const char *reference, const struct im
 	if (opts->policy != IMAGE_PULL_ALWAYS && have_image(&p, ret_image))
 		return 0;
 	if (opts->policy == IMAGE_PULL_NEVER)
-		return err_set(err, ENOENT, "image '%.200s' is not in the store and --pull never forbids to fetch it: run micropod pull",
+		return err_set(err, ENOENT,
+			"image '%.200s' is not in the store and --pull never forbids to fetch it: "
+			"run micropod pull",
 			ref.name);
 	return pull_locked(&p, ret_image, err);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Images as the store knows them: records of references, and what manifest and configuration say. */
+/* Images as the store knows them: records of references, and what manifest and configuration say.
+ */
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,7 +34,8 @@ void image_list_deinit(struct image_list *list)
 }
 
 /* Name of a record's file: the reference's digest, or the manifest's of an untagged image. */
-static int record_name(const char *reference, const char *manifest, char out[static DIGEST_SIZE + 8])
+static int record_name(
+	const char *reference, const char *manifest, char out[static DIGEST_SIZE + 8])
 {
 	char digest[DIGEST_SIZE];
 	int r = 0;
@@ -52,8 +54,8 @@ static int load_layers(const struct manifest *m, struct image *image, struct err
 	const struct strv *diff_ids = &image->config.diff_ids;
 
 	if (diff_ids->n != m->n)
-		return err_set(err, EBADMSG, "image %s has %zu layers but its configuration %zu", image->id, m->n,
-			diff_ids->n);
+		return err_set(err, EBADMSG, "image %s has %zu layers but its configuration %zu",
+			image->id, m->n, diff_ids->n);
 	image->layers = calloc(m->n + 1, sizeof(*image->layers));
 	if (!image->layers)
 		return err_set(err, ENOMEM, "out of memory");
@@ -71,8 +73,8 @@ static int load_layers(const struct manifest *m, struct image *image, struct err
 	return 0;
 }
 
-int store_make_image(const struct image_store *store, const char *reference, const char *manifest_digest,
-	struct image **ret_image, struct err *err)
+int store_make_image(const struct image_store *store, const char *reference,
+	const char *manifest_digest, struct image **ret_image, struct err *err)
 {
 	auto_clean(image) struct image *image = calloc(1, sizeof(*image));
 	auto_manifest struct manifest m = { 0 };
@@ -102,7 +104,8 @@ int store_make_image(const struct image_store *store, const char *reference, con
 }
 
 /* A record is ours, but may be damaged or from a newer version. */
-static int read_record(const struct image_store *store, const json_t *root, struct image **ret_image, struct err *err)
+static int read_record(const struct image_store *store, const json_t *root,
+	struct image **ret_image, struct err *err)
 {
 	const char *manifest = json_string_value(json_object_get(root, "manifest"));
 	const char *index = json_string_value(json_object_get(root, "index"));
@@ -119,13 +122,15 @@ static int read_record(const struct image_store *store, const json_t *root, stru
 	image->pulled = json_integer_value(json_object_get(root, "pulled"));
 	for (size_t i = 0; i < image->n_layers; i++)
 		if (!store_has_blob(store, image->layers[i].digest, image->layers[i].size))
-			return err_set(err, ENOENT, "layer %s is missing in '%s': pull the image again",
+			return err_set(err, ENOENT,
+				"layer %s is missing in '%s': pull the image again",
 				image->layers[i].digest, store->dir);
 	*ret_image = take_ptr(image);
 	return 0;
 }
 
-int store_load_record(const struct image_store *store, const char *file, struct image **ret_image, struct err *err)
+int store_load_record(const struct image_store *store, const char *file, struct image **ret_image,
+	struct err *err)
 {
 	auto_free char *text = NULL;
 	auto_json json_t *root = NULL;
@@ -138,19 +143,23 @@ int store_load_record(const struct image_store *store, const char *file, struct 
 	return read_record(store, root, ret_image, err);
 }
 
-int store_load(const struct image_store *store, const char *reference, struct image **ret_image, struct err *err)
+int store_load(const struct image_store *store, const char *reference, struct image **ret_image,
+	struct err *err)
 {
 	char name[DIGEST_SIZE + 8];
 	int r = record_name(reference, NULL, name);
 
-	return r < 0 ? err_set(err, ENOMEM, "out of memory") : store_load_record(store, name, ret_image, err);
+	return r < 0 ? err_set(err, ENOMEM, "out of memory")
+		     : store_load_record(store, name, ret_image, err);
 }
 
-static int write_record(struct image_store *store, const struct image *image, const char *reference, struct err *err)
+static int write_record(struct image_store *store, const struct image *image, const char *reference,
+	struct err *err)
 {
 	char name[DIGEST_SIZE + 8];
-	auto_json json_t *root = json_pack("{s:s?, s:s, s:s, s:s, s:I}", "reference", reference, "manifest", image->manifest,
-		"index", image->index, "id", image->id, "pulled", (json_int_t)image->pulled);
+	auto_json json_t *root = json_pack("{s:s?, s:s, s:s, s:s, s:I}", "reference", reference,
+		"manifest", image->manifest, "index", image->index, "id", image->id, "pulled",
+		(json_int_t)image->pulled);
 	auto_free char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
 	int r = record_name(reference, image->manifest, name);
 
@@ -161,7 +170,8 @@ static int write_record(struct image_store *store, const struct image *image, co
 }
 
 /* How many records stand for this manifest. */
-static int count_names(const struct image_store *store, const char *manifest, size_t *ret_n, struct err *err)
+static int count_names(
+	const struct image_store *store, const char *manifest, size_t *ret_n, struct err *err)
 {
 	struct image_list list = { 0 };
 	int r = store_load_all(store, &list, err);

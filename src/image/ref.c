@@ -13,9 +13,15 @@
 #define UPPER	     "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 #define DIGITS	     "0123456789"
 
-/* Longest first where one is a prefix of another's; "docker://" is taken off before these are looked at. */
+/* Longest first where one is a prefix of another's; "docker://" is taken off before these are
+ * looked at. */
 static const char *const transports[] = {
-	"docker-archive:", "docker-daemon:", "containers-storage:", "oci-archive:", "oci:", "dir:",
+	"docker-archive:",
+	"docker-daemon:",
+	"containers-storage:",
+	"oci-archive:",
+	"oci:",
+	"dir:",
 };
 
 static int bad(struct err *err, const char *text, const char *why)
@@ -28,7 +34,7 @@ static bool tag_valid(const char *s)
 	size_t len = strlen(s);
 
 	return len >= 1 && len <= 128 && s[0] != '.' && s[0] != '-' &&
-		strspn(s, LOWER UPPER DIGITS "_.-") == len;
+	       strspn(s, LOWER UPPER DIGITS "_.-") == len;
 }
 
 /* One component of a path: runs of [a-z0-9] joined by one of "." "_" "__" or any number of "-". */
@@ -98,7 +104,8 @@ static bool host_valid(const char *s)
 
 	if (s[0] == '[') {
 		end = strchr(s, ']');
-		if (!end || end == s + 1 || strspn(s + 1, DIGITS "abcdefABCDEF:") != (size_t)(end - s - 1))
+		if (!end || end == s + 1 ||
+			strspn(s + 1, DIGITS "abcdefABCDEF:") != (size_t)(end - s - 1))
 			return false;
 		end++;
 	} else {
@@ -113,11 +120,13 @@ static bool host_is_loopback(const char *host)
 {
 	size_t len = host[0] == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":");
 
-	return (len == 9 && strncmp(host, "localhost", 9) == 0) || (len == 5 && strncmp(host, "[::1]", 5) == 0) ||
-		(strncmp(host, "127.", 4) == 0 && strspn(host, DIGITS ".") == len);
+	return (len == 9 && strncmp(host, "localhost", 9) == 0) ||
+	       (len == 5 && strncmp(host, "[::1]", 5) == 0) ||
+	       (strncmp(host, "127.", 4) == 0 && strspn(host, DIGITS ".") == len);
 }
 
-/* Whether what stands before the first '/' is a host (distribution/reference, splitDockerDomain). */
+/* Whether what stands before the first '/' is a host (distribution/reference, splitDockerDomain).
+ */
 static bool looks_like_host(const char *s, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
@@ -148,8 +157,10 @@ static int expand_name(const char *text, const char *name, struct image_ref *ref
 	if (!host_valid(ref->host))
 		return bad(err, text, "the registry's name must be host or host:port");
 	if (!path_valid(path))
-		return bad(err, text, strpbrk(path, UPPER) ? "the name must be in lower case"
-							   : "a name is parts of a-z 0-9 joined by . _ __ - and /");
+		return bad(err, text,
+			strpbrk(path, UPPER)
+				? "the name must be in lower case"
+				: "a name is parts of a-z 0-9 joined by . _ __ - and /");
 	if (asprintf(&ref->repository, "%s/%s%s", ref->host, library, path) < 0) {
 		ref->repository = NULL;
 		return err_set(err, ENOMEM, "out of memory");
@@ -173,14 +184,17 @@ static int parse_docker(const char *text, const char *rest, struct image_ref *re
 	if (at) {
 		*at++ = 0;
 		if (!digest_valid(at))
-			return bad(err, text, "after '@' comes sha256: and 64 lower-case hex digits");
+			return bad(
+				err, text, "after '@' comes sha256: and 64 lower-case hex digits");
 		memcpy(ref->digest, at, DIGEST_SIZE);
 	}
 	colon = strrchr(name, ':');
 	if (colon && !strchr(colon, '/')) {
 		*colon++ = 0;
 		if (!tag_valid(colon))
-			return bad(err, text, "a tag is up to 128 of A-Z a-z 0-9 _ . - and begins with neither . nor -");
+			return bad(err, text,
+				"a tag is up to 128 of A-Z a-z 0-9 _ . - and begins with neither . "
+				"nor -");
 		tag = colon;
 	}
 	r = expand_name(text, name, ref, err);
@@ -200,7 +214,8 @@ static int parse_docker(const char *text, const char *rest, struct image_ref *re
 	return 0;
 }
 
-static int parse_transport(const char *text, const char *transport, struct image_ref *ref, struct err *err)
+static int parse_transport(
+	const char *text, const char *transport, struct image_ref *ref, struct err *err)
 {
 	if (!text[strlen(transport)])
 		return bad(err, text, "nothing stands behind the transport");

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The writable disk. It has a journal although that costs writes: what survives a killed guest must mount again
- * at the sandbox's next start, and without a journal that would take a file system check. 16 MiB are enough for one
- * container's metadata, and like inode tables they stay holes until they are used.
+ * The writable disk. It has a journal although that costs writes: what survives a killed guest must
+ * mount again at the sandbox's next start, and without a journal that would take a file system
+ * check. 16 MiB are enough for one container's metadata, and like inode tables they stay holes
+ * until they are used.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,12 +19,12 @@
 #include "image/disk.h"
 #include "image/ext4.h"
 
-#define SCRATCH_FORMAT	  1
-#define SCRATCH_MIN	  (16 * MIB)
-#define BYTES_PER_INODE	  (16 * KIB)
-#define JOURNAL_BLOCKS	  4096
+#define SCRATCH_FORMAT	   1
+#define SCRATCH_MIN	   (16 * MIB)
+#define BYTES_PER_INODE	   (16 * KIB)
+#define JOURNAL_BLOCKS	   4096
 #define JOURNAL_BLOCKS_LOW 1024 /* the least that the kernel takes; for disks below 512 MiB */
-#define SMALL_DISK	  (512 * MIB)
+#define SMALL_DISK	   (512 * MIB)
 
 static void set_param(struct ext2_super_block *param, uint64_t size)
 {
@@ -75,7 +76,8 @@ static errcode_t fill_fs(ext2_filsys fs, uint64_t size)
 	if (!e)
 		e = ext2fs_mkdir(fs, EXT2_ROOT_INO, 0, "lost+found");
 	if (!e)
-		e = ext2fs_add_journal_inode(fs, size < SMALL_DISK ? JOURNAL_BLOCKS_LOW : JOURNAL_BLOCKS, 0);
+		e = ext2fs_add_journal_inode(
+			fs, size < SMALL_DISK ? JOURNAL_BLOCKS_LOW : JOURNAL_BLOCKS, 0);
 	if (!e)
 		mark_zeroed(fs);
 	return e;
@@ -100,10 +102,13 @@ static int make_scratch(int fd, uint64_t size, struct err *err)
 		ext2fs_free(fs);
 	if (e)
 		return ext4_failed(err, e, "cannot make an empty disk");
-	return ftruncate(fd, (off_t)DISK_VIRTUAL_SIZE) < 0 ? err_errno(err, errno, "cannot size the disk") : 0;
+	return ftruncate(fd, (off_t)DISK_VIRTUAL_SIZE) < 0
+		       ? err_errno(err, errno, "cannot size the disk")
+		       : 0;
 }
 
-/* Makes path through a temporary file beside it: whole or not there. from: a disk to copy, or -1 to make one. */
+/* Makes path through a temporary file beside it: whole or not there. from: a disk to copy, or -1 to
+ * make one. */
 static int make_at(const char *path, int from, uint64_t size, struct err *err)
 {
 	auto_free char *tmp = NULL;
@@ -143,7 +148,8 @@ int disk_make_scratch(const char *cache, const char *path, uint64_t size_bytes, 
 		return err_set(err, EINVAL, "a disk has at least 16 MiB and at most 1 TiB");
 	if (!cache)
 		return make_at(path, -1, size, err);
-	if (asprintf(&template, "%s/scratch-%llu-%d.img", cache, (unsigned long long)size, SCRATCH_FORMAT) < 0) {
+	if (asprintf(&template, "%s/scratch-%llu-%d.img", cache, (unsigned long long)size,
+		    SCRATCH_FORMAT) < 0) {
 		template = NULL;
 		return err_set(err, ENOMEM, "out of memory");
 	}
@@ -157,5 +163,6 @@ int disk_make_scratch(const char *cache, const char *path, uint64_t size_bytes, 
 			return r;
 		fd = open(template, O_RDONLY | O_CLOEXEC);
 	}
-	return fd < 0 ? err_errno(err, errno, "cannot open '%s'", template) : make_at(path, fd, size, err);
+	return fd < 0 ? err_errno(err, errno, "cannot open '%s'", template)
+		      : make_at(path, fd, size, err);
 }

@@ -48,8 +48,10 @@ int image_store_open(const char *root, struct image_store **ret_store, struct er
 	}
 	if ((r = open_dir(root, "images", &s->dirfd, err)) < 0 ||
 		(r = open_dir(s->dir, "blobs/sha256", &s->blobs, err)) < 0 ||
-		(r = open_dir(s->dir, "refs", &s->refs, err)) < 0 || (r = open_dir(s->dir, "disks", &s->disks, err)) < 0 ||
-		(r = open_dir(s->dir, "locks", &s->locks, err)) < 0 || (r = open_dir(s->dir, "tmp", &s->tmp, err)) < 0)
+		(r = open_dir(s->dir, "refs", &s->refs, err)) < 0 ||
+		(r = open_dir(s->dir, "disks", &s->disks, err)) < 0 ||
+		(r = open_dir(s->dir, "locks", &s->locks, err)) < 0 ||
+		(r = open_dir(s->dir, "tmp", &s->tmp, err)) < 0)
 		return r;
 	*ret_store = take_ptr(s);
 	return 0;
@@ -88,7 +90,8 @@ int store_temp_open(struct image_store *store, struct store_temp *ret_temp, stru
 	return 0;
 }
 
-int store_temp_commit(struct store_temp *t, int dirfd, const char *name, mode_t mode, struct err *err)
+int store_temp_commit(
+	struct store_temp *t, int dirfd, const char *name, mode_t mode, struct err *err)
 {
 	if (fchmod(t->fd, mode) < 0 || fdatasync(t->fd) < 0)
 		return err_errno(err, errno, "cannot save a file in '%s'", t->store->dir);
@@ -112,8 +115,8 @@ bool store_has_blob(const struct image_store *store, const char *digest, uint64_
 {
 	struct stat st;
 
-	return fstatat(store->blobs, digest_hex(digest), &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
-		(uint64_t)st.st_size == size;
+	return fstatat(store->blobs, digest_hex(digest), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       S_ISREG(st.st_mode) && (uint64_t)st.st_size == size;
 }
 
 int store_open_blob(const struct image_store *store, const char *digest)
@@ -123,8 +126,8 @@ int store_open_blob(const struct image_store *store, const char *digest)
 	return fd < 0 ? -errno : fd;
 }
 
-int store_read_blob(const struct image_store *store, const char *digest, char **ret_data, size_t *ret_len,
-	struct err *err)
+int store_read_blob(const struct image_store *store, const char *digest, char **ret_data,
+	size_t *ret_len, struct err *err)
 {
 	auto_free char *data = NULL;
 	char actual[DIGEST_SIZE];
@@ -136,15 +139,17 @@ int store_read_blob(const struct image_store *store, const char *digest, char **
 	if (r < 0)
 		return err_errno(err, -r, "cannot read blob %s", digest);
 	if (strcmp(actual, digest) != 0)
-		return err_set(err, EBADMSG, "blob %s in '%s' is damaged (it has digest %s): remove the image and pull it again",
+		return err_set(err, EBADMSG,
+			"blob %s in '%s' is damaged (it has digest %s): remove the image and pull "
+			"it again",
 			digest, store->dir, actual);
 	*ret_data = take_ptr(data);
 	*ret_len = len;
 	return 0;
 }
 
-int store_put_blob(struct image_store *store, const void *data, size_t len, char out[static DIGEST_SIZE],
-	struct err *err)
+int store_put_blob(struct image_store *store, const void *data, size_t len,
+	char out[static DIGEST_SIZE], struct err *err)
 {
 	auto_store_temp struct store_temp t = STORE_TEMP_INIT;
 	int r = digest_of(data, len, out);
@@ -186,7 +191,8 @@ void store_disk_name(const char *id, char out[static DIGEST_SIZE + 16])
 /* A name is used by sweep and list alone if it is 64 hex digits, then perhaps a tail. */
 static bool hex_name(const char *name, const char *tail)
 {
-	return strspn(name, "0123456789abcdef") == DIGEST_HEX_LEN && strcmp(name + DIGEST_HEX_LEN, tail) == 0;
+	return strspn(name, "0123456789abcdef") == DIGEST_HEX_LEN &&
+	       strcmp(name + DIGEST_HEX_LEN, tail) == 0;
 }
 
 /* Calls fn with each entry's name. 0 or the first negative result. */
@@ -211,7 +217,6 @@ struct load_all {
 	const struct image_store *store;
 	struct image_list *list;
 };
-
 
 static int load_one(void *arg, const char *name)
 {
@@ -252,7 +257,8 @@ struct sweep {
 
 static bool needs_blob(const struct image *image, const char *hex)
 {
-	if (strcmp(digest_hex(image->manifest), hex) == 0 || strcmp(digest_hex(image->id), hex) == 0)
+	if (strcmp(digest_hex(image->manifest), hex) == 0 ||
+		strcmp(digest_hex(image->id), hex) == 0)
 		return true;
 	for (size_t i = 0; i < image->n_layers; i++)
 		if (strcmp(digest_hex(image->layers[i].digest), hex) == 0)
@@ -299,7 +305,8 @@ static int sweep_disk(void *arg, const char *name)
 static int sweep_temp(void *arg, const char *name)
 {
 	struct sweep *s = arg;
-	auto_close int fd = openat(s->store->tmp, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	auto_close int fd =
+		openat(s->store->tmp, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
 	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0)
 		return 0;
@@ -311,7 +318,8 @@ static int sweep_record(void *arg, const char *name)
 {
 	struct sweep *s = arg;
 	auto_clean(image) struct image *image = NULL;
-	int r = hex_name(name, ".json") ? store_load_record(s->store, name, &image, NULL) : -EBADMSG;
+	int r = hex_name(name, ".json") ? store_load_record(s->store, name, &image, NULL)
+					: -EBADMSG;
 
 	return r == -ENOENT || r == -EBADMSG ? sweep_file(s, s->store->refs, name, NULL) : 0;
 }

@@ -11,7 +11,7 @@
 #include "base/limits.h"
 
 #define NAME_LEN_MAX   255
-#define LINK_COUNT_MAX 65000 /* ext4's */
+#define LINK_COUNT_MAX 65000	  /* ext4's */
 #define WALK_MAX       (64 * KIB) /* bytes still to walk, with symbolic links put in */
 
 struct key {
@@ -78,7 +78,9 @@ DEFINE_CLEANUP(inode, struct inode *, inode_free)
 
 int tree_init(struct tree *tree, struct blocks *blocks, int64_t created)
 {
-	*tree = (struct tree){ .blocks = blocks, .created = created, .root = inode_new(S_IFDIR | 0755) };
+	*tree = (struct tree){
+		.blocks = blocks, .created = created, .root = inode_new(S_IFDIR | 0755)
+	};
 	if (!tree->root)
 		return -ENOMEM;
 	tree->root->attr.mtime = created;
@@ -166,7 +168,9 @@ int tree_link(struct tree *tree, struct inode *dir, const char *name, struct ino
 	d = malloc(sizeof(*d) + len + 1);
 	if (!d)
 		return -ENOMEM;
-	*d = (struct dentry){ .inode = inode, .dir = dir, .layer = tree->layer, .len = (uint8_t)len };
+	*d = (struct dentry){
+		.inode = inode, .dir = dir, .layer = tree->layer, .len = (uint8_t)len
+	};
 	memcpy(d->name, name, len + 1);
 	if (!tsearch(d, &dir->children, compare_dentries)) {
 		free(d);
@@ -267,9 +271,11 @@ static int clean(char *path, struct err *err)
 			continue;
 		}
 		if (len > NAME_LEN_MAX)
-			return err_set(err, ENAMETOOLONG, "a name is longer than %d bytes", NAME_LEN_MAX);
+			return err_set(
+				err, ENAMETOOLONG, "a name is longer than %d bytes", NAME_LEN_MAX);
 		if (depth == LIMIT_PATH_DEPTH)
-			return err_set(err, EFBIG, "the path is deeper than %d folders", LIMIT_PATH_DEPTH);
+			return err_set(
+				err, EFBIG, "the path is deeper than %d folders", LIMIT_PATH_DEPTH);
 		starts[depth++] = out;
 		if (out)
 			path[out++] = '/';
@@ -308,7 +314,8 @@ static int follow(struct walk *w, const char *target, const char *rest, struct e
 	char *joined;
 
 	if (++w->links > LIMIT_SYMLINKS)
-		return err_set(err, ELOOP, "more than %d symbolic links lead there", LIMIT_SYMLINKS);
+		return err_set(
+			err, ELOOP, "more than %d symbolic links lead there", LIMIT_SYMLINKS);
 	if (strlen(target) + strlen(rest) + 2 > WALK_MAX)
 		return err_set(err, ENAMETOOLONG, "the path is too long with its symbolic links");
 	if (asprintf(&joined, "%s/%s", target, rest) < 0)
@@ -353,13 +360,16 @@ static int step(struct walk *w, char *p, char **ret_next, struct err *err)
 	if (!w->make)
 		return err_set(err, ENOENT, "'%.100s' on the way is missing", p);
 	r = make_dir(w, p, &made);
+	if (r == -ELOOP)
+		return err_set(err, EFBIG, "the path is deeper than %d folders", LIMIT_PATH_DEPTH);
 	if (r < 0)
 		return err_errno(err, -r, "cannot make folder '%.100s'", p);
 	w->dir = made;
 	return 0;
 }
 
-int tree_walk(struct tree *tree, char *path, bool make, struct inode **ret_dir, const char **ret_name, struct err *err)
+int tree_walk(struct tree *tree, char *path, bool make, struct inode **ret_dir,
+	const char **ret_name, struct err *err)
 {
 	struct walk w = { .tree = tree, .dir = tree->root, .make = make };
 	int r = clean(path, err);

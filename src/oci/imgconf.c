@@ -68,7 +68,8 @@ static int compare_strings(const void *a, const void *b)
 }
 
 /* The keys of an object, sorted; with_values: "key=value" of strings. */
-static int get_keys(const json_t *obj, const char *key, bool with_values, struct strv *ret_list, struct err *err)
+static int get_keys(const json_t *obj, const char *key, bool with_values, struct strv *ret_list,
+	struct err *err)
 {
 	json_t *map = json_object_get(obj, key), *value;
 	const char *name;
@@ -78,10 +79,12 @@ static int get_keys(const json_t *obj, const char *key, bool with_values, struct
 		return 0;
 	if (!json_is_object(map))
 		return bad(err, key);
-	json_object_foreach(map, name, value) {
+	json_object_foreach(map, name, value)
+	{
 		if (with_values && !json_is_string(value))
 			return bad(err, key);
-		r = with_values ? strv_addf(ret_list, "%s=%s", name, json_string_value(value)) : strv_add(ret_list, name);
+		r = with_values ? strv_addf(ret_list, "%s=%s", name, json_string_value(value))
+				: strv_add(ret_list, name);
 		if (r < 0)
 			return err_set(err, ENOMEM, "out of memory");
 	}
@@ -90,7 +93,8 @@ static int get_keys(const json_t *obj, const char *key, bool with_values, struct
 	return 0;
 }
 
-static int get_integer(const json_t *obj, const char *key, int64_t max, int64_t *ret_value, struct err *err)
+static int get_integer(
+	const json_t *obj, const char *key, int64_t max, int64_t *ret_value, struct err *err)
 {
 	const json_t *v = json_object_get(obj, key);
 
@@ -125,7 +129,8 @@ static int get_healthcheck(const json_t *config, struct image_healthcheck *healt
 	return r;
 }
 
-/* Docker and image-spec: config.env entries are KEY=VALUE with a key; anything else would be lost or worse. */
+/* Docker and image-spec: config.env entries are KEY=VALUE with a key; anything else would be lost
+ * or worse. */
 static int check_env(const struct strv *env, struct err *err)
 {
 	for (size_t i = 0; i < env->n; i++)
@@ -143,7 +148,8 @@ static int get_config(const json_t *obj, struct image_config *c, struct err *err
 	if (!json_is_object(obj))
 		return bad(err, "config");
 	if ((r = get_strings(obj, "Entrypoint", &c->entrypoint, err)) < 0 ||
-		(r = get_strings(obj, "Cmd", &c->cmd, err)) < 0 || (r = get_strings(obj, "Env", &c->env, err)) < 0 ||
+		(r = get_strings(obj, "Cmd", &c->cmd, err)) < 0 ||
+		(r = get_strings(obj, "Env", &c->env, err)) < 0 ||
 		(r = get_string(obj, "User", &c->user, err)) < 0 ||
 		(r = get_string(obj, "WorkingDir", &c->working_dir, err)) < 0 ||
 		(r = get_string(obj, "StopSignal", &c->stop_signal, err)) < 0 ||
@@ -155,7 +161,8 @@ static int get_config(const json_t *obj, struct image_config *c, struct err *err
 	return check_env(&c->env, err);
 }
 
-/* RFC 3339, seconds; the fraction does not matter here. A time that cannot be read counts as not said. */
+/* RFC 3339, seconds; the fraction does not matter here. A time that cannot be read counts as not
+ * said. */
 static int64_t parse_time(const char *s)
 {
 	struct tm tm = { 0 };
@@ -181,7 +188,8 @@ static int parse_root(const json_t *root, struct image_config *c, struct err *er
 	if (!json_is_object(root) || !json_is_object(fs))
 		return bad(err, "rootfs");
 	if ((r = get_string(root, "architecture", &c->architecture, err)) < 0 ||
-		(r = get_string(root, "os", &c->os, err)) < 0 || (r = get_string(root, "variant", &c->variant, err)) < 0 ||
+		(r = get_string(root, "os", &c->os, err)) < 0 ||
+		(r = get_string(root, "variant", &c->variant, err)) < 0 ||
 		(r = get_string(root, "created", &created, err)) < 0 ||
 		(r = get_strings(fs, "diff_ids", &c->diff_ids, err)) < 0 ||
 		(r = get_config(json_object_get(root, "config"), c, err)) < 0)
@@ -191,12 +199,14 @@ static int parse_root(const json_t *root, struct image_config *c, struct err *er
 	if (!c->os)
 		return bad(err, "os");
 	if (c->diff_ids.n > LIMIT_LAYERS)
-		return err_set(err, E2BIG, "image has %zu layers, at most %d can be used", c->diff_ids.n, LIMIT_LAYERS);
+		return err_set(err, E2BIG, "image has %zu layers, at most %d can be used",
+			c->diff_ids.n, LIMIT_LAYERS);
 	c->created = parse_time(created);
 	return 0;
 }
 
-int image_config_parse(const char *json, size_t len, struct image_config *ret_config, struct err *err)
+int image_config_parse(
+	const char *json, size_t len, struct image_config *ret_config, struct err *err)
 {
 	auto_image_config struct image_config config = { 0 };
 	auto_json json_t *root = NULL;
@@ -204,7 +214,8 @@ int image_config_parse(const char *json, size_t len, struct image_config *ret_co
 	int r;
 
 	if (len > LIMIT_MANIFEST)
-		return err_set(err, EFBIG, "image configuration has more than %zu bytes", (size_t)LIMIT_MANIFEST);
+		return err_set(err, EFBIG, "image configuration has more than %zu bytes",
+			(size_t)LIMIT_MANIFEST);
 	root = json_loadb(json, len, 0, &why);
 	if (!root)
 		return bad(err, why.text);
@@ -235,7 +246,8 @@ void image_config_deinit(struct image_config *c)
 	*c = (struct image_config){ 0 };
 }
 
-static int set_argv(const struct image_config *c, const struct imgconf_overrides *o, struct strv *argv, struct err *err)
+static int set_argv(const struct image_config *c, const struct imgconf_overrides *o,
+	struct strv *argv, struct err *err)
 {
 	const char *const *args = o->args && o->args[0] ? o->args : NULL;
 	int r = 0;
@@ -251,7 +263,8 @@ static int set_argv(const struct image_config *c, const struct imgconf_overrides
 	if (r < 0)
 		return err_set(err, ENOMEM, "out of memory");
 	if (argv->n == 0)
-		return err_set(err, EINVAL, "the image names no command: give one behind the image");
+		return err_set(
+			err, EINVAL, "the image names no command: give one behind the image");
 	return 0;
 }
 
@@ -280,7 +293,8 @@ static int merge_env(struct strv *env, const char *const *more)
 	return r;
 }
 
-static int set_env(const struct image_config *c, const struct imgconf_overrides *o, struct strv *env, struct err *err)
+static int set_env(const struct image_config *c, const struct imgconf_overrides *o,
+	struct strv *env, struct err *err)
 {
 	int r = strv_add(env, DEFAULT_PATH);
 
@@ -294,7 +308,8 @@ static int set_env(const struct image_config *c, const struct imgconf_overrides 
 }
 
 /* Docker refuses a relative -w, and takes an image's relative WorkingDir from the root. */
-static int set_cwd(const struct image_config *c, const struct imgconf_overrides *o, char **ret_cwd, struct err *err)
+static int set_cwd(const struct image_config *c, const struct imgconf_overrides *o, char **ret_cwd,
+	struct err *err)
 {
 	const char *dir = o->working_dir && *o->working_dir ? o->working_dir : NULL;
 
@@ -316,7 +331,8 @@ int imgconf_process(const struct image_config *config, const struct imgconf_over
 	const char *user = over->user && *over->user ? over->user : config->user;
 	int r;
 
-	if ((r = set_argv(config, over, &p.argv, err)) < 0 || (r = set_env(config, over, &p.env, err)) < 0 ||
+	if ((r = set_argv(config, over, &p.argv, err)) < 0 ||
+		(r = set_env(config, over, &p.env, err)) < 0 ||
 		(r = set_cwd(config, over, &p.cwd, err)) < 0)
 		return r;
 	p.user = strdup(user ? user : "");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An image's configuration (OCI image-spec config.md, with Docker's Healthcheck) and what becomes of it and the
- * command line: the first process.
+ * An image's configuration (OCI image-spec config.md, with Docker's Healthcheck) and what becomes
+ * of it and the command line: the first process.
  */
 #pragma once
 
@@ -19,31 +19,34 @@ struct image_healthcheck {
 
 struct image_config {
 	struct strv entrypoint, cmd;
-	struct strv env; /* KEY=VALUE */
-	char *user;	 /* "name", "uid", "name:group" ...; NULL: root */
-	char *working_dir; /* NULL: "/" */
-	char *stop_signal; /* "SIGQUIT", "3" ...; NULL: SIGTERM */
-	struct strv volumes; /* paths in the container, sorted */
+	struct strv env;	   /* KEY=VALUE */
+	char *user;		   /* "name", "uid", "name:group" ...; NULL: root */
+	char *working_dir;	   /* NULL: "/" */
+	char *stop_signal;	   /* "SIGQUIT", "3" ...; NULL: SIGTERM */
+	struct strv volumes;	   /* paths in the container, sorted */
 	struct strv exposed_ports; /* "80/tcp", sorted */
 	struct strv labels;	   /* KEY=VALUE, sorted */
 	struct image_healthcheck healthcheck;
 	char *architecture, *os, *variant; /* never NULL except variant */
-	int64_t created; /* seconds since 1970; 0: not said */
-	struct strv diff_ids; /* of the layers, lowest first */
+	int64_t created;		   /* seconds since 1970; 0: not said */
+	struct strv diff_ids;		   /* of the layers, lowest first */
 };
 
 /*
- * Reads the JSON of a configuration blob (at most LIMIT_MANIFEST bytes, hostile). *ret_config is the caller's
- * (image_config_deinit). -EBADMSG with err.
+ * Reads the JSON of a configuration blob (at most LIMIT_MANIFEST bytes, hostile). *ret_config is
+ * the caller's (image_config_deinit). -EBADMSG with err.
  */
-int image_config_parse(const char *json, size_t len, struct image_config *ret_config, struct err *err);
+int image_config_parse(
+	const char *json, size_t len, struct image_config *ret_config, struct err *err);
 void image_config_deinit(struct image_config *config);
 
 /* What the command line says. All borrowed. */
 struct imgconf_overrides {
-	const char *entrypoint;	 /* NULL: the image's; "": none. Either way given, the image's Cmd does not count */
+	const char *entrypoint;	 /* NULL: the image's; "": none. Either way given, the image's Cmd
+				    does not count */
 	const char *const *args; /* NULL-terminated; NULL or empty: the image's Cmd */
-	const char *const *env;	 /* KEY=VALUE replaces, KEY alone removes; NULL-terminated, may be NULL */
+	const char *const
+		*env; /* KEY=VALUE replaces, KEY alone removes; NULL-terminated, may be NULL */
 	const char *working_dir; /* NULL: the image's */
 	const char *user;	 /* NULL: the image's */
 	bool tty;		 /* adds TERM=xterm */
@@ -55,8 +58,9 @@ struct imgconf_process {
 };
 
 /*
- * The first process as Docker computes it. HOSTNAME and HOME are for whoever starts it. *ret_process is the
- * caller's (imgconf_process_deinit). -EINVAL with err: no command, or a cwd that is not absolute.
+ * The first process as Docker computes it. HOSTNAME and HOME are for whoever starts it.
+ * *ret_process is the caller's (imgconf_process_deinit). -EINVAL with err: no command, or a cwd
+ * that is not absolute.
  */
 int imgconf_process(const struct image_config *config, const struct imgconf_overrides *over,
 	struct imgconf_process *ret_process, struct err *err);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * src/image from a command line, for the tests in tests/integration. Prints JSON or lines on stdout; an error is one line on
- * stderr and exit code 1.
+ * src/image from a command line, for the tests in tests/integration. Prints JSON or lines on
+ * stdout; an error is one line on stderr and exit code 1.
  */
 #include <fcntl.h>
 #include <locale.h>
@@ -19,7 +19,8 @@
 
 static void usage(void)
 {
-	fprintf(stderr, "usage: image-tool ROOT pull REF [POLICY [ARCH]] | disk REF | list | find NAME | rmi NAME [USED_ID...]"
+	fprintf(stderr, "usage: image-tool ROOT pull REF [POLICY [ARCH]] | disk REF | list | find "
+			"NAME | rmi NAME [USED_ID...]"
 			" | prune [all] [USED_ID...] | load PATH|-\n"
 			"       image-tool CACHE scratch PATH BYTES\n");
 	exit(2);
@@ -29,14 +30,16 @@ static void show_progress(void *arg, const struct image_progress *p)
 {
 	static const char *const phases[] = { "resolve", "wait", "download", "layer", "build" };
 
-	printf("%s %s %llu/%llu\n", phases[p->phase], p->text, (unsigned long long)p->done, (unsigned long long)p->total);
+	printf("%s %s %llu/%llu\n", phases[p->phase], p->text, (unsigned long long)p->done,
+		(unsigned long long)p->total);
 	fflush(stdout);
 }
 
 static void show(const struct image *image)
 {
-	printf("%s %s %s %s %llu %zu\n", image->reference ? image->reference : "-", image->id, image->manifest,
-		image->config.architecture, (unsigned long long)image->size, image->n_layers);
+	printf("%s %s %s %s %llu %zu\n", image->reference ? image->reference : "-", image->id,
+		image->manifest, image->config.architecture, (unsigned long long)image->size,
+		image->n_layers);
 }
 
 static int pull(struct image_store *store, char **args, struct err *err)
@@ -102,8 +105,8 @@ static struct image_used used_from(char **args)
 
 static void show_removed(const struct image_removed *removed)
 {
-	printf("removed %zu references %zu images %zu blobs %llu bytes\n", removed->references, removed->images,
-		removed->blobs, (unsigned long long)removed->bytes);
+	printf("removed %zu references %zu images %zu blobs %llu bytes\n", removed->references,
+		removed->images, removed->blobs, (unsigned long long)removed->bytes);
 }
 
 static int rmi(struct image_store *store, char **args, struct err *err)
@@ -156,8 +159,13 @@ static const struct {
 	int (*fn)(struct image_store *store, char **args, struct err *err);
 	int min_args;
 } verbs[] = {
-	{ "pull", pull, 1 }, { "disk", disk, 1 },   { "list", list, 0 }, { "find", find, 1 },
-	{ "rmi", rmi, 1 },   { "prune", prune, 0 }, { "load", load, 1 },
+	{ "pull", pull, 1 },
+	{ "disk", disk, 1 },
+	{ "list", list, 0 },
+	{ "find", find, 1 },
+	{ "rmi", rmi, 1 },
+	{ "prune", prune, 0 },
+	{ "load", load, 1 },
 };
 
 int main(int argc, char **argv)
