@@ -6,6 +6,7 @@
 
 struct sandbox_guest {
 	char *kernel, *initramfs; /* absolute paths */
+	char *initramfs_runc;	  /* the same with runc in it */
 	char *version;		  /* of the kernel: uname -r */
 };
 

@@ -32,6 +32,11 @@ static void fail_status(struct shim *shim, const char *what, const struct rpc_st
 
 /* Network */
 
+static void on_vm_silent(struct loop_timer *timer)
+{
+	shim_lost(container_of(timer, struct shim, timer), "the VM closed its network and did not end");
+}
+
 static void on_net_exit(struct loop_child *child, int wstatus)
 {
 	struct shim *shim = container_of(child, struct shim, net_child);
@@ -39,6 +44,11 @@ static void on_net_exit(struct loop_child *child, int wstatus)
 	shim->net_pid = 0;
 	if (shim->ending)
 		return;
+	if (wstatus == 0) {
+		/* It leaves when the VMM has closed its end: the VMM's own end says more, and comes next. */
+		loop_timer_arm(shim->loop, &shim->timer, deadline_in(SHIM_LOST_GRACE), on_vm_silent);
+		return;
+	}
 	/* Its sockets are gone and cannot be joined to the running guest again: better an end that is told than a deaf sandbox. */
 	log_error("micropod-net ended with status %d", proc_exit_code(wstatus));
 	snprintf(shim->box.state.error, sizeof(shim->box.state.error), "its network process (micropod-net) died");
@@ -144,8 +154,11 @@ static int start_vm(struct shim *shim, struct err *err)
 		.vhost_vsock_fd = -1,
 		.confine = true,
 	};
+	bool runc = c->runtime && strcmp(c->runtime, "runc") == 0;
 	int r;
 
+	if (!c->initramfs && runc)
+		vc.initramfs = shim->guest.initramfs_runc;
 	if (!scratch || asprintf(&cmdline, "micropod.runtime=%s", c->runtime ? c->runtime : "crun") < 0)
 		return err_errno(err, ENOMEM, "cannot start the VM");
 	memcpy(vc.mac, c->mac, sizeof(vc.mac));

@@ -138,8 +138,15 @@ void shim_container_exited(struct shim *shim, const Micropod__Agent__V1__Exit *e
 
 void shim_lost(struct shim *shim, const char *why)
 {
+	struct err err = ERR_INIT;
+
 	if (shim->ending)
 		return;
+	if (!shim->ready) {
+		err_set(&err, EIO, "%s", why);
+		shim_fail(shim, 125, &err);
+		return;
+	}
 	log_error("%s", why);
 	shim->box.state.exit_code = 137;
 	snprintf(shim->box.state.error, sizeof(shim->box.state.error), "%s", why);
