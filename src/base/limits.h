@@ -88,6 +88,7 @@
 #define LIMIT_NET_QUEUE         (1 * MIB)	/* frames for a guest that does not read; then they are dropped */
 #define LIMIT_NET_SOCKETS       4096		/* of one sandbox, all protocols: descriptors of micropod-net */
 #define LIMIT_NET_RELAYS        256		/* connections over IPv6 to published ports */
+#define LIMIT_NET_FLOWS         1024		/* UDP clients of published ports; then the longest silent one is forgotten */
 #define LIMIT_PORTS             256 /* published ports of one sandbox */
 
 /* command line */

@@ -82,6 +82,14 @@ static enum filter_verdict filter_service(
 									      : FILTER_PASS;
 }
 
+enum filter_verdict filter_destination(uint32_t address)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(forbidden); i++)
+		if ((address & forbidden[i].mask) == forbidden[i].net)
+			return FILTER_DESTINATION;
+	return FILTER_PASS;
+}
+
 static enum filter_verdict filter_ipv4(const uint8_t *p, size_t len)
 {
 	size_t header, total;
@@ -96,9 +104,8 @@ static enum filter_verdict filter_ipv4(const uint8_t *p, size_t len)
 	if (!ours(get32(p + 12)) || get32(p + 12) == NET_V4_GATEWAY || get32(p + 12) == NET_V4_DNS)
 		return FILTER_SOURCE;
 	to = get32(p + 16);
-	for (size_t i = 0; i < ARRAY_SIZE(forbidden); i++)
-		if ((to & forbidden[i].mask) == forbidden[i].net)
-			return FILTER_DESTINATION;
+	if (filter_destination(to) != FILTER_PASS)
+		return FILTER_DESTINATION;
 	if (to == NET_V4_GATEWAY || to == NET_V4_DNS) {
 		/* A later fragment has no ports to look at, and a first one may be overwritten by
 		 * it. */

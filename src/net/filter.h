@@ -31,4 +31,8 @@ enum filter_verdict {
 
 enum filter_verdict filter_frame(const uint8_t *frame, size_t len);
 
+/* Whether a guest may send to the address (host byte order) at all: FILTER_PASS or
+ * FILTER_DESTINATION. */
+enum filter_verdict filter_destination(uint32_t address);
+
 const char *filter_verdict_name(enum filter_verdict verdict);

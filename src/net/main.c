@@ -29,6 +29,7 @@
 #include "base/fd.h"
 #include "base/lockdown.h"
 #include "base/parse.h"
+#include "net/datagrams.h"
 #include "net/filter.h"
 #include "net/frame.h"
 #include "net/publish.h"
@@ -37,7 +38,7 @@
 
 #define NOBODY	    65534
 #define QUEUE_PAUSE (LIMIT_NET_QUEUE / 2)
-#define FDS_MAX	    (1 + RELAY_FDS_MAX + LIMIT_NET_SOCKETS)
+#define FDS_MAX	    (1 + RELAY_FDS_MAX + DATAGRAMS_FDS_MAX + LIMIT_NET_SOCKETS)
 #define PORT_TRIES  16
 #define FRAME_BURST 64 /* reads from the VMM in one turn */
 
@@ -45,6 +46,7 @@ struct net {
 	int fd;
 	struct stack *stack;
 	struct relay *relay;
+	struct datagrams *datagrams;
 	struct frame_reader in;
 	struct frame_queue out;
 	struct pollfd fds[FDS_MAX];
@@ -67,7 +69,7 @@ static void to_guest(const void *frame, size_t len, void *arg)
 
 static void from_guest(const uint8_t *frame, size_t len, void *arg)
 {
-	if (filter_frame(frame, len) == FILTER_PASS)
+	if (filter_frame(frame, len) == FILTER_PASS && !datagrams_take(net.datagrams, frame, len))
 		stack_input(net.stack, frame, len);
 }
 
@@ -75,10 +77,10 @@ static void from_guest(const uint8_t *frame, size_t len, void *arg)
 
 /* A port that is free now, on the address. Someone may take it before it is bound for good: the
  * caller tries again. */
-static int free_port(const char *ip, bool udp, uint16_t wanted, uint16_t *ret_port)
+static int free_port(const char *ip, uint16_t *ret_port)
 {
-	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_port = htons(wanted) };
-	auto_close int fd = socket(AF_INET, (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
+	struct sockaddr_in sin = { .sin_family = AF_INET };
+	auto_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	socklen_t len = sizeof(sin);
 
 	if (fd < 0 || inet_pton(AF_INET, ip, &sin.sin_addr) != 1)
@@ -90,18 +92,16 @@ static int free_port(const char *ip, bool udp, uint16_t wanted, uint16_t *ret_po
 	return 0;
 }
 
-static int forward(const char *ip, uint16_t wanted, const struct net_port *p, uint16_t *ret_bound)
+static int forward(const char *ip, uint16_t wanted, uint16_t guest, uint16_t *ret_bound)
 {
 	uint16_t port = wanted;
 	int r = 0;
 
 	for (int i = 0; i < PORT_TRIES; i++) {
-		/* For UDP also with a given port: libslirp would share one that another process has
-		 * (SO_REUSEADDR). */
-		if (!wanted || p->udp)
-			r = free_port(ip, p->udp, wanted, &port);
+		if (!wanted)
+			r = free_port(ip, &port);
 		if (r == 0)
-			r = stack_forward(net.stack, ip, port, p->guest, p->udp);
+			r = stack_forward(net.stack, ip, port, guest);
 		if (r != -EADDRINUSE || wanted)
 			break;
 	}
@@ -110,37 +110,48 @@ static int forward(const char *ip, uint16_t wanted, const struct net_port *p, ui
 	return r;
 }
 
-static int publish(struct net_port *p)
+/* A host without IPv6 publishes on IPv4 only, unless an IPv6 address was asked for. */
+static int unless_missing(int r)
+{
+	return r == -EAFNOSUPPORT || r == -EADDRNOTAVAIL ? 0 : r;
+}
+
+static int publish_udp(struct net_port *p)
+{
+	uint16_t same;
+	int r = datagrams_publish(
+		net.datagrams, p->host_ip[0] ? p->host_ip : "0.0.0.0", p->host, p->guest, &p->host);
+
+	if (r < 0 || p->host_ip[0])
+		return r;
+	return unless_missing(datagrams_publish(net.datagrams, "::", p->host, p->guest, &same));
+}
+
+static int publish_tcp(struct net_port *p)
 {
 	uint16_t inner;
 	int r;
 
 	if (strchr(p->host_ip, ':')) {
-		if (p->udp)
-			return -EAFNOSUPPORT;
-		r = forward("127.0.0.1", 0, p, &inner);
+		r = forward("127.0.0.1", 0, p->guest, &inner);
 		if (r == 0 && p->host == 0)
 			p->host = inner; /* free there, so most likely free here */
 		return r < 0 ? r : relay_listen(net.relay, p->host_ip, p->host, inner);
 	}
-	r = forward(p->host_ip[0] ? p->host_ip : "0.0.0.0", p->host, p, &p->host);
-	if (r < 0 || p->udp || p->host_ip[0])
+	r = forward(p->host_ip[0] ? p->host_ip : "0.0.0.0", p->host, p->guest, &p->host);
+	if (r < 0 || p->host_ip[0])
 		return r;
-	r = relay_listen(net.relay, "::", p->host, p->host);
-	return r == -EAFNOSUPPORT || r == -EADDRNOTAVAIL ? 0 : r; /* a host without IPv6 */
+	return unless_missing(relay_listen(net.relay, "::", p->host, p->host));
 }
 
 static int publish_all(struct args *args, struct err *err)
 {
 	for (unsigned i = 0; i < args->n_ports; i++) {
-		int r = publish(&args->ports[i]);
+		struct net_port *p = &args->ports[i];
+		int r = p->udp ? publish_udp(p) : publish_tcp(p);
 
-		if (r == -EAFNOSUPPORT)
-			return err_set(err, EAFNOSUPPORT,
-				"UDP port %u cannot be published on the IPv6 address %s",
-				args->ports[i].host, args->ports[i].host_ip);
 		if (r < 0)
-			return publish_error(&args->ports[i], -r, err);
+			return publish_error(p, -r, err);
 	}
 	return 0;
 }
@@ -231,22 +242,27 @@ static int write_frames(void)
 
 static int turn(void)
 {
+	struct pollfd *relay = net.fds + 1, *datagrams, *stack;
 	bool paused = net.out.len > QUEUE_PAUSE;
-	unsigned n_relay, n_stack;
+	unsigned n_relay, n_datagrams, n_stack;
 	int timeout = -1, r = 0;
 
 	net.fds[0] = (struct pollfd){ .fd = net.fd,
 		.events = (short)((paused ? 0 : POLLIN) | (net.out.len ? POLLOUT : 0)) };
-	n_relay = relay_fill(net.relay, net.fds + 1);
-	n_stack = stack_fill(net.stack, net.fds + 1 + n_relay, FDS_MAX - 1 - n_relay, &timeout);
-	if (poll(net.fds, 1 + n_relay + (paused ? 0 : n_stack), timeout) < 0)
+	n_relay = relay_fill(net.relay, relay);
+	datagrams = relay + n_relay;
+	n_datagrams = datagrams_fill(net.datagrams, datagrams, paused);
+	stack = datagrams + n_datagrams;
+	n_stack = stack_fill(net.stack, stack, LIMIT_NET_SOCKETS, &timeout);
+	if (poll(net.fds, 1 + n_relay + n_datagrams + (paused ? 0 : n_stack), timeout) < 0)
 		return errno == EINTR ? 0 : -errno;
 	if (net.fds[0].revents & POLLOUT)
 		r = write_frames();
 	if (r == 0 && (net.fds[0].revents & (POLLIN | POLLHUP | POLLERR)))
 		r = read_frames();
-	relay_turn(net.relay, net.fds + 1, n_relay);
-	stack_turn(net.stack, net.fds + 1 + n_relay, n_stack, paused);
+	relay_turn(net.relay, relay, n_relay);
+	datagrams_turn(net.datagrams, datagrams, n_datagrams);
+	stack_turn(net.stack, stack, n_stack, paused);
 	return r < 0 ? r : write_frames();
 }
 
@@ -296,6 +312,8 @@ static int start(struct args *args, struct err *err)
 	if (r == 0)
 		r = relay_new(&net.relay);
 	if (r == 0)
+		r = datagrams_new(to_guest, NULL, &net.datagrams);
+	if (r == 0)
 		r = fd_set_nonblock(args->fd, true);
 	if (r < 0)
 		return err_errno(err, -r, "cannot start the network");
@@ -343,6 +361,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "micropod-net: the connection to the VMM broke: %s\n",
 			strerror(-r));
 	relay_free(net.relay);
+	datagrams_free(net.datagrams);
 	stack_free(net.stack);
 	frame_queue_deinit(&net.out);
 	return r == -EPIPE || r == -ECONNRESET ? 0 : 1;

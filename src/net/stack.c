@@ -135,7 +135,7 @@ void stack_input(struct stack *s, const uint8_t *frame, size_t len)
 	slirp_input(s->slirp, frame, (int)len);
 }
 
-int stack_forward(struct stack *s, const char *host_ip, uint16_t host, uint16_t guest, bool udp)
+int stack_forward(struct stack *s, const char *host_ip, uint16_t host, uint16_t guest)
 {
 	struct sockaddr_in from = { .sin_family = AF_INET, .sin_port = htons(host) };
 	struct sockaddr_in to = {
@@ -147,10 +147,10 @@ int stack_forward(struct stack *s, const char *host_ip, uint16_t host, uint16_t 
 	s->last_fd = -1;
 	errno = 0;
 	if (slirp_add_hostxfwd(s->slirp, (struct sockaddr *)&from, sizeof(from),
-		    (struct sockaddr *)&to, sizeof(to), udp ? SLIRP_HOSTFWD_UDP : 0) < 0)
+		    (struct sockaddr *)&to, sizeof(to), 0) < 0)
 		return errno ? -errno : -EIO;
 	/* Again on the same socket only sets the queue's length (listen(2)). */
-	if (!udp && s->last_fd >= 0 && listen(s->last_fd, BACKLOG) < 0)
+	if (s->last_fd >= 0 && listen(s->last_fd, BACKLOG) < 0)
 		return -errno;
 	return 0;
 }

@@ -16,9 +16,8 @@ struct stack *stack_free(struct stack *stack);
 /* A frame from the guest, already filtered. */
 void stack_input(struct stack *stack, const uint8_t *frame, size_t len);
 
-/* Binds host_ip:host (IPv4, not empty; port not 0) to the guest's port. 0 or -errno. */
-int stack_forward(
-	struct stack *stack, const char *host_ip, uint16_t host, uint16_t guest, bool udp);
+/* Binds host_ip:host (IPv4, not empty; port not 0) to the guest's TCP port. 0 or -errno. */
+int stack_forward(struct stack *stack, const char *host_ip, uint16_t host, uint16_t guest);
 
 /*
  * One turn: stack_fill() puts its descriptors into fds (at most max; those beyond wait for a later
