@@ -21,7 +21,8 @@
 #include "base/cleanup.h"
 #include "base/fs.h"
 
-#define NEW_ROOT "/.root"
+#define NEW_ROOT   "/.root"
+#define AGENT_FILE "/usr/bin/micropod-agent" /* in the initramfs */
 
 /* Not in every <linux/magic.h>. */
 #define MAGIC_MQUEUE 0x19800202
@@ -189,22 +190,14 @@ static int enter_new_root(void)
 	return 0;
 }
 
-/* What only the boot needed. Best effort: it costs memory, nothing else. */
-static void give_back_memory(void)
+void mounts_give_back_memory(void)
 {
-	auto_close int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	auto_closedir DIR *dir = opendir(MODULES_DIR);
 	struct dirent *de;
-	char target[256];
-	ssize_t n = readlink("/init", target, sizeof(target) - 1);
 
-	unlinkat(root, "usr/bin/micropod-agent", 0);
-	if (n > 0) {
-		target[n] = '\0';
-		unlinkat(root, target[0] == '/' ? target + 1 : target, 0);
-	}
+	unlink(AGENT_FILE);
 	while (dir && (de = readdir(dir)))
-		/* Loaded modules are in the kernel's own memory; those of the late list may still be asked for. */
+		/* Those of the late list may still be asked for. */
 		if (modules_loaded(de->d_name))
 			unlinkat(dirfd(dir), de->d_name, 0);
 }
@@ -213,7 +206,6 @@ int mounts_leave_initramfs(struct err *err)
 {
 	int r;
 
-	give_back_memory();
 	if (mkdir(NEW_ROOT, 0755) < 0 || mount("tmpfs", NEW_ROOT, "tmpfs", MS_NODEV, "mode=755") < 0)
 		return err_errno(err, errno, "cannot mount a tmpfs as root");
 	r = fill_new_root();

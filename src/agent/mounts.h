@@ -31,11 +31,16 @@ int mounts_devices(struct err *err);
 enum mounts_root mounts_which_root(void);
 
 /*
- * From the initramfs to a tmpfs as root: the initramfs' folders are bound into it (nothing is copied), modules and the agent's
- * file are removed to give their memory back: call after agent_seal_self() and modules_load(). Open descriptors stay
+ * From the initramfs to a tmpfs as root: the initramfs' folders are bound into it, nothing is copied. Open descriptors stay
  * good. 0 or -errno with err.
  */
 int mounts_leave_initramfs(struct err *err);
+
+/*
+ * Removes what only the boot needed of the former initramfs, to have its memory back: the files of loaded modules, and the agent's
+ * own, which by now runs from a copy (agent_seal_self()). Best effort.
+ */
+void mounts_give_back_memory(void);
 
 /*
  * From the initramfs to the disk with this serial number, read-only, as root; the caller then executes /sbin/init. Waits for

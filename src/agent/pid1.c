@@ -111,6 +111,7 @@ static _Noreturn void boot_from_disk(const struct pid1 *p, char **argv)
 	shutdown_fatal("the agent's disk has no program /sbin/init that can be executed: %s", strerror(errno));
 }
 
+/* Loading modules beside the rest, in a child on a second CPU, was tried: no quicker under emulation. */
 static int prepare_machine(const struct pid1 *p, enum mounts_root root, struct err *err)
 {
 	struct err module = ERR_INIT;
@@ -121,6 +122,8 @@ static int prepare_machine(const struct pid1 *p, enum mounts_root root, struct e
 		log_warning("%s", module.msg);
 	trace(p, "modules loaded");
 	r = root == MOUNTS_ROOT_INITRAMFS ? mounts_leave_initramfs(err) : 0;
+	if (r == 0 && root == MOUNTS_ROOT_INITRAMFS)
+		mounts_give_back_memory();
 	if (r == 0)
 		r = mounts_rest(root, err);
 	trace(p, "file systems mounted");
@@ -133,6 +136,7 @@ static int prepare_machine(const struct pid1 *p, enum mounts_root root, struct e
 		r = netif_sysctls(err);
 	if (r == 0)
 		r = netif_hostname("micropod", err);
+	trace(p, "loopback up");
 	return r;
 }
 
@@ -245,6 +249,7 @@ int agent_init_main(int argc, char **argv, const struct pid1_ops *ops)
 	if (mounts_proc(&err) < 0)
 		shutdown_fatal("%s", err.msg);
 	read_cmdline(&pid1);
+	trace(&pid1, "program started");
 	root = mounts_which_root();
 	if (root == MOUNTS_ROOT_INITRAMFS && pid1.cmdline.root[0]) {
 		if (mounts_devices(&err) < 0)
