@@ -78,3 +78,8 @@ int cgroups_setup(struct err *err)
 	r = write_file("/proc/self/oom_score_adj", "-1000");
 	return r < 0 ? err_errno(err, -r, "cannot set oom_score_adj") : 0;
 }
+
+int cgroups_unprotect_child(void)
+{
+	return write_file("/proc/self/oom_score_adj", "0");
+}

@@ -15,3 +15,10 @@
  * sets its oom_score_adj to -1000. 0 or -errno with err.
  */
 int cgroups_setup(struct err *err);
+
+/*
+ * For every child that runs what is not the agent's, the container runtime included, between fork and execve: gives up the
+ * oom_score_adj that it has inherited. crun does not: it takes a 0 in a spec for "not said". 0 or -errno.
+ * Async-signal-safe.
+ */
+int cgroups_unprotect_child(void);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A guest whose PID 1 is the agent's, with a session of lines in the services' place. Words are separated by spaces; in
- * them %XX is a byte. Each command is answered by one line: "ok ...", or "err ..." with why.
+ * them %XX is a byte, and @N is a long word. Each command is answered by one line: "ok ...", or "err ..." with why.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "agent/cgroups.h"
 #include "agent/modules.h"
 #include "agent/mounts.h"
 #include "agent/netif.h"
@@ -80,6 +81,18 @@ static void decode(char *word)
 		}
 	}
 	*out = '\0';
+}
+
+/* "@N" as a word: N bytes, 1 to 255 over and over, since lines from the host are short. Stays allocated. */
+static char *expand(char *word)
+{
+	size_t n = strtoul(word + 1, NULL, 10);
+	char *big = malloc(n + 1);
+
+	for (size_t i = 0; i < n; i++)
+		big[i] = (char)(i % 255 + 1);
+	big[n] = '\0';
+	return big;
 }
 
 static void encode(struct strbuf *sb, const char *data, size_t len)
@@ -150,12 +163,20 @@ static int late_modules(char **w, struct strbuf *out, struct err *err)
 	return modules_load(MODULES_DIR, MODULES_LATE, err);
 }
 
-/* Output of argv, exit code in front. */
+static int in_child(void *arg, struct err *err)
+{
+	int r = cgroups_unprotect_child();
+
+	return r < 0 ? err_errno(err, -r, "oom_score_adj") : 0;
+}
+
+/* Exit code, microseconds, output of argv. */
 static int run_program(char **argv, const int *keep, size_t n_keep, struct strbuf *out, struct err *err)
 {
 	auto_free char *text = NULL;
 	int pipe_fds[2], status;
-	struct proc_opts opts = { .path = argv[0], .argv = argv, .stdin_fd = -1, .keep_fds = keep, .n_keep_fds = n_keep };
+	struct proc_opts opts = { .path = argv[0], .argv = argv, .stdin_fd = -1, .keep_fds = keep, .n_keep_fds = n_keep,
+		.in_child = in_child };
 	size_t len;
 	pid_t pid;
 	int64_t began = clock_monotonic();
@@ -263,7 +284,7 @@ static void obey(struct guest *g, char *line)
 
 	for (char *word = strtok_r(line, " ", &save); word && n < 78; word = strtok_r(NULL, " ", &save)) {
 		decode(word);
-		w[n++] = word;
+		w[n++] = word[0] == '@' ? expand(word) : word;
 	}
 	strbuf_adds(&out, "");
 	if (n && strcmp(w[0], "shutdown") == 0) {
