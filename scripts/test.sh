@@ -37,7 +37,7 @@ export MICROPOD_BUILD=$build
 folders=("$top/tests/integration")
 if ((e2e)); then
 	folders+=("$top/tests/e2e")
-	export MICROPOD_TEST_IMAGES=$build/test-images MICROPOD_TEST_GUEST=$build/test-guest
+	export MICROPOD_TEST_IMAGES=$build/test-images MICROPOD_TEST_GUEST=$build/test-root
 	"$here/make-test-images.sh" "$MICROPOD_TEST_IMAGES"
 	"$build/guest/prepare-guest" --progress "$MICROPOD_TEST_GUEST"
 fi
