@@ -116,7 +116,7 @@ static int count_record(const struct record *record, void *arg)
 
 	if (!record_wanted(&c->filter, record))
 		return 0;
-	c->lines += !record->partial;
+	c->lines += !c->inside[record->is_stderr];
 	c->inside[record->is_stderr] = record->partial;
 	return 0;
 }
@@ -139,7 +139,6 @@ static int count_skipped(
 		return r;
 	if (lseek(fd, 0, SEEK_SET) < 0)
 		return -errno;
-	c.lines += (uint64_t)(c.inside[0] + c.inside[1]);
 	*ret_skip = c.lines > tail ? c.lines - tail : 0;
 	return 0;
 }

@@ -55,15 +55,19 @@ bool record_wanted(const struct record_filter *filter, const struct record *reco
 
 int record_print(struct record_printer *p, const struct record *record)
 {
-	bool *inside = &p->inside[record->is_stderr];
+	bool *inside = &p->inside[record->is_stderr], *skipping = &p->skipping[record->is_stderr];
 	int r = 0;
 
 	if (p->filter.until_ns && record->time_ns > p->filter.until_ns)
 		p->past_until = true;
 	if (!record_wanted(&p->filter, record))
 		return 0;
-	if (p->skip_lines) {
-		p->skip_lines -= !record->partial;
+	if (!*inside) {
+		*skipping = p->skip_lines > 0;
+		p->skip_lines -= *skipping;
+	}
+	if (*skipping) {
+		*inside = record->partial;
 		return 0;
 	}
 	if (p->filter.timestamps && !*inside) {

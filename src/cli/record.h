@@ -32,6 +32,7 @@ struct record_filter {
 struct record_printer {
 	struct record_filter filter;
 	uint64_t skip_lines; /* whole lines still to be left out */
+	bool skipping[2];    /* a line of stdout, stderr that has begun is left out */
 	bool inside[2];	     /* a line of stdout, stderr has begun */
 	bool past_until;
 	/* Takes n bytes of stdout or stderr. 0 or -errno. */

@@ -214,6 +214,12 @@ static void send_kept(struct attach *a)
 	}
 }
 
+/* A full step of input fits. */
+static bool has_room(const struct attach *a)
+{
+	return LIMIT_STDIN_UNTAKEN - a->kept_len >= LIMIT_OUTPUT_CHUNK;
+}
+
 static void pump_input(struct attach *a)
 {
 	if (a->relay.over || a->input_dead || a->input_closing)
@@ -230,8 +236,7 @@ static void pump_input(struct attach *a)
 	if (a->input)
 		send_kept(a);
 	/* Full, or at the end: the answer to a closed call says what may be forgotten. */
-	if (a->input && a->sent == a->kept_len &&
-		(a->kept_len == LIMIT_STDIN_UNTAKEN || a->input_end)) {
+	if (a->input && a->sent == a->kept_len && (!has_room(a) || a->input_end)) {
 		a->input_closing = true;
 		rpc_call_half_close(a->input);
 	} else if (!a->input && !a->kept_len && a->input_end) {
@@ -251,8 +256,7 @@ static bool can_send(struct relay *relay)
 {
 	struct attach *a = of(relay);
 
-	return !a->input_dead && !a->input_end && !a->input_closing &&
-	       LIMIT_STDIN_UNTAKEN - a->kept_len >= LIMIT_OUTPUT_CHUNK;
+	return !a->input_dead && !a->input_end && !a->input_closing && has_room(a);
 }
 
 static void send_input(struct relay *relay, const void *data, size_t len)

@@ -259,6 +259,10 @@ static void records_are_put_together(void)
 		0);
 	CHECK_STR(printed[0].data, "o\n\n");
 	CHECK_STR(printed[1].data, "oops\n");
+	/* Lines are counted where they begin: "two" is the second, "oops" the third. */
+	print_all(lines, ARRAY_SIZE(lines), none, 2);
+	CHECK_STR(printed[0].data, "\n F end");
+	CHECK_STR(printed[1].data, "oops\n");
 	print_all(lines, ARRAY_SIZE(lines), none, 3);
 	CHECK_STR(printed[0].data, "\n F end");
 	CHECK_STR(printed[1].data, "");
