@@ -10,9 +10,11 @@ import threading
 import time
 
 import pytest
-from vmtools import BUILD, Vm, gone, prepare_guest
+from vmtools import BUILD, TOOLS, Vm, as_user, gone, prepare_guest
 
 PROGRAM = BUILD / "src" / "net" / "micropod-net"
+# Confined it cannot read its own /proc, which the leak checker of a sanitizer build would at its end.
+ENV = {**os.environ, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
 GUEST, GATEWAY, DNS = "10.0.2.15", "10.0.2.2", "10.0.2.3"
 MAC = bytes.fromhex("52550a00020f")
 
@@ -33,7 +35,7 @@ class Net:
         self.sock, far = socket.socketpair()
         ready, told = os.pipe()
         self.process = subprocess.Popen([PROGRAM, f"--fd={far.fileno()}", f"--ready-fd={told}", *args],
-                                        pass_fds=[far.fileno(), told], stderr=subprocess.PIPE)
+                                        pass_fds=[far.fileno(), told], stderr=subprocess.PIPE, env=ENV)
         far.close()
         os.close(told)
         with os.fdopen(ready) as f:
@@ -267,7 +269,7 @@ def test_dns_goes_to_the_hosts_resolver(tmp_path):
         sock, far = socket.socketpair()
         ready, told = os.pipe()
         process = subprocess.Popen(["unshare", "--mount", script, f"--fd={far.fileno()}", f"--ready-fd={told}"],
-                                   pass_fds=[far.fileno(), told])
+                                   pass_fds=[far.fileno(), told], env=ENV)
         far.close()
         os.close(told)
         net = Net.__new__(Net)
@@ -484,10 +486,33 @@ def test_hostile_frames_do_not_harm(outside):
         assert net.connects(outside.address, outside.port) is True
 
 
-def test_ends_with_the_vmm_and_with_its_parent():
+def test_ends_with_the_vmm():
     with Net() as net:
         net.sock.close()
         assert net.process.wait(5) == 0
+
+
+@pytest.mark.parametrize("user", [False, True] if os.geteuid() == 0 else [True])
+def test_started_by_a_shim_and_dies_with_it(user):
+    argv = [TOOLS / "net-run", PROGRAM, "127.0.0.1:0:80", "0:53/udp"]
+    shim = subprocess.Popen(as_user(argv) if user else argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                            env=ENV)
+    try:
+        pid, tcp, udp = (int(shim.stdout.readline().split()[1]) for _ in range(3))
+        socket.create_connection(("127.0.0.1", tcp), 5).close()
+        taken = subprocess.run([TOOLS / "net-run", PROGRAM, f"{udp}:53/udp"], stdin=subprocess.DEVNULL,
+                               capture_output=True, text=True, env=ENV)
+        assert taken.stdout.startswith(f"error UDP port {udp} on all addresses is already in use"), taken
+    finally:
+        shim.kill()
+        shim.wait()
+    assert gone(pid)
+
+
+def test_program_that_is_missing():
+    run = subprocess.run([TOOLS / "net-run", "/nonexistent/micropod-net"], stdin=subprocess.DEVNULL, capture_output=True,
+                         text=True)
+    assert run.stdout.startswith("error cannot start the network: cannot execute '/nonexistent/micropod-net'")
 
 
 def test_has_no_rights():
@@ -506,7 +531,7 @@ def test_with_a_real_guest(tmp_path_factory, loopback, outside):
     sock, far = socket.socketpair()
     ready, told = os.pipe()
     process = subprocess.Popen([PROGRAM, f"--fd={far.fileno()}", f"--ready-fd={told}", "--publish=0:7777",
-                                "--publish=0:7777/udp"], pass_fds=[far.fileno(), told])
+                                "--publish=0:7777/udp"], pass_fds=[far.fileno(), told], env=ENV)
     far.close()
     os.close(told)
     with os.fdopen(ready) as f:
