@@ -12,7 +12,8 @@ static bool is_space(char c)
 }
 
 /* If word begins with key, the rest of it. */
-static bool after(const char *word, size_t len, const char *key, const char **ret_value, size_t *ret_len)
+static bool after(
+	const char *word, size_t len, const char *key, const char **ret_value, size_t *ret_len)
 {
 	size_t n = strlen(key);
 

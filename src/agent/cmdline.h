@@ -7,10 +7,12 @@
 
 struct cmdline {
 	char runtime[8]; /* micropod.runtime=crun|runc; "crun" unless said */
-	char root[21];	 /* micropod.root=SERIAL: the disk that the agent lives on; empty: the initramfs */
+	char root[21];	 /* micropod.root=SERIAL: the disk that the agent lives on; empty: the
+			    initramfs */
 	bool debug;	 /* micropod.debug */
 	bool trace;	 /* micropod.trace: the time of each step of the boot, on the console */
 };
 
-/* text: len bytes as the kernel gives them. An unknown value of a known key: -EINVAL, with what can be told filled in. 0 otherwise. */
+/* text: len bytes as the kernel gives them. An unknown value of a known key: -EINVAL, with what can
+ * be told filled in. 0 otherwise. */
 int cmdline_parse(const char *text, size_t len, struct cmdline *ret_cmdline);

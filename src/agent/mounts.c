@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: containers need a root they can pivot_root away from, and the initramfs is none (it has no parent mount).
- * So a tmpfs, or the agent's disk, is moved over it. Roots of containers made of disks are in rootdisks.c.
+ * How it works: containers need a root they can pivot_root away from, and the initramfs is none (it
+ * has no parent mount). So a tmpfs, or the agent's disk, is moved over it. Roots of containers made
+ * of disks are in rootdisks.c.
  */
 #include "agent/mounts.h"
 
@@ -33,7 +34,8 @@ struct early_mount {
 	long magic; /* of statfs(2): mounted already */
 };
 
-static const struct early_mount proc = { "proc", "/proc", "proc", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC, PROC_SUPER_MAGIC };
+static const struct early_mount proc = { "proc", "/proc", "proc", NULL,
+	MS_NOSUID | MS_NODEV | MS_NOEXEC, PROC_SUPER_MAGIC };
 
 static const struct early_mount devices[] = {
 	{ "sysfs", "/sys", "sysfs", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC, SYSFS_MAGIC },
@@ -42,11 +44,12 @@ static const struct early_mount devices[] = {
 };
 
 static const struct early_mount rest[] = {
-	{ "devpts", "/dev/pts", "devpts", "gid=5,mode=620,ptmxmode=666", MS_NOSUID | MS_NOEXEC, DEVPTS_SUPER_MAGIC },
+	{ "devpts", "/dev/pts", "devpts", "gid=5,mode=620,ptmxmode=666", MS_NOSUID | MS_NOEXEC,
+		DEVPTS_SUPER_MAGIC },
 	{ "shm", "/dev/shm", "tmpfs", "mode=1777", MS_NOSUID | MS_NODEV | MS_NOEXEC, -1 },
 	{ "mqueue", "/dev/mqueue", "mqueue", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC, MAGIC_MQUEUE },
-	{ "cgroup2", CGROUP_ROOT, "cgroup2", "nsdelegate,memory_recursiveprot", MS_NOSUID | MS_NODEV | MS_NOEXEC,
-		CGROUP2_SUPER_MAGIC },
+	{ "cgroup2", CGROUP_ROOT, "cgroup2", "nsdelegate,memory_recursiveprot",
+		MS_NOSUID | MS_NODEV | MS_NOEXEC, CGROUP2_SUPER_MAGIC },
 };
 
 static const struct early_mount writable[] = {
@@ -99,7 +102,8 @@ enum mounts_root mounts_which_root(void)
 	struct stat root, init;
 	struct statfs fs;
 
-	if (statfs("/", &fs) < 0 || ((long)fs.f_type != RAMFS_MAGIC && (long)fs.f_type != TMPFS_MAGIC))
+	if (statfs("/", &fs) < 0 ||
+		((long)fs.f_type != RAMFS_MAGIC && (long)fs.f_type != TMPFS_MAGIC))
 		return MOUNTS_ROOT_DISK;
 	/* Only in the initramfs does /init lie on the root's own file system. */
 	if (stat("/", &root) == 0 && lstat("/init", &init) == 0 && root.st_dev == init.st_dev)
@@ -110,7 +114,8 @@ enum mounts_root mounts_which_root(void)
 /* Leaving the initramfs */
 
 static const char *const moved[] = { "/proc", "/sys", "/dev" };
-static const char *const own_folders[] = { "proc", "sys", "dev", "run", "tmp", "etc", "containers", "root" };
+static const char *const own_folders[] = { "proc", "sys", "dev", "run", "tmp", "etc", "containers",
+	"root" };
 
 static bool is_own(const char *name)
 {
@@ -185,7 +190,8 @@ static int move_mounts(void)
 /* NEW_ROOT becomes "/". */
 static int enter_new_root(void)
 {
-	if (chdir(NEW_ROOT) < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 || chdir("/") < 0)
+	if (chdir(NEW_ROOT) < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 ||
+		chdir("/") < 0)
 		return -errno;
 	return 0;
 }
@@ -206,7 +212,8 @@ int mounts_leave_initramfs(struct err *err)
 {
 	int r;
 
-	if (mkdir(NEW_ROOT, 0755) < 0 || mount("tmpfs", NEW_ROOT, "tmpfs", MS_NODEV, "mode=755") < 0)
+	if (mkdir(NEW_ROOT, 0755) < 0 ||
+		mount("tmpfs", NEW_ROOT, "tmpfs", MS_NODEV, "mode=755") < 0)
 		return err_errno(err, errno, "cannot mount a tmpfs as root");
 	r = fill_new_root();
 	if (r == 0)
@@ -223,7 +230,8 @@ int mounts_enter_disk(const char *serial, int64_t deadline, struct err *err)
 
 	if (r < 0)
 		return err_wrap(err, "the agent's own disk");
-	if (mkdir(NEW_ROOT, 0755) < 0 || mount(device, NEW_ROOT, "ext4", MS_RDONLY | MS_NODEV, NULL) < 0)
+	if (mkdir(NEW_ROOT, 0755) < 0 ||
+		mount(device, NEW_ROOT, "ext4", MS_RDONLY | MS_NODEV, NULL) < 0)
 		return err_errno(err, errno, "cannot mount the agent's own disk");
 	r = move_mounts();
 	if (r == 0)
@@ -251,13 +259,15 @@ int mounts_rest(enum mounts_root root, struct err *err)
 
 #define MOUNTS_MAX 4096
 
-/* The mount points below CONTAINERS_DIR, cut out of text (/proc/mounts, fields by spaces, odd bytes as \ooo). */
+/* The mount points below CONTAINERS_DIR, cut out of text (/proc/mounts, fields by spaces, odd bytes
+ * as \ooo). */
 static size_t list_mounts(char *text, char **points, size_t max)
 {
 	size_t n = 0;
 	char *line, *save = NULL;
 
-	for (line = strtok_r(text, "\n", &save); line && n < max; line = strtok_r(NULL, "\n", &save)) {
+	for (line = strtok_r(text, "\n", &save); line && n < max;
+		line = strtok_r(NULL, "\n", &save)) {
 		char *point = strchr(line, ' ');
 
 		if (!point || strncmp(++point, CONTAINERS_DIR "/", strlen(CONTAINERS_DIR) + 1) != 0)
@@ -288,7 +298,8 @@ int mounts_end(struct err *err)
 	auto_free char **points = calloc(MOUNTS_MAX, sizeof(char *));
 	auto_free char *text = NULL;
 	size_t len, n = 0;
-	int r = points ? fs_read_file(AT_FDCWD, "/proc/self/mounts", 4 * MIB, &text, &len) : -ENOMEM;
+	int r = points ? fs_read_file(AT_FDCWD, "/proc/self/mounts", 4 * MIB, &text, &len)
+		       : -ENOMEM;
 
 	/* First of all, in case an unmount hangs. */
 	sync();

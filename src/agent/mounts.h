@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * File systems of the guest: those a Linux system has from the start, the root the agent lives in, and the root file
- * systems of containers, made of disks. All block on the kernel (milliseconds); mounts made in a forked worker
- * hold for the agent too.
+ * File systems of the guest: those a Linux system has from the start, the root the agent lives in,
+ * and the root file systems of containers, made of disks. All block on the kernel (milliseconds);
+ * mounts made in a forked worker hold for the agent too.
  */
 #pragma once
 
@@ -15,7 +15,8 @@
 
 /* Where the agent lives. */
 enum mounts_root {
-	MOUNTS_ROOT_INITRAMFS, /* the kernel's first root: no container can pivot_root away from it */
+	MOUNTS_ROOT_INITRAMFS, /* the kernel's first root: no container can pivot_root away from it
+				*/
 	MOUNTS_ROOT_TMPFS,     /* what mounts_leave_initramfs() made of it */
 	MOUNTS_ROOT_DISK,      /* agent-rootfs.ext4, read-only */
 	MOUNTS_ROOT_MAX
@@ -31,33 +32,34 @@ int mounts_devices(struct err *err);
 enum mounts_root mounts_which_root(void);
 
 /*
- * From the initramfs to a tmpfs as root: the initramfs' folders are bound into it, nothing is copied. Open descriptors stay
- * good. 0 or -errno with err.
+ * From the initramfs to a tmpfs as root: the initramfs' folders are bound into it, nothing is
+ * copied. Open descriptors stay good. 0 or -errno with err.
  */
 int mounts_leave_initramfs(struct err *err);
 
 /*
- * Removes what only the boot needed of the former initramfs, to have its memory back: the files of loaded modules, and the agent's
- * own, which by now runs from a copy (agent_seal_self()). Best effort.
+ * Removes what only the boot needed of the former initramfs, to have its memory back: the files of
+ * loaded modules, and the agent's own, which by now runs from a copy (agent_seal_self()). Best
+ * effort.
  */
 void mounts_give_back_memory(void);
 
 /*
- * From the initramfs to the disk with this serial number, read-only, as root; the caller then executes /sbin/init. Waits for
- * the disk until deadline. 0 or -errno with err.
+ * From the initramfs to the disk with this serial number, read-only, as root; the caller then
+ * executes /sbin/init. Waits for the disk until deadline. 0 or -errno with err.
  */
 int mounts_enter_disk(const char *serial, int64_t deadline, struct err *err);
 
 /*
- * The rest: /dev/pts, /dev/shm, /dev/mqueue, cgroup v2, and where the root is read-only /run, /tmp and /containers. 0 or
- * -errno with err.
+ * The rest: /dev/pts, /dev/shm, /dev/mqueue, cgroup v2, and where the root is read-only /run, /tmp
+ * and /containers. 0 or -errno with err.
  */
 int mounts_rest(enum mounts_root root, struct err *err);
 
 /*
- * Waits for the block device with this virtio serial number: found at once, or named by a kernel event (uevent) until
- * deadline (CLOCK_MONOTONIC ns). path gets "/dev/vdb". 0, -ENODEV at the deadline, -EINVAL (serial longer than 20 bytes or
- * with other than [A-Za-z0-9_.-]) with err.
+ * Waits for the block device with this virtio serial number: found at once, or named by a kernel
+ * event (uevent) until deadline (CLOCK_MONOTONIC ns). path gets "/dev/vdb". 0, -ENODEV at the
+ * deadline, -EINVAL (serial longer than 20 bytes or with other than [A-Za-z0-9_.-]) with err.
  */
 int mounts_find_disk(const char *serial, int64_t deadline, char path[static 32], struct err *err);
 
@@ -70,14 +72,17 @@ struct mounts_root_disks {
 };
 
 /*
- * Mounts CONTAINERS_DIR/<id>/rootfs: overlayfs of the image's disk and the writable layer, made below
- * CONTAINERS_DIR/<id>/disks. id has been checked. Waits for the disks until deadline. On failure everything is
- * unmounted again. 0 or -errno with err.
+ * Mounts CONTAINERS_DIR/<id>/rootfs: overlayfs of the image's disk and the writable layer, made
+ * below CONTAINERS_DIR/<id>/disks. id has been checked. Waits for the disks until deadline. On
+ * failure everything is unmounted again. 0 or -errno with err.
  */
-int mounts_container_root(const char *id, const struct mounts_root_disks *disks, int64_t deadline, struct err *err);
+int mounts_container_root(
+	const char *id, const struct mounts_root_disks *disks, int64_t deadline, struct err *err);
 
-/* Undoes it in order, and removes the mount points. What is busy is detached, and goes when its last user goes. 0 or -errno with err. */
+/* Undoes it in order, and removes the mount points. What is busy is detached, and goes when its
+ * last user goes. 0 or -errno with err. */
 int mounts_container_root_remove(const char *id, struct err *err);
 
-/* The end: unmounts what holds data, last mounted first, and flushes it to the disks. Does what it can; 0 or the first error. */
+/* The end: unmounts what holds data, last mounted first, and flushes it to the disks. Does what it
+ * can; 0 or the first error. */
 int mounts_end(struct err *err);

@@ -46,7 +46,8 @@ int netif_parse_cidr(const char *text, struct netif_address *ret_address)
 	char copy[INET6_ADDRSTRLEN + 8], *slash;
 	unsigned prefix;
 
-	if (snprintf(copy, sizeof(copy), "%s", text) >= (int)sizeof(copy) || !(slash = strchr(copy, '/')))
+	if (snprintf(copy, sizeof(copy), "%s", text) >= (int)sizeof(copy) ||
+		!(slash = strchr(copy, '/')))
 		return -EINVAL;
 	*slash++ = '\0';
 	if (parse_uint(slash, 0, 128, &prefix) < 0)
@@ -93,7 +94,8 @@ static void read_link(const struct nlmsghdr *h, struct kernel_link *ret)
 		if (a->rta_type == IFLA_ADDRESS && RTA_PAYLOAD(a) == sizeof(ret->mac))
 			memcpy(ret->mac, RTA_DATA(a), sizeof(ret->mac));
 		if (a->rta_type == IFLA_IFNAME)
-			snprintf(ret->name, sizeof(ret->name), "%.*s", (int)RTA_PAYLOAD(a), (const char *)RTA_DATA(a));
+			snprintf(ret->name, sizeof(ret->name), "%.*s", (int)RTA_PAYLOAD(a),
+				(const char *)RTA_DATA(a));
 	}
 }
 
@@ -157,7 +159,8 @@ static int set_name_and_mtu(int fd, int index, const char *name, unsigned mtu)
 static int add_address(int fd, int index, const struct netif_address *a)
 {
 	struct netlink_msg m;
-	struct ifaddrmsg *info = netlink_begin(&m, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, sizeof(*info));
+	struct ifaddrmsg *info =
+		netlink_begin(&m, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, sizeof(*info));
 	size_t size = address_size(a->family);
 
 	info->ifa_family = (uint8_t)a->family;
@@ -173,7 +176,8 @@ static int add_address(int fd, int index, const struct netif_address *a)
 		netlink_add(&m, IFA_BROADCAST, &broadcast, sizeof(broadcast));
 	}
 	if (a->family == AF_INET6) {
-		/* Nobody else is there who could have the address: no second of waiting for an objection. */
+		/* Nobody else is there who could have the address: no second of waiting for an
+		 * objection. */
 		uint32_t flags = IFA_F_NODAD;
 
 		netlink_add(&m, IFA_FLAGS, &flags, sizeof(flags));
@@ -184,7 +188,8 @@ static int add_address(int fd, int index, const struct netif_address *a)
 static int add_route(int fd, const struct netif_route *route, int index)
 {
 	struct netlink_msg m;
-	struct rtmsg *info = netlink_begin(&m, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, sizeof(*info));
+	struct rtmsg *info =
+		netlink_begin(&m, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, sizeof(*info));
 	int family = route->destination.family ? route->destination.family : route->gateway.family;
 	uint32_t out = (uint32_t)index;
 
@@ -210,7 +215,8 @@ static void mac_text(const struct netif_link *link, char out[static 32])
 	if (link->any)
 		snprintf(out, 32, "that is not lo");
 	else
-		snprintf(out, 32, "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+		snprintf(out, 32, "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4],
+			m[5]);
 }
 
 static int configure_link(int fd, const struct netif_link *link, struct err *err)
@@ -244,21 +250,24 @@ static int configure_route(int fd, const struct netif_route *route, size_t numbe
 	int r = 0;
 
 	if (!route->destination.family && !route->gateway.family)
-		return err_set(err, EINVAL, "route %zu has neither destination nor gateway", number);
-	if (route->destination.family && route->gateway.family && route->destination.family != route->gateway.family)
+		return err_set(
+			err, EINVAL, "route %zu has neither destination nor gateway", number);
+	if (route->destination.family && route->gateway.family &&
+		route->destination.family != route->gateway.family)
 		return err_set(err, EINVAL, "route %zu mixes IPv4 and IPv6", number);
 	if (route->interface[0]) {
 		r = find_link(fd, &f);
 		if (r == 0 && f.n == 0)
-			return err_set(err, ENODEV, "there is no network interface '%s'", route->interface);
+			return err_set(err, ENODEV, "there is no network interface '%s'",
+				route->interface);
 	}
 	if (r == 0)
 		r = add_route(fd, route, f.found.index);
 	return r < 0 ? err_errno(err, -r, "cannot add route %zu", number) : 0;
 }
 
-int netif_configure(const struct netif_link *links, size_t n_links, const struct netif_route *routes, size_t n_routes,
-	struct err *err)
+int netif_configure(const struct netif_link *links, size_t n_links,
+	const struct netif_route *routes, size_t n_routes, struct err *err)
 {
 	auto_close int fd = netlink_open();
 	int r = 0;
@@ -314,8 +323,8 @@ static bool is_word(const char *s)
 	return true;
 }
 
-int netif_resolv_conf(const char *path, const char *const *servers, size_t n_servers, const char *const *search, size_t n_search,
-	struct err *err)
+int netif_resolv_conf(const char *path, const char *const *servers, size_t n_servers,
+	const char *const *search, size_t n_search, struct err *err)
 {
 	auto_strbuf struct strbuf sb = STRBUF_INIT;
 	struct netif_address address;
@@ -323,16 +332,19 @@ int netif_resolv_conf(const char *path, const char *const *servers, size_t n_ser
 
 	for (size_t i = 0; i < n_servers; i++) {
 		if (netif_parse_address(servers[i], 0, &address) < 0)
-			return err_set(err, EINVAL, "name server '%.64s' is not an IP address", servers[i]);
+			return err_set(err, EINVAL, "name server '%.64s' is not an IP address",
+				servers[i]);
 		strbuf_addf(&sb, "nameserver %s\n", servers[i]);
 	}
 	for (size_t i = 0; i < n_search; i++) {
 		if (!is_word(search[i]))
 			return err_set(err, EINVAL, "search domain %zu is not a domain name", i);
-		strbuf_addf(&sb, "%s%s%s", i ? " " : "search ", search[i], i + 1 == n_search ? "\n" : "");
+		strbuf_addf(&sb, "%s%s%s", i ? " " : "search ", search[i],
+			i + 1 == n_search ? "\n" : "");
 	}
 	r = strbuf_error(&sb);
-	/* Containers have the file itself mounted: it is written in place, a new file would not reach them. */
+	/* Containers have the file itself mounted: it is written in place, a new file would not
+	 * reach them. */
 	if (r == 0) {
 		auto_close int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 
@@ -347,7 +359,8 @@ int netif_hostname(const char *name, struct err *err)
 	size_t n = strlen(name);
 
 	if (!n || n > 64 || name[0] == '-' || name[0] == '.' ||
-		strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-") != n)
+		strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-") !=
+			n)
 		return err_set(err, EINVAL, "'%.64s' is not a host name", name);
 	return sethostname(name, n) < 0 ? err_errno(err, errno, "cannot set the host name") : 0;
 }

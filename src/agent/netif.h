@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The guest's network by rtnetlink(7), name servers and host name. Idempotent: what is there already stays. */
+/* The guest's network by rtnetlink(7), name servers and host name. Idempotent: what is there
+ * already stays. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,11 +9,11 @@
 
 #include "base/err.h"
 
-#define RESOLV_CONF "/run/micropod/resolv.conf" /* /etc may be read-only */
-#define NETIF_MAX   16
+#define RESOLV_CONF	    "/run/micropod/resolv.conf" /* /etc may be read-only */
+#define NETIF_MAX	    16
 #define NETIF_ADDRESSES_MAX 16
-#define NETIF_ROUTES_MAX 64
-#define NETIF_DNS_MAX 16
+#define NETIF_ROUTES_MAX    64
+#define NETIF_DNS_MAX	    16
 
 struct netif_address {
 	int family; /* AF_INET or AF_INET6 */
@@ -22,9 +23,9 @@ struct netif_address {
 
 struct netif_link {
 	uint8_t mac[6];
-	bool any;	     /* no mac given: the only link that is not lo */
-	char name[16];	     /* "": as it is */
-	unsigned mtu;	     /* 0: as it is */
+	bool any;      /* no mac given: the only link that is not lo */
+	char name[16]; /* "": as it is */
+	unsigned mtu;  /* 0: as it is */
 	size_t n_addresses;
 	struct netif_address addresses[NETIF_ADDRESSES_MAX];
 };
@@ -45,16 +46,19 @@ bool netif_name_valid(const char *name);
 /* lo up with 127.0.0.1 and ::1. 0 or -errno with err. */
 int netif_loopback_up(struct err *err);
 
-/* Finds, renames, sets up and addresses each link, then adds the routes. Blocks on the kernel (milliseconds). 0 or -errno with err (-ENODEV: no link has that MAC). */
-int netif_configure(const struct netif_link *links, size_t n_links, const struct netif_route *routes, size_t n_routes,
-	struct err *err);
+/* Finds, renames, sets up and addresses each link, then adds the routes. Blocks on the kernel
+ * (milliseconds). 0 or -errno with err (-ENODEV: no link has that MAC). */
+int netif_configure(const struct netif_link *links, size_t n_links,
+	const struct netif_route *routes, size_t n_routes, struct err *err);
 
-/* What Docker sets in a container's network: unprivileged users may bind low ports and ping. 0 or -errno with err. */
+/* What Docker sets in a container's network: unprivileged users may bind low ports and ping. 0 or
+ * -errno with err. */
 int netif_sysctls(struct err *err);
 
-/* Writes RESOLV_CONF, which containers get. Words are checked: no white space or control bytes. 0 or -errno with err. */
-int netif_resolv_conf(const char *path, const char *const *servers, size_t n_servers, const char *const *search, size_t n_search,
-	struct err *err);
+/* Writes RESOLV_CONF, which containers get. Words are checked: no white space or control bytes. 0
+ * or -errno with err. */
+int netif_resolv_conf(const char *path, const char *const *servers, size_t n_servers,
+	const char *const *search, size_t n_search, struct err *err);
 
 /* sethostname(2) after a check (1-64 bytes of [A-Za-z0-9.-]). 0 or -errno with err. */
 int netif_hostname(const char *name, struct err *err);

@@ -51,7 +51,8 @@ static int send_request(int fd, struct netlink_msg *m)
 }
 
 /* Handles one datagram: 1 when the answer is complete, 0 to go on, or -errno. */
-static int take_datagram(uint8_t *buf, size_t len, uint32_t seq, int (*fn)(const struct nlmsghdr *h, void *arg), void *arg)
+static int take_datagram(uint8_t *buf, size_t len, uint32_t seq,
+	int (*fn)(const struct nlmsghdr *h, void *arg), void *arg)
 {
 	const struct nlmsghdr *h = (const struct nlmsghdr *)buf;
 	int r;
@@ -99,7 +100,8 @@ int netlink_ask(int fd, struct netlink_msg *m)
 	return r < 0 ? r : receive(fd, m->head.nlmsg_seq, NULL, NULL);
 }
 
-int netlink_dump(int fd, struct netlink_msg *m, int (*fn)(const struct nlmsghdr *h, void *arg), void *arg)
+int netlink_dump(
+	int fd, struct netlink_msg *m, int (*fn)(const struct nlmsghdr *h, void *arg), void *arg)
 {
 	int r;
 

@@ -17,7 +17,8 @@ struct netlink_msg {
 /* A route socket, CLOEXEC. fd or -errno. */
 int netlink_open(void);
 
-/* Begins a request of this type with a zeroed family struct (ifinfomsg, ifaddrmsg, rtmsg) of the given size, which is returned. */
+/* Begins a request of this type with a zeroed family struct (ifinfomsg, ifaddrmsg, rtmsg) of the
+ * given size, which is returned. */
 void *netlink_begin(struct netlink_msg *m, uint16_t type, uint16_t flags, size_t size);
 
 /* Appends an attribute. The buffer is large enough for every request of this program (asserted). */
@@ -26,5 +27,7 @@ void netlink_add(struct netlink_msg *m, uint16_t type, const void *data, size_t 
 /* Sends and waits for the kernel's answer: 0 or its -errno. Blocks shortly. */
 int netlink_ask(int fd, struct netlink_msg *m);
 
-/* Sends a dump request and calls fn for each message of the answer. 0, or the first -errno of kernel or fn. */
-int netlink_dump(int fd, struct netlink_msg *m, int (*fn)(const struct nlmsghdr *h, void *arg), void *arg);
+/* Sends a dump request and calls fn for each message of the answer. 0, or the first -errno of
+ * kernel or fn. */
+int netlink_dump(
+	int fd, struct netlink_msg *m, int (*fn)(const struct nlmsghdr *h, void *arg), void *arg);

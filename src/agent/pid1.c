@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: the program may run up to three times before it serves, each time a little further: from the initramfs; from the
- * agent's own disk, if there is one; and from the sealed copy of itself. Each step looks at what is there already.
+ * How it works: the program may run up to three times before it serves, each time a little further:
+ * from the initramfs; from the agent's own disk, if there is one; and from the sealed copy of
+ * itself. Each step looks at what is there already.
  */
 #include "agent/pid1.h"
 
@@ -25,8 +26,9 @@
 #include "base/fs.h"
 #include "base/log.h"
 
-#define DEVICE_WAIT_NS	(30 * NSEC_PER_SEC) /* for a disk or port that the host promised */
-#define STOP_EXTRA_NS	(5 * NSEC_PER_SEC)  /* beyond the grace, for what does not end although killed */
+#define DEVICE_WAIT_NS (30 * NSEC_PER_SEC) /* for a disk or port that the host promised */
+#define STOP_EXTRA_NS \
+	(5 * NSEC_PER_SEC) /* beyond the grace, for what does not end although killed */
 #define SIGNAL_GRACE_NS (10 * NSEC_PER_SEC) /* when a signal ends the machine */
 #define FILES_MAX	1048576
 
@@ -86,7 +88,8 @@ static void read_cmdline(struct pid1 *p)
 	if (r < 0)
 		shutdown_fatal("cannot read the kernel's command line: %s", strerror(-r));
 	if (cmdline_parse(text, len, &p->cmdline) < 0)
-		shutdown_fatal("the kernel's command line has a micropod.* key with a value that is not known");
+		shutdown_fatal("the kernel's command line has a micropod.* key with a value that "
+			       "is not known");
 	log_init("agent", 2, p->cmdline.debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
 }
 
@@ -108,16 +111,19 @@ static _Noreturn void boot_from_disk(const struct pid1 *p, char **argv)
 		shutdown_fatal("%s", err.msg);
 	trace(p, "agent's disk mounted");
 	execv("/sbin/init", argv);
-	shutdown_fatal("the agent's disk has no program /sbin/init that can be executed: %s", strerror(errno));
+	shutdown_fatal("the agent's disk has no program /sbin/init that can be executed: %s",
+		strerror(errno));
 }
 
-/* Loading modules beside the rest, in a child on a second CPU, was tried: no quicker under emulation. */
+/* Loading modules beside the rest, in a child on a second CPU, was tried: no quicker under
+ * emulation. */
 static int prepare_machine(const struct pid1 *p, enum mounts_root root, struct err *err)
 {
 	struct err module = ERR_INIT;
 	int r;
 
-	/* A module that cannot be loaded may be one that nothing here needs: what does need it will say so. */
+	/* A module that cannot be loaded may be one that nothing here needs: what does need it will
+	 * say so. */
 	if (modules_load(MODULES_DIR, MODULES_ORDER, &module) < 0)
 		log_warning("%s", module.msg);
 	trace(p, "modules loaded");
@@ -199,7 +205,8 @@ static int watch_signals(struct pid1 *p)
 {
 	sigset_t mask;
 
-	/* With ctrl-alt-del off the kernel sends SIGINT for it; SIGPWR and SIGTERM are other ways to ask. */
+	/* With ctrl-alt-del off the kernel sends SIGINT for it; SIGPWR and SIGTERM are other ways
+	 * to ask. */
 	reboot(RB_DISABLE_CAD);
 	sigemptyset(&mask);
 	sigaddset(&mask, SIGINT);
@@ -221,7 +228,8 @@ static void serve(struct pid1 *p)
 	if (p->ops->start(p, p->loop, &p->cmdline, &p->agent, &err) < 0)
 		shutdown_fatal("%s", err.msg);
 	trace(p, "services made");
-	port = serial_open_port("/sys/class/virtio-ports", SERIAL_PORT_NAME, deadline_in(DEVICE_WAIT_NS), &err);
+	port = serial_open_port(
+		"/sys/class/virtio-ports", SERIAL_PORT_NAME, deadline_in(DEVICE_WAIT_NS), &err);
 	if (port < 0)
 		shutdown_fatal("%s", err.msg);
 	r = serial_new(p->loop, port, &ops, &p->serial);

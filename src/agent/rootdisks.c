@@ -28,7 +28,8 @@ static bool serial_valid(const char *serial)
 	size_t n = strlen(serial);
 
 	return n && n <= SERIAL_MAX &&
-		strspn(serial, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-") == n;
+	       strspn(serial,
+		       "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-") == n;
 }
 
 static bool has_serial(int block, const char *name, const char *serial)
@@ -51,7 +52,8 @@ static int scan_disks(const char *serial, char path[static 32])
 	struct dirent *de;
 
 	while (dir && (de = readdir(dir))) {
-		if (strncmp(de->d_name, "vd", 2) == 0 && strlen(de->d_name) < 16 && has_serial(dirfd(dir), de->d_name, serial)) {
+		if (strncmp(de->d_name, "vd", 2) == 0 && strlen(de->d_name) < 16 &&
+			has_serial(dirfd(dir), de->d_name, serial)) {
 			snprintf(path, 32, "/dev/%.16s", de->d_name);
 			return access(path, F_OK) == 0 ? 0 : -ENOENT;
 		}
@@ -65,7 +67,8 @@ int mounts_find_disk(const char *serial, int64_t deadline, char path[static 32],
 	int r;
 
 	if (!serial_valid(serial))
-		return err_set(err, EINVAL, "'%.32s' cannot be the serial number of a disk", serial);
+		return err_set(
+			err, EINVAL, "'%.32s' cannot be the serial number of a disk", serial);
 	r = scan_disks(serial, path);
 	if (r == 0)
 		return 0;
@@ -76,14 +79,16 @@ int mounts_find_disk(const char *serial, int64_t deadline, char path[static 32],
 	while ((r = scan_disks(serial, path)) == -ENOENT) {
 		r = uevent_wait(events, "block", deadline);
 		if (r == -ETIMEDOUT)
-			return err_set(err, ENODEV, "there is no disk with the serial number '%s'", serial);
+			return err_set(err, ENODEV, "there is no disk with the serial number '%s'",
+				serial);
 		if (r < 0)
 			return err_errno(err, -r, "cannot wait for the disk '%s'", serial);
 	}
 	return 0;
 }
 
-/* The page cache may hold what the disk had before a template was saved: the disk behind it is another now. */
+/* The page cache may hold what the disk had before a template was saved: the disk behind it is
+ * another now. */
 static int flush_buffers(const char *device)
 {
 	auto_close int fd = open(device, O_RDONLY | O_CLOEXEC);
@@ -118,7 +123,8 @@ static int make_folders(const struct paths *p)
 	return 0;
 }
 
-static int mount_disk(const char *serial, int64_t deadline, const char *target, bool read_only, struct err *err)
+static int mount_disk(
+	const char *serial, int64_t deadline, const char *target, bool read_only, struct err *err)
 {
 	char device[32];
 	int r = mounts_find_disk(serial, deadline, device, err);
@@ -128,13 +134,16 @@ static int mount_disk(const char *serial, int64_t deadline, const char *target, 
 	r = flush_buffers(device);
 	if (r < 0)
 		return err_errno(err, -r, "cannot flush the buffers of the disk '%s'", serial);
-	/* noload: nobody may write the image, so its journal, should it have one, stays as it is. */
-	if (mount(device, target, "ext4", read_only ? MS_RDONLY : 0, read_only ? "noload" : NULL) < 0)
+	/* noload: nobody may write the image, so its journal, should it have one, stays as it is.
+	 */
+	if (mount(device, target, "ext4", read_only ? MS_RDONLY : 0, read_only ? "noload" : NULL) <
+		0)
 		return err_errno(err, errno, "cannot mount the disk '%s'", serial);
 	return 0;
 }
 
-static int mount_layer(const struct mounts_root_disks *d, int64_t deadline, const char *target, struct err *err)
+static int mount_layer(
+	const struct mounts_root_disks *d, int64_t deadline, const char *target, struct err *err)
 {
 	char options[64] = "mode=711";
 
@@ -147,7 +156,8 @@ static int mount_layer(const struct mounts_root_disks *d, int64_t deadline, cons
 	return 0;
 }
 
-/* The merged root takes owner and mode from upper: they must be the image's. An upper of an earlier start stays as it is. */
+/* The merged root takes owner and mode from upper: they must be the image's. An upper of an earlier
+ * start stays as it is. */
 static int make_upper(const struct paths *p)
 {
 	struct stat st;
@@ -156,7 +166,8 @@ static int make_upper(const struct paths *p)
 		return -errno;
 	if (mkdir(p->upper, 0755) < 0)
 		return errno == EEXIST ? 0 : -errno;
-	if (stat(p->image, &st) < 0 || chown(p->upper, st.st_uid, st.st_gid) < 0 || chmod(p->upper, st.st_mode & 07777) < 0)
+	if (stat(p->image, &st) < 0 || chown(p->upper, st.st_uid, st.st_gid) < 0 ||
+		chmod(p->upper, st.st_mode & 07777) < 0)
 		return -errno;
 	return 0;
 }
@@ -169,14 +180,16 @@ static int mount_overlay(const struct paths *p, struct err *err)
 	if (r < 0)
 		return err_errno(err, -r, "cannot prepare the writable layer");
 	/* Said outright, so that a layer means the same under every kernel's defaults. */
-	snprintf(options, sizeof(options), "lowerdir=%s,upperdir=%s,workdir=%s,index=off,metacopy=off,redirect_dir=off", p->image,
-		p->upper, p->work);
+	snprintf(options, sizeof(options),
+		"lowerdir=%s,upperdir=%s,workdir=%s,index=off,metacopy=off,redirect_dir=off",
+		p->image, p->upper, p->work);
 	if (mount("overlay", p->root, "overlay", 0, options) < 0)
 		return err_errno(err, errno, "cannot mount the container's root");
 	return 0;
 }
 
-int mounts_container_root(const char *id, const struct mounts_root_disks *disks, int64_t deadline, struct err *err)
+int mounts_container_root(
+	const char *id, const struct mounts_root_disks *disks, int64_t deadline, struct err *err)
 {
 	struct err undo;
 	struct paths p;
@@ -223,7 +236,8 @@ int mounts_container_root_remove(const char *id, struct err *err)
 		if (one < 0 && r == 0)
 			r = err_errno(err, -one, "cannot unmount %s", points[i]);
 	}
-	/* Only folders that are empty, which mount points are now; the bundle beside them is its maker's. */
+	/* Only folders that are empty, which mount points are now; the bundle beside them is its
+	 * maker's. */
 	rmdir(p.root);
 	rmdir(p.layer);
 	rmdir(p.image);

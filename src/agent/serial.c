@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: the port is never closed, because closing it would lose what is on its way. Without a session what
- * arrives goes through the greeting's matcher until a frame is complete; it is echoed, and a session begins: a stream on
- * top of the port.
+ * How it works: the port is never closed, because closing it would lose what is on its way. Without
+ * a session what arrives goes through the greeting's matcher until a frame is complete; it is
+ * echoed, and a session begins: a stream on top of the port.
  *
- * A host that begins anew without having closed sends zeros, which end the old session by an HTTP/2 error, and
- * then its frame. One read may bring both, and whoever serves the session would swallow the frame with the zeros. So a
- * read of the session ends in front of what looks like a frame, and gives the bytes of such a frame one by one: should
- * they be the session's own after all, nothing is lost; if the session ends before them, they are still here. The
- * matcher sees all that a session got, so that also a frame whose head was already handed over is found.
+ * A host that begins anew without having closed sends zeros, which end the old session by an HTTP/2
+ * error, and then its frame. One read may bring both, and whoever serves the session would swallow
+ * the frame with the zeros. So a read of the session ends in front of what looks like a frame, and
+ * gives the bytes of such a frame one by one: should they be the session's own after all, nothing
+ * is lost; if the session ends before them, they are still here. The matcher sees all that a
+ * session got, so that also a frame whose head was already handed over is found.
  *
- * While the host has closed its end the kernel reports EPOLLHUP for ever: then the descriptor is watched
- * edge-triggered, and the next change (the host opens) wakes us once.
+ * While the host has closed its end the kernel reports EPOLLHUP for ever: then the descriptor is
+ * watched edge-triggered, and the next change (the host opens) wakes us once.
  */
 #include "agent/serial.h"
 
@@ -82,7 +83,8 @@ static ssize_t session_writev(struct io_stream *stream, const struct iovec *iov,
 
 	if (r < 0)
 		return r;
-	/* The port makes one request to the host of each part of a writev: they are put together first. */
+	/* The port makes one request to the host of each part of a writev: they are put together
+	 * first. */
 	for (int i = 0; i < n && len < sizeof(s->out); i++) {
 		size_t part = MIN(iov[i].iov_len, sizeof(s->out) - len);
 
@@ -345,11 +347,13 @@ int serial_open_port(const char *class_dir, const char *name, int64_t deadline, 
 		if (events < 0)
 			return err_errno(err, -events, "cannot listen for devices");
 	}
-	/* The kernel tells of a port before it has asked the host for its name, and then of a change. */
+	/* The kernel tells of a port before it has asked the host for its name, and then of a
+	 * change. */
 	while ((r = scan_ports(class_dir, name, device)) == -ENOENT) {
 		r = uevent_wait(events, "virtio-ports", deadline);
 		if (r == -ETIMEDOUT)
-			return err_set(err, ENODEV, "there is no virtio-serial port called '%s'", name);
+			return err_set(
+				err, ENODEV, "there is no virtio-serial port called '%s'", name);
 		if (r < 0)
 			return err_errno(err, -r, "cannot wait for the serial port");
 	}

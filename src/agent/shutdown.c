@@ -16,7 +16,8 @@
 
 #define KILL_WAIT_NS (2 * NSEC_PER_SEC)
 
-/* All processes but this one; those that hang in the kernel are given up at a deadline. SIGCHLD is blocked. */
+/* All processes but this one; those that hang in the kernel are given up at a deadline. SIGCHLD is
+ * blocked. */
 static void kill_all(void)
 {
 	int64_t deadline = deadline_in(KILL_WAIT_NS);
@@ -29,7 +30,8 @@ static void kill_all(void)
 		return; /* there is no other */
 	for (;;) {
 		int64_t left = deadline - clock_monotonic();
-		struct timespec wait = { .tv_sec = left / NSEC_PER_SEC, .tv_nsec = left % NSEC_PER_SEC };
+		struct timespec wait = { .tv_sec = left / NSEC_PER_SEC,
+			.tv_nsec = left % NSEC_PER_SEC };
 		pid_t pid = waitpid(-1, NULL, WNOHANG);
 
 		if (pid > 0)
@@ -46,9 +48,11 @@ _Noreturn void shutdown_power_off(void)
 	kill_all();
 	if (mounts_end(&err) < 0)
 		log_warning("%s", err.msg);
-	/* On QEMU's microvm through the ACPI generic event device; the VMM reports a guest that powered itself off. */
+	/* On QEMU's microvm through the ACPI generic event device; the VMM reports a guest that
+	 * powered itself off. */
 	reboot(RB_POWER_OFF);
-	/* No way to power off: a reset ends the VM too (QEMU -no-reboot; other VMMs know no other end). */
+	/* No way to power off: a reset ends the VM too (QEMU -no-reboot; other VMMs know no other
+	 * end). */
 	reboot(RB_AUTOBOOT);
 	for (;;)
 		pause();

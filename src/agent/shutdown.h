@@ -4,7 +4,8 @@
 
 #include "base/macro.h"
 
-/* Kills every process but this one, unmounts, syncs, powers off. Does not return: if the power stays on, it halts. */
+/* Kills every process but this one, unmounts, syncs, powers off. Does not return: if the power
+ * stays on, it halts. */
 _Noreturn void shutdown_power_off(void);
 
 /* One line on the console that says why, then shutdown_power_off() (not as PID 1: exits with 1). */

@@ -22,17 +22,20 @@ static void on_event(struct loop_fd *src, uint32_t events)
 	struct vsock *v = container_of(src, struct vsock, src);
 	struct sockaddr_vm peer = { 0 };
 	socklen_t len = sizeof(peer);
-	auto_close int fd = accept4(v->fd, (struct sockaddr *)&peer, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	auto_close int fd =
+		accept4(v->fd, (struct sockaddr *)&peer, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd < 0 || peer.svm_family != AF_VSOCK || peer.svm_cid != VMADDR_CID_HOST)
 		return;
 	v->accepted(v->arg, take_fd(&fd));
 }
 
-int vsock_new(struct loop *loop, unsigned port, void (*accepted)(void *arg, int fd), void *arg, struct vsock **ret_vsock,
-	struct err *err)
+int vsock_new(struct loop *loop, unsigned port, void (*accepted)(void *arg, int fd), void *arg,
+	struct vsock **ret_vsock, struct err *err)
 {
-	struct sockaddr_vm addr = { .svm_family = AF_VSOCK, .svm_port = port, .svm_cid = VMADDR_CID_ANY };
+	struct sockaddr_vm addr = {
+		.svm_family = AF_VSOCK, .svm_port = port, .svm_cid = VMADDR_CID_ANY
+	};
 	struct vsock *v = calloc(1, sizeof(*v));
 	int r = 0;
 
@@ -41,7 +44,8 @@ int vsock_new(struct loop *loop, unsigned port, void (*accepted)(void *arg, int 
 	v->accepted = accepted;
 	v->arg = arg;
 	v->fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (v->fd < 0 || bind(v->fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(v->fd, BACKLOG) < 0)
+	if (v->fd < 0 || bind(v->fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
+		listen(v->fd, BACKLOG) < 0)
 		r = -errno;
 	if (r == 0)
 		r = loop_fd_add(loop, &v->src, v->fd, EPOLLIN, on_event);

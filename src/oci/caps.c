@@ -55,9 +55,10 @@ static const char *const names[] = {
 static_assert(ARRAY_SIZE(names) == OCI_CAP_MAX, "one name for each capability");
 
 const uint64_t oci_caps_default = BIT(CAP_CHOWN) | BIT(CAP_DAC_OVERRIDE) | BIT(CAP_FSETID) |
-	BIT(CAP_FOWNER) | BIT(CAP_MKNOD) | BIT(CAP_NET_RAW) | BIT(CAP_SETGID) | BIT(CAP_SETUID) |
-	BIT(CAP_SETFCAP) | BIT(CAP_SETPCAP) | BIT(CAP_NET_BIND_SERVICE) | BIT(CAP_SYS_CHROOT) |
-	BIT(CAP_KILL) | BIT(CAP_AUDIT_WRITE);
+				  BIT(CAP_FOWNER) | BIT(CAP_MKNOD) | BIT(CAP_NET_RAW) |
+				  BIT(CAP_SETGID) | BIT(CAP_SETUID) | BIT(CAP_SETFCAP) |
+				  BIT(CAP_SETPCAP) | BIT(CAP_NET_BIND_SERVICE) |
+				  BIT(CAP_SYS_CHROOT) | BIT(CAP_KILL) | BIT(CAP_AUDIT_WRITE);
 
 const char *oci_cap_name(unsigned cap)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Linux capabilities (capabilities(7)): names, numbers, and sets as bit masks, bit n for capability n. */
+/* Linux capabilities (capabilities(7)): names, numbers, and sets as bit masks, bit n for capability
+ * n. */
 #pragma once
 
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Layout: "mpx1", the number of args and of env entries (two native uint32_t), then cwd, args and env, each with
- * the NUL it needs anyway.
+ * Layout: "mpx1", the number of args and of env entries (two native uint32_t), then cwd, args and
+ * env, each with the NUL it needs anyway.
  */
 #include "oci/execblob.h"
 
@@ -36,7 +36,8 @@ static uint32_t add_strings(struct strbuf *sb, const char *const *v)
 	return n;
 }
 
-int oci_execblob_encode(const char *const *args, const char *const *env, const char *cwd, void **ret_blob, size_t *ret_len)
+int oci_execblob_encode(const char *const *args, const char *const *env, const char *cwd,
+	void **ret_blob, size_t *ret_len)
 {
 	auto_strbuf struct strbuf sb = STRBUF_INIT;
 	struct header head = { 0 };
@@ -84,8 +85,10 @@ int oci_execblob_decode(char *blob, size_t len, struct oci_exec *ret_exec)
 	if (len < sizeof(head) || len > LIMIT_ARGV)
 		return -EBADMSG;
 	memcpy(&head, blob, sizeof(head));
-	/* A string takes a byte at least: counts beyond the length are lies, and would make the arrays huge. */
-	if (memcmp(head.magic, magic, sizeof(magic)) != 0 || !head.n_args || head.n_args > len || head.n_env > len)
+	/* A string takes a byte at least: counts beyond the length are lies, and would make the
+	 * arrays huge. */
+	if (memcmp(head.magic, magic, sizeof(magic)) != 0 || !head.n_args || head.n_args > len ||
+		head.n_env > len)
 		return -EBADMSG;
 	args = calloc((size_t)head.n_args + 1, sizeof(char *));
 	env = calloc((size_t)head.n_env + 1, sizeof(char *));
@@ -108,7 +111,8 @@ static const char *path_of(char *const *env)
 	return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 }
 
-/* As a runtime looks a program up: with '/', itself; else in each folder of PATH. Returns the errno of the last try that says something. */
+/* As a runtime looks a program up: with '/', itself; else in each folder of PATH. Returns the errno
+ * of the last try that says something. */
 static int execute(const struct oci_exec *exec)
 {
 	const char *name = exec->args[0], *dir = path_of(exec->env);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs while micropod is built: seccomp-default.def to C, as a BPF program (by libseccomp, its rules in a binary tree) and as
- * JSON, for the default capabilities and one architecture.
+ * Runs while micropod is built: seccomp-default.def to C, as a BPF program (by libseccomp, its
+ * rules in a binary tree) and as JSON, for the default capabilities and one architecture.
  *
  * usage: gen-seccomp x86_64|aarch64 >seccomp-default.c
  */
@@ -23,14 +23,7 @@
 
 #include "oci/caps.h"
 
-enum kind {
-	ALLOW,
-	ALLOW_CAP,
-	ALLOW_ARG,
-	ALLOW_MASKED,
-	ERRNO,
-	ALLOW_ARCH
-};
+enum kind { ALLOW, ALLOW_CAP, ALLOW_ARG, ALLOW_MASKED, ERRNO, ALLOW_ARCH };
 
 struct rule {
 	enum kind kind;
@@ -41,12 +34,14 @@ struct rule {
 	uint64_t value;
 };
 
-#define ALLOW(n)		     { .kind = ALLOW, .names = n, .cap = -1 },
-#define ALLOW_CAP(c, n)		     { .kind = ALLOW_CAP, .names = n, .cap = c },
-#define ALLOW_ARG(n, o, a, v)	     { .kind = ALLOW_ARG, .names = n, .cap = -1, .op = o, .arg = a, .value = v },
-#define ALLOW_MASKED(c, n, a, m)     { .kind = ALLOW_MASKED, .names = n, .cap = c, .arg = a, .value = m },
-#define ERRNO(c, n, e)		     { .kind = ERRNO, .names = n, .cap = c, .value = e },
-#define ALLOW_ARCH(a, n)	     { .kind = ALLOW_ARCH, .names = n, .cap = -1, .arch = a },
+#define ALLOW(n)	{ .kind = ALLOW, .names = n, .cap = -1 },
+#define ALLOW_CAP(c, n) { .kind = ALLOW_CAP, .names = n, .cap = c },
+#define ALLOW_ARG(n, o, a, v) \
+	{ .kind = ALLOW_ARG, .names = n, .cap = -1, .op = o, .arg = a, .value = v },
+#define ALLOW_MASKED(c, n, a, m) \
+	{ .kind = ALLOW_MASKED, .names = n, .cap = c, .arg = a, .value = m },
+#define ERRNO(c, n, e)	 { .kind = ERRNO, .names = n, .cap = c, .value = e },
+#define ALLOW_ARCH(a, n) { .kind = ALLOW_ARCH, .names = n, .cap = -1, .arch = a },
 static const struct rule rules[] = {
 #include "oci/seccomp-default.def"
 };
@@ -64,12 +59,10 @@ static const struct target {
 		const char *json;
 	} arch[2]; /* the native one first */
 } targets[] = {
-	{ "x86_64",
-		{ { SCMP_ARCH_X86_64, AUDIT_ARCH_X86_64, "SCMP_ARCH_X86_64" },
-			{ SCMP_ARCH_X86, AUDIT_ARCH_I386, "SCMP_ARCH_X86" } } },
-	{ "aarch64",
-		{ { SCMP_ARCH_AARCH64, AUDIT_ARCH_AARCH64, "SCMP_ARCH_AARCH64" },
-			{ SCMP_ARCH_ARM, AUDIT_ARCH_ARM, "SCMP_ARCH_ARM" } } },
+	{ "x86_64", { { SCMP_ARCH_X86_64, AUDIT_ARCH_X86_64, "SCMP_ARCH_X86_64" },
+			    { SCMP_ARCH_X86, AUDIT_ARCH_I386, "SCMP_ARCH_X86" } } },
+	{ "aarch64", { { SCMP_ARCH_AARCH64, AUDIT_ARCH_AARCH64, "SCMP_ARCH_AARCH64" },
+			     { SCMP_ARCH_ARM, AUDIT_ARCH_ARM, "SCMP_ARCH_ARM" } } },
 };
 #define ARCHES 2
 
@@ -98,7 +91,8 @@ static bool holds(const struct rule *r, const struct target *t)
 }
 
 /* Calls fn for each name of a rule. */
-static void each_name(const struct rule *r, void (*fn)(const struct rule *r, const char *name, void *arg), void *arg)
+static void each_name(const struct rule *r,
+	void (*fn)(const struct rule *r, const char *name, void *arg), void *arg)
 {
 	char *copy = strdup(r->names), *save = NULL;
 
@@ -116,10 +110,12 @@ static void add_rule(const struct rule *r, const char *name, void *arg)
 		return; /* newer than this libseccomp */
 	switch (r->kind) {
 	case ALLOW_ARG:
-		ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_CMP(r->arg, (enum scmp_compare)r->op, r->value, 0));
+		ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1,
+			SCMP_CMP(r->arg, (enum scmp_compare)r->op, r->value, 0));
 		break;
 	case ALLOW_MASKED:
-		ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_CMP(r->arg, SCMP_CMP_MASKED_EQ, r->value, 0));
+		ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1,
+			SCMP_CMP(r->arg, SCMP_CMP_MASKED_EQ, r->value, 0));
 		break;
 	case ERRNO:
 		ret = seccomp_rule_add(ctx, SCMP_ACT_ERRNO((uint32_t)r->value), nr, 0);
@@ -147,8 +143,8 @@ static void raise_highest(const struct rule *r, const char *name, void *arg)
 }
 
 /*
- * Goes in front of libseccomp's program: for each architecture, numbers beyond the highest that the table knows
- * (also those that are not allowed: they are known and refused) are ENOSYS.
+ * Goes in front of libseccomp's program: for each architecture, numbers beyond the highest that the
+ * table knows (also those that are not allowed: they are known and refused) are ENOSYS.
  */
 static size_t make_prefix(const struct target *t, struct sock_filter *out)
 {
@@ -159,10 +155,14 @@ static size_t make_prefix(const struct target *t, struct sock_filter *out)
 
 		for (size_t k = 0; k < sizeof(rules) / sizeof(rules[0]); k++)
 			each_name(&rules[k], raise_highest, &h);
-		*f++ = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 4); /* seccomp_data.arch */
-		*f++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, t->arch[i].audit, 0, 3);
-		*f++ = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0); /* seccomp_data.nr */
-		*f++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, (uint32_t)h.nr, 0, 1);
+		*f++ = (struct sock_filter)BPF_STMT(
+			BPF_LD | BPF_W | BPF_ABS, 4); /* seccomp_data.arch */
+		*f++ = (struct sock_filter)BPF_JUMP(
+			BPF_JMP | BPF_JEQ | BPF_K, t->arch[i].audit, 0, 3);
+		*f++ = (struct sock_filter)BPF_STMT(
+			BPF_LD | BPF_W | BPF_ABS, 0); /* seccomp_data.nr */
+		*f++ = (struct sock_filter)BPF_JUMP(
+			BPF_JMP | BPF_JGT | BPF_K, (uint32_t)h.nr, 0, 1);
 		*f++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS);
 	}
 	return (size_t)(f - out);
@@ -199,7 +199,8 @@ static void print_bpf(const struct target *t)
 	n += (size_t)got / sizeof(prog[0]);
 	printf("static const struct sock_filter filter[] = {\n");
 	for (size_t i = 0; i < n; i++)
-		printf("\t{ 0x%02x, %u, %u, 0x%08x },\n", prog[i].code, prog[i].jt, prog[i].jf, prog[i].k);
+		printf("\t{ 0x%02x, %u, %u, 0x%08x },\n", prog[i].code, prog[i].jt, prog[i].jf,
+			prog[i].k);
 	printf("};\n");
 	seccomp_release(ctx);
 	close(fd);
@@ -220,12 +221,15 @@ static void print_json_rule(const struct rule *r)
 
 	printf("\t\"{\\\"names\\\":[");
 	each_name(r, print_name, &comma);
-	printf("],\\\"action\\\":\\\"%s\\\"", r->kind == ERRNO ? "SCMP_ACT_ERRNO" : "SCMP_ACT_ALLOW");
+	printf("],\\\"action\\\":\\\"%s\\\"",
+		r->kind == ERRNO ? "SCMP_ACT_ERRNO" : "SCMP_ACT_ALLOW");
 	if (r->kind == ERRNO)
 		printf(",\\\"errnoRet\\\":%u", (unsigned)r->value);
 	if (r->kind == ALLOW_ARG)
-		printf(",\\\"args\\\":[{\\\"index\\\":%u,\\\"value\\\":%llu,\\\"op\\\":\\\"%s\\\"}]", r->arg,
-			(unsigned long long)r->value, r->op == SCMP_CMP_EQ ? "SCMP_CMP_EQ" : "SCMP_CMP_NE");
+		printf(",\\\"args\\\":[{\\\"index\\\":%u,\\\"value\\\":%llu,\\\"op\\\":\\\"%s\\\"}"
+		       "]",
+			r->arg, (unsigned long long)r->value,
+			r->op == SCMP_CMP_EQ ? "SCMP_CMP_EQ" : "SCMP_CMP_NE");
 	if (r->kind == ALLOW_MASKED)
 		printf(",\\\"args\\\":[{\\\"index\\\":%u,\\\"value\\\":%llu,\\\"valueTwo\\\":0,"
 		       "\\\"op\\\":\\\"SCMP_CMP_MASKED_EQ\\\"}]",
@@ -237,8 +241,10 @@ static void print_json(const struct target *t)
 {
 	bool comma = false;
 
-	printf("static const char json[] =\n\t\"{\\\"defaultAction\\\":\\\"SCMP_ACT_ERRNO\\\",\\\"defaultErrnoRet\\\":%d,"
-	       "\\\"architectures\\\":[", EPERM);
+	printf("static const char json[] "
+	       "=\n\t\"{\\\"defaultAction\\\":\\\"SCMP_ACT_ERRNO\\\",\\\"defaultErrnoRet\\\":%d,"
+	       "\\\"architectures\\\":[",
+		EPERM);
 	for (int i = 0; i < ARCHES; i++)
 		printf("%s\\\"%s\\\"", i ? "," : "", t->arch[i].json);
 	printf("],\\\"syscalls\\\":[\"\n");

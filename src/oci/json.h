@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writing JSON (RFC 8259) straight into a strbuf: commas by themselves, memory in one place. Only for this library. */
+/* Writing JSON (RFC 8259) straight into a strbuf: commas by themselves, memory in one place. Only
+ * for this library. */
 #pragma once
 
 #include <stdbool.h>

@@ -61,18 +61,23 @@ int oci_rlimit_parse(const char *text, struct oci_rlimit *ret_limit, struct err 
 	struct oci_rlimit limit;
 	char copy[128], *value, *hard;
 
-	if (snprintf(copy, sizeof(copy), "%s", text) >= (int)sizeof(copy) || !(value = strchr(copy, '=')))
-		return err_set(err, EINVAL, "limit '%.64s': want NAME=SOFT or NAME=SOFT:HARD", text);
+	if (snprintf(copy, sizeof(copy), "%s", text) >= (int)sizeof(copy) ||
+		!(value = strchr(copy, '=')))
+		return err_set(
+			err, EINVAL, "limit '%.64s': want NAME=SOFT or NAME=SOFT:HARD", text);
 	*value++ = '\0';
 	if (oci_rlimit_parse_name(copy, &limit.resource) < 0)
-		return err_set(err, EINVAL, "limit '%s': there is no limit called '%s'", text, copy);
+		return err_set(
+			err, EINVAL, "limit '%s': there is no limit called '%s'", text, copy);
 	hard = strchr(value, ':');
 	if (hard)
 		*hard++ = '\0';
-	if (parse_value(value, &limit.soft) < 0 || parse_value(hard ? hard : value, &limit.hard) < 0)
+	if (parse_value(value, &limit.soft) < 0 ||
+		parse_value(hard ? hard : value, &limit.hard) < 0)
 		return err_set(err, EINVAL, "limit '%s': the value is not a number", text);
 	if (limit.soft > limit.hard)
-		return err_set(err, EINVAL, "limit '%s': the soft limit is above the hard one", text);
+		return err_set(
+			err, EINVAL, "limit '%s': the soft limit is above the hard one", text);
 	*ret_limit = limit;
 	return 0;
 }

@@ -28,8 +28,11 @@ const char *oci_seccomp_default_json(size_t *ret_len)
 
 int oci_seccomp_check(const void *data, size_t len, struct sock_fprog *ret_prog, struct err *err)
 {
-	if (!data || !len || len % sizeof(struct sock_filter) || len / sizeof(struct sock_filter) > BPF_MAXINSNS)
-		return err_set(err, EINVAL, "seccomp filter: %zu bytes are not 1 to %d instructions", len, BPF_MAXINSNS);
+	if (!data || !len || len % sizeof(struct sock_filter) ||
+		len / sizeof(struct sock_filter) > BPF_MAXINSNS)
+		return err_set(err, EINVAL,
+			"seccomp filter: %zu bytes are not 1 to %d instructions", len,
+			BPF_MAXINSNS);
 	ret_prog->len = (unsigned short)(len / sizeof(struct sock_filter));
 	ret_prog->filter = (struct sock_filter *)data;
 	return 0;

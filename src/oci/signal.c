@@ -10,7 +10,8 @@
 #include "base/macro.h"
 #include "base/parse.h"
 
-/* Not SIGRTMIN: each libc takes some of the kernel's real-time signals for itself and counts from there. */
+/* Not SIGRTMIN: each libc takes some of the kernel's real-time signals for itself and counts from
+ * there. */
 #define RTMIN 34
 #define RTMAX 64
 
@@ -19,15 +20,42 @@ static const struct {
 	int number;
 } names[] = {
 	/* The first of several names of a number is what it is called. */
-	{ "HUP", SIGHUP },     { "INT", SIGINT },     { "QUIT", SIGQUIT },     { "ILL", SIGILL },
-	{ "TRAP", SIGTRAP },   { "ABRT", SIGABRT },   { "BUS", SIGBUS },       { "FPE", SIGFPE },
-	{ "KILL", SIGKILL },   { "USR1", SIGUSR1 },   { "SEGV", SIGSEGV },     { "USR2", SIGUSR2 },
-	{ "PIPE", SIGPIPE },   { "ALRM", SIGALRM },   { "TERM", SIGTERM },     { "STKFLT", SIGSTKFLT },
-	{ "CHLD", SIGCHLD },   { "CONT", SIGCONT },   { "STOP", SIGSTOP },     { "TSTP", SIGTSTP },
-	{ "TTIN", SIGTTIN },   { "TTOU", SIGTTOU },   { "URG", SIGURG },       { "XCPU", SIGXCPU },
-	{ "XFSZ", SIGXFSZ },   { "VTALRM", SIGVTALRM }, { "PROF", SIGPROF },   { "WINCH", SIGWINCH },
-	{ "IO", SIGIO },       { "PWR", SIGPWR },     { "SYS", SIGSYS },       { "IOT", SIGABRT },
-	{ "CLD", SIGCHLD },    { "POLL", SIGIO },     { "UNUSED", SIGSYS },    { "RTMIN", RTMIN },
+	{ "HUP", SIGHUP },
+	{ "INT", SIGINT },
+	{ "QUIT", SIGQUIT },
+	{ "ILL", SIGILL },
+	{ "TRAP", SIGTRAP },
+	{ "ABRT", SIGABRT },
+	{ "BUS", SIGBUS },
+	{ "FPE", SIGFPE },
+	{ "KILL", SIGKILL },
+	{ "USR1", SIGUSR1 },
+	{ "SEGV", SIGSEGV },
+	{ "USR2", SIGUSR2 },
+	{ "PIPE", SIGPIPE },
+	{ "ALRM", SIGALRM },
+	{ "TERM", SIGTERM },
+	{ "STKFLT", SIGSTKFLT },
+	{ "CHLD", SIGCHLD },
+	{ "CONT", SIGCONT },
+	{ "STOP", SIGSTOP },
+	{ "TSTP", SIGTSTP },
+	{ "TTIN", SIGTTIN },
+	{ "TTOU", SIGTTOU },
+	{ "URG", SIGURG },
+	{ "XCPU", SIGXCPU },
+	{ "XFSZ", SIGXFSZ },
+	{ "VTALRM", SIGVTALRM },
+	{ "PROF", SIGPROF },
+	{ "WINCH", SIGWINCH },
+	{ "IO", SIGIO },
+	{ "PWR", SIGPWR },
+	{ "SYS", SIGSYS },
+	{ "IOT", SIGABRT },
+	{ "CLD", SIGCHLD },
+	{ "POLL", SIGIO },
+	{ "UNUSED", SIGSYS },
+	{ "RTMIN", RTMIN },
 	{ "RTMAX", RTMAX },
 };
 
@@ -35,11 +63,13 @@ static int parse_realtime(const char *word, int *ret_signal)
 {
 	unsigned offset;
 
-	if (strncasecmp(word, "RTMIN+", 6) == 0 && parse_uint(word + 6, 0, RTMAX - RTMIN, &offset) == 0) {
+	if (strncasecmp(word, "RTMIN+", 6) == 0 &&
+		parse_uint(word + 6, 0, RTMAX - RTMIN, &offset) == 0) {
 		*ret_signal = RTMIN + (int)offset;
 		return 0;
 	}
-	if (strncasecmp(word, "RTMAX-", 6) == 0 && parse_uint(word + 6, 0, RTMAX - RTMIN, &offset) == 0) {
+	if (strncasecmp(word, "RTMAX-", 6) == 0 &&
+		parse_uint(word + 6, 0, RTMAX - RTMIN, &offset) == 0) {
 		*ret_signal = RTMAX - (int)offset;
 		return 0;
 	}

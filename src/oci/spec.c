@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: the defaults are tables, in the order in which Docker writes them; a spec is written from top to
- * bottom in one pass. oci_spec_merge_full() is in specfull.c.
+ * How it works: the defaults are tables, in the order in which Docker writes them; a spec is
+ * written from top to bottom in one pass. oci_spec_merge_full() is in specfull.c.
  */
 #include "oci/spec.h"
 
@@ -18,15 +18,20 @@
 #include "oci/json.h"
 #include "oci/seccomp.h"
 
-#define SHM_DEFAULT (64 * MIB)
+#define SHM_DEFAULT   (64 * MIB)
 #define CPU_PERIOD_US 100000
 
-#define OPTIONS(...) (const char *const[]) { __VA_ARGS__, NULL }
+#define OPTIONS(...)              \
+	(const char *const[])     \
+	{                         \
+		__VA_ARGS__, NULL \
+	}
 
 static const struct oci_mount default_mounts[] = {
 	{ "proc", "/proc", "proc", OPTIONS("nosuid", "noexec", "nodev") },
 	{ "tmpfs", "/dev", "tmpfs", OPTIONS("nosuid", "strictatime", "mode=755", "size=65536k") },
-	{ "devpts", "/dev/pts", "devpts", OPTIONS("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5") },
+	{ "devpts", "/dev/pts", "devpts",
+		OPTIONS("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5") },
 	{ "sysfs", "/sys", "sysfs", OPTIONS("nosuid", "noexec", "nodev", "ro") },
 	{ "cgroup", "/sys/fs/cgroup", "cgroup", OPTIONS("ro", "nosuid", "noexec", "nodev") },
 	{ "mqueue", "/dev/mqueue", "mqueue", OPTIONS("nosuid", "noexec", "nodev") },
@@ -34,12 +39,25 @@ static const struct oci_mount default_mounts[] = {
 };
 
 static const char *const masked_paths[] = {
-	"/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-	"/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
+	"/proc/asound",
+	"/proc/acpi",
+	"/proc/kcore",
+	"/proc/keys",
+	"/proc/latency_stats",
+	"/proc/timer_list",
+	"/proc/timer_stats",
+	"/proc/sched_debug",
+	"/proc/scsi",
+	"/sys/firmware",
+	"/sys/devices/virtual/powercap",
 };
 
 static const char *const read_only_paths[] = {
-	"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
+	"/proc/bus",
+	"/proc/fs",
+	"/proc/irq",
+	"/proc/sys",
+	"/proc/sysrq-trigger",
 };
 
 /* What Docker's own service file gives its containers. */
@@ -49,17 +67,18 @@ static const struct oci_rlimit default_rlimits[] = {
 	{ RLIMIT_CORE, UINT64_MAX, UINT64_MAX },
 };
 
-/* Which device nodes may be used; the nodes themselves are the runtime's default ones. minor -1: any. */
+/* Which device nodes may be used; the nodes themselves are the runtime's default ones. minor -1:
+ * any. */
 static const struct {
 	bool allow;
 	int major, minor;
 } device_rules[] = {
-	{ true, 1, 5 },	   /* zero */
-	{ true, 1, 3 },	   /* null */
-	{ true, 1, 9 },	   /* urandom */
-	{ true, 1, 8 },	   /* random */
-	{ true, 5, 0 },	   /* tty */
-	{ true, 5, 1 },	   /* console */
+	{ true, 1, 5 },	    /* zero */
+	{ true, 1, 3 },	    /* null */
+	{ true, 1, 9 },	    /* urandom */
+	{ true, 1, 8 },	    /* random */
+	{ true, 5, 0 },	    /* tty */
+	{ true, 5, 1 },	    /* console */
 	{ false, 10, 229 }, /* fuse */
 };
 
@@ -107,7 +126,8 @@ static int check_mounts(const struct oci_container *c, struct err *err)
 		const struct oci_mount *m = &c->mounts[i];
 
 		if (!m->destination || m->destination[0] != '/')
-			return err_set(err, EINVAL, "mounts[%zu].destination is not an absolute path", i);
+			return err_set(
+				err, EINVAL, "mounts[%zu].destination is not an absolute path", i);
 		r = check_text(m->destination, "mounts.destination", err);
 		if (r == 0)
 			r = check_text(m->source, "mounts.source", err);
@@ -143,7 +163,8 @@ static int check_command(const struct oci_container *c, struct err *err)
 	if (c->cwd && *c->cwd && c->cwd[0] != '/')
 		return err_set(err, EINVAL, "cwd is not an absolute path");
 	if (bytes_of(c->args) + bytes_of(c->env) > LIMIT_ARGV)
-		return err_set(err, E2BIG, "args and env are larger than %ju bytes", (uintmax_t)LIMIT_ARGV);
+		return err_set(err, E2BIG, "args and env are larger than %ju bytes",
+			(uintmax_t)LIMIT_ARGV);
 	return 0;
 }
 
@@ -162,7 +183,8 @@ static int check(const struct oci_container *c, struct err *err)
 	}
 	for (size_t i = 0; i < c->n_rlimits; i++)
 		if (!oci_rlimit_name(c->rlimits[i].resource))
-			return err_set(err, EINVAL, "rlimits[%zu]: there is no limit %d", i, c->rlimits[i].resource);
+			return err_set(err, EINVAL, "rlimits[%zu]: there is no limit %d", i,
+				c->rlimits[i].resource);
 	if (r == 0)
 		r = check_text(c->rootfs, "rootfs", err);
 	if (r == 0)
@@ -222,7 +244,8 @@ static void put_user(struct json_out *j, const struct oci_user *user)
 	json_open(j, "user", '{');
 	json_uint(j, "uid", user->uid);
 	json_uint(j, "gid", user->gid);
-	/* With the own group among them: else leaving it would shed what the group is denied (CVE-2022-36109). */
+	/* With the own group among them: else leaving it would shed what the group is denied
+	 * (CVE-2022-36109). */
 	json_open(j, "additionalGids", '[');
 	json_uint(j, NULL, user->gid);
 	for (size_t i = 0; i < user->n_groups; i++)
@@ -295,7 +318,8 @@ static bool same_path(const char *a, const char *b)
 	return la == lb && memcmp(a, b, la) == 0;
 }
 
-static void put_default_mount(struct json_out *j, const struct oci_container *c, const struct oci_mount *m)
+static void put_default_mount(
+	struct json_out *j, const struct oci_container *c, const struct oci_mount *m)
 {
 	for (size_t i = 0; i < c->n_mounts; i++)
 		if (same_path(c->mounts[i].destination, m->destination))
@@ -311,7 +335,8 @@ static void put_default_mount(struct json_out *j, const struct oci_container *c,
 	if (strcmp(m->destination, "/dev/shm") == 0) {
 		char size[32];
 
-		snprintf(size, sizeof(size), "size=%ju", (uintmax_t)(c->shm_size ? c->shm_size : SHM_DEFAULT));
+		snprintf(size, sizeof(size), "size=%ju",
+			(uintmax_t)(c->shm_size ? c->shm_size : SHM_DEFAULT));
 		json_str(j, NULL, size);
 	}
 	json_close(j, ']');
@@ -333,7 +358,10 @@ static void put_mounts(struct json_out *j, const struct oci_container *c)
 		json_str(j, "destination", m->destination);
 		json_str(j, "type", type);
 		json_str(j, "source", m->source && *m->source ? m->source : type);
-		put_strings(j, "options", m->options ? m->options : strcmp(type, "bind") == 0 ? bind : NULL);
+		put_strings(j, "options",
+			m->options		    ? m->options
+			: strcmp(type, "bind") == 0 ? bind
+						    : NULL);
 		json_close(j, '}');
 	}
 	json_close(j, ']');
@@ -388,7 +416,8 @@ static void put_resources(struct json_out *j, const struct oci_container *c)
 	json_open(j, "devices", '[');
 	put_device_rule(j, c->privileged, -1, -1);
 	for (size_t i = 0; !c->privileged && i < ARRAY_SIZE(device_rules); i++)
-		put_device_rule(j, device_rules[i].allow, device_rules[i].major, device_rules[i].minor);
+		put_device_rule(
+			j, device_rules[i].allow, device_rules[i].major, device_rules[i].minor);
 	json_close(j, ']');
 	put_memory_and_cpu(j, &c->resources);
 	json_close(j, '}');
@@ -400,8 +429,12 @@ static void put_namespaces(struct json_out *j, const struct oci_container *c)
 		const char *type;
 		bool own;
 	} namespaces[] = {
-		{ "mount", true },	   { "network", c->own_network }, { "uts", !c->share_uts },
-		{ "pid", !c->share_pid }, { "ipc", !c->share_ipc },	  { "cgroup", !c->privileged },
+		{ "mount", true },
+		{ "network", c->own_network },
+		{ "uts", !c->share_uts },
+		{ "pid", !c->share_pid },
+		{ "ipc", !c->share_ipc },
+		{ "cgroup", !c->privileged },
 	};
 
 	json_open(j, "namespaces", '[');
@@ -456,7 +489,8 @@ static void put_linux(struct json_out *j, const struct oci_container *c)
 
 static void add_base64(struct strbuf *sb, const uint8_t *data, size_t len)
 {
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 	for (size_t i = 0; i < len; i += 3) {
 		size_t n = MIN(len - i, (size_t)3);

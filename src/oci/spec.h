@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A container as the agent sees it to config.json of the OCI runtime specification 1.0.2, with what Docker sets by
- * default.
+ * A container as the agent sees it to config.json of the OCI runtime specification 1.0.2, with what
+ * Docker sets by default.
  *
- * JSON is Unicode and argv is not. Runtimes refuse or change bytes that are not UTF-8, so args, env and cwd that are not
- * go beside the JSON: the spec then starts OCI_EXEC_ARGV0, a sealed copy of the agent that the runtime hands down as
- * descriptor OCI_EXEC_FD_AGENT, which takes the real argv, env and cwd from OCI_EXEC_FD_BLOB and executes the
- * program in its own place (oci/execblob.h). Nothing of it shows in the container's file system.
+ * JSON is Unicode and argv is not. Runtimes refuse or change bytes that are not UTF-8, so args, env
+ * and cwd that are not go beside the JSON: the spec then starts OCI_EXEC_ARGV0, a sealed copy of
+ * the agent that the runtime hands down as descriptor OCI_EXEC_FD_AGENT, which takes the real argv,
+ * env and cwd from OCI_EXEC_FD_BLOB and executes the program in its own place (oci/execblob.h).
+ * Nothing of it shows in the container's file system.
  */
 #pragma once
 
@@ -23,9 +24,9 @@
 /* All pointers borrowed while a spec is made from it. */
 
 struct oci_mount {
-	const char *source;	/* NULL: the type's name */
-	const char *destination; /* absolute, in the container */
-	const char *type;	/* NULL: "bind" */
+	const char *source;	    /* NULL: the type's name */
+	const char *destination;    /* absolute, in the container */
+	const char *type;	    /* NULL: "bind" */
 	const char *const *options; /* NULL-terminated, or NULL */
 };
 
@@ -43,9 +44,9 @@ struct oci_pair {
 };
 
 enum oci_seccomp {
-	OCI_SECCOMP_NONE,   /* no filter, or one that is loaded by someone else */
-	OCI_SECCOMP_JSON,   /* the default profile in linux.seccomp: any runtime, slower to start */
-	OCI_SECCOMP_BPF,    /* the filter below, in crun's annotation run.oci.seccomp_bpf_data */
+	OCI_SECCOMP_NONE, /* no filter, or one that is loaded by someone else */
+	OCI_SECCOMP_JSON, /* the default profile in linux.seccomp: any runtime, slower to start */
+	OCI_SECCOMP_BPF,  /* the filter below, in crun's annotation run.oci.seccomp_bpf_data */
 };
 
 struct oci_container {
@@ -54,21 +55,24 @@ struct oci_container {
 	const char *cwd;	 /* NULL or "": "/" */
 	const struct oci_user *user; /* NULL: root without further groups */
 	bool tty;
-	unsigned rows, columns;	 /* of the terminal; 0: not said */
-	uint64_t caps;		 /* bit mask (oci/caps.h): bounding, permitted, effective; inheritable and ambient stay empty */
-	bool privileged;	 /* all capabilities (caps is not read), /sys writable, no masked or read-only paths, all devices, no seccomp */
+	unsigned rows, columns; /* of the terminal; 0: not said */
+	uint64_t caps;	 /* bit mask (oci/caps.h): bounding, permitted, effective; inheritable and
+			    ambient stay empty */
+	bool privileged; /* all capabilities (caps is not read), /sys writable, no masked or
+			    read-only paths, all devices, no seccomp */
 	bool no_new_privileges;
 	const struct oci_rlimit *rlimits;
 	size_t n_rlimits;
-	const char *rootfs;	 /* root.path: absolute, in the guest */
+	const char *rootfs; /* root.path: absolute, in the guest */
 	bool read_only_root;
-	const char *hostname;	 /* UTS namespace */
-	const struct oci_mount *mounts; /* after the default ones, in this order; one with the same destination as a default takes its place */
+	const char *hostname;		/* UTS namespace */
+	const struct oci_mount *mounts; /* after the default ones, in this order; one with the same
+					   destination as a default takes its place */
 	size_t n_mounts;
-	uint64_t shm_size;	 /* of /dev/shm; 0: 64 MiB */
-	bool own_network;	 /* a network namespace of its own; else the guest's */
+	uint64_t shm_size;		      /* of /dev/shm; 0: 64 MiB */
+	bool own_network;		      /* a network namespace of its own; else the guest's */
 	bool share_ipc, share_pid, share_uts; /* the guest's instead of own ones */
-	const char *cgroups_path; /* "/containers/<id>" */
+	const char *cgroups_path;	      /* "/containers/<id>" */
 	struct oci_resources resources;
 	const struct oci_pair *sysctls;
 	size_t n_sysctls;
@@ -88,25 +92,30 @@ struct oci_container {
 struct oci_spec {
 	char *json; /* NUL-terminated */
 	size_t json_len;
-	void *blob; /* NULL unless args, env or cwd are not UTF-8: to be written to descriptor OCI_EXEC_FD_BLOB */
+	void *blob; /* NULL unless args, env or cwd are not UTF-8: to be written to descriptor
+		       OCI_EXEC_FD_BLOB */
 	size_t blob_len;
 };
 
 void oci_spec_deinit(struct oci_spec *spec);
 #define auto_oci_spec __attribute__((cleanup(oci_spec_deinit)))
 
-/* Makes the spec. 0, -EINVAL (err names the field), -E2BIG (args and env over LIMIT_ARGV) or -ENOMEM. */
-int oci_spec_make(const struct oci_container *container, struct oci_spec *ret_spec, struct err *err);
+/* Makes the spec. 0, -EINVAL (err names the field), -E2BIG (args and env over LIMIT_ARGV) or
+ * -ENOMEM. */
+int oci_spec_make(
+	const struct oci_container *container, struct oci_spec *ret_spec, struct err *err);
 
 /*
- * A whole spec from outside: at most LIMIT_OCI_SPEC bytes of valid JSON with process.args (a non-empty array of
- * strings) and root. root.path is replaced by rootfs (unless NULL: then root.path must be there and absolute), linux.cgroupsPath by cgroups_path unless NULL; all else stays as given.
- * *ret_terminal: process.terminal. 0, -EFBIG, -EINVAL or -ENOMEM with err.
+ * A whole spec from outside: at most LIMIT_OCI_SPEC bytes of valid JSON with process.args (a
+ * non-empty array of strings) and root. root.path is replaced by rootfs (unless NULL: then
+ * root.path must be there and absolute), linux.cgroupsPath by cgroups_path unless NULL; all else
+ * stays as given. *ret_terminal: process.terminal. 0, -EFBIG, -EINVAL or -ENOMEM with err.
  */
 int oci_spec_merge_full(const void *json, size_t len, const char *rootfs, const char *cgroups_path,
 	struct oci_spec *ret_spec, bool *ret_terminal, struct err *err);
 
 /*
- * Puts in front of env what Docker gives every container: PATH, HOSTNAME, TERM=xterm with a terminal, and behind it HOME unless set. A variable of env wins over a default. 0 or -ENOMEM.
+ * Puts in front of env what Docker gives every container: PATH, HOSTNAME, TERM=xterm with a
+ * terminal, and behind it HOME unless set. A variable of env wins over a default. 0 or -ENOMEM.
  */
 int oci_env_defaults(struct strv *env, const char *hostname, bool tty, const char *home);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: the text is checked by a scanner that keeps nothing, and the few places that must change are remembered as
- * edits and cut in afterwards. So every number, key and byte that is not ours reaches the runtime as it came: a
- * parser that makes doubles or 64-bit signed integers of RLIM_INFINITY would not do that. A key that stands twice in an object we
- * look into is refused: which one counts differs between parsers.
+ * How it works: the text is checked by a scanner that keeps nothing, and the few places that must
+ * change are remembered as edits and cut in afterwards. So every number, key and byte that is not
+ * ours reaches the runtime as it came: a parser that makes doubles or 64-bit signed integers of
+ * RLIM_INFINITY would not do that. A key that stands twice in an object we look into is refused:
+ * which one counts differs between parsers.
  */
 #include "oci/spec.h"
 
@@ -45,7 +46,8 @@ typedef int (*member_fn)(struct scan *s, struct span key, struct full *full);
 
 static void skip_space(struct scan *s)
 {
-	while (s->at < s->end && (*s->at == ' ' || *s->at == '\t' || *s->at == '\n' || *s->at == '\r'))
+	while (s->at < s->end &&
+		(*s->at == ' ' || *s->at == '\t' || *s->at == '\n' || *s->at == '\r'))
 		s->at++;
 }
 
@@ -317,19 +319,29 @@ static int top_member(struct scan *s, struct span key, struct full *full)
 static struct edit edit_root(const struct full *f)
 {
 	if (f->root_path.from)
-		return (struct edit){ .old = f->root_path, .before = "", .after = "", .value = f->rootfs };
-	return (struct edit){ .old = { f->root_begin, f->root_begin }, .before = "\"path\":",
-		.after = f->root_empty ? "" : ",", .value = f->rootfs };
+		return (struct edit){
+			.old = f->root_path, .before = "", .after = "", .value = f->rootfs
+		};
+	return (struct edit){ .old = { f->root_begin, f->root_begin },
+		.before = "\"path\":",
+		.after = f->root_empty ? "" : ",",
+		.value = f->rootfs };
 }
 
 static struct edit edit_cgroup(const struct full *f, const char *top_begin)
 {
 	if (f->cgroup.from)
-		return (struct edit){ .old = f->cgroup, .before = "", .after = "", .value = f->cgroups_path };
+		return (struct edit){
+			.old = f->cgroup, .before = "", .after = "", .value = f->cgroups_path
+		};
 	if (f->linux_)
-		return (struct edit){ .old = { f->linux_begin, f->linux_begin }, .before = "\"cgroupsPath\":",
-			.after = f->linux_empty ? "" : ",", .value = f->cgroups_path };
-	return (struct edit){ .old = { top_begin, top_begin }, .before = "\"linux\":{\"cgroupsPath\":", .after = "},",
+		return (struct edit){ .old = { f->linux_begin, f->linux_begin },
+			.before = "\"cgroupsPath\":",
+			.after = f->linux_empty ? "" : ",",
+			.value = f->cgroups_path };
+	return (struct edit){ .old = { top_begin, top_begin },
+		.before = "\"linux\":{\"cgroupsPath\":",
+		.after = "},",
 		.value = f->cgroups_path };
 }
 
@@ -380,7 +392,8 @@ int oci_spec_merge_full(const void *json, size_t len, const char *rootfs, const 
 	int r;
 
 	if (len > LIMIT_OCI_SPEC)
-		return err_set(err, EFBIG, "the OCI spec is larger than %ju bytes", (uintmax_t)LIMIT_OCI_SPEC);
+		return err_set(err, EFBIG, "the OCI spec is larger than %ju bytes",
+			(uintmax_t)LIMIT_OCI_SPEC);
 	if ((rootfs && !utf8_valid(rootfs, strlen(rootfs))) ||
 		(cgroups_path && !utf8_valid(cgroups_path, strlen(cgroups_path))))
 		return err_set(err, EINVAL, "the root's path is not UTF-8");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: the files are walked line by line, each line cut at its colons, nothing copied. All is slices of the
- * caller's buffers, so that neither NUL bytes nor a missing last newline matter.
+ * How it works: the files are walked line by line, each line cut at its colons, nothing copied. All
+ * is slices of the caller's buffers, so that neither NUL bytes nor a missing last newline matter.
  */
 #include "oci/user.h"
 
@@ -22,7 +22,8 @@ static bool word_equal(struct oci_word a, struct oci_word b)
 	return a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
 }
 
-/* Cuts what stands before the next separator off *rest, which becomes the part after it; false at the end. */
+/* Cuts what stands before the next separator off *rest, which becomes the part after it; false at
+ * the end. */
 static bool cut(struct oci_word *rest, char separator, struct oci_word *ret_part)
 {
 	const char *end;
@@ -40,7 +41,8 @@ static bool cut(struct oci_word *rest, char separator, struct oci_word *ret_part
 	return true;
 }
 
-/* Whether the word is a decimal number; one too large for an id is -ERANGE, anything else -EINVAL. */
+/* Whether the word is a decimal number; one too large for an id is -ERANGE, anything else -EINVAL.
+ */
 static int word_id(struct oci_word w, uint32_t *ret_id)
 {
 	uint64_t value = 0;
@@ -130,7 +132,8 @@ static bool find_user(struct oci_word file, bool want_id, uint32_t uid, struct o
 	return false;
 }
 
-static bool find_group(struct oci_word file, bool want_id, uint32_t gid, struct oci_word name, uint32_t *ret_gid)
+static bool find_group(
+	struct oci_word file, bool want_id, uint32_t gid, struct oci_word name, uint32_t *ret_gid)
 {
 	struct oci_word line;
 	struct group_line g;
@@ -191,26 +194,29 @@ static int resolve_group(struct oci_word w, struct oci_word file, gid_t *ret_gid
 	int r = word_id(w, &gid);
 
 	if (r == -ERANGE)
-		return err_set(err, EINVAL, "group '%.*s' is out of range: at most %d", len, w.data, ID_MAX);
+		return err_set(err, EINVAL, "group '%.*s' is out of range: at most %d", len, w.data,
+			ID_MAX);
 	if (r == 0 || find_group(file, false, 0, w, &gid)) {
 		*ret_gid = gid;
 		return 0;
 	}
-	return err_set(err, ENOENT, "group '%.*s' is not in the container's /etc/group", len, w.data);
+	return err_set(
+		err, ENOENT, "group '%.*s' is not in the container's /etc/group", len, w.data);
 }
 
 static void set_home(struct oci_user *user, struct oci_word home)
 {
 	/* Not absolute, too long or with a NUL: as if there were none. */
-	if (!home.len || home.data[0] != '/' || home.len >= sizeof(user->home) || memchr(home.data, 0, home.len))
+	if (!home.len || home.data[0] != '/' || home.len >= sizeof(user->home) ||
+		memchr(home.data, 0, home.len))
 		return;
 	memcpy(user->home, home.data, home.len);
 	user->home[home.len] = '\0';
 }
 
 /* The part of spec before ':'. *ret_name: the user's name in passwd, or empty. */
-static int resolve_user(struct oci_word w, struct oci_word passwd, struct oci_user *user, struct oci_word *ret_name,
-	struct err *err)
+static int resolve_user(struct oci_word w, struct oci_word passwd, struct oci_user *user,
+	struct oci_word *ret_name, struct err *err)
 {
 	int len = (int)MIN(w.len, (size_t)128);
 	struct passwd_line p;
@@ -218,7 +224,8 @@ static int resolve_user(struct oci_word w, struct oci_word passwd, struct oci_us
 	int r = w.len ? word_id(w, &uid) : 0;
 
 	if (r == -ERANGE)
-		return err_set(err, EINVAL, "user '%.*s' is out of range: at most %d", len, w.data, ID_MAX);
+		return err_set(err, EINVAL, "user '%.*s' is out of range: at most %d", len, w.data,
+			ID_MAX);
 	*ret_name = word_of(NULL, 0);
 	if (find_user(passwd, r == 0, uid, w, &p)) {
 		user->uid = p.uid;
@@ -228,7 +235,8 @@ static int resolve_user(struct oci_word w, struct oci_word passwd, struct oci_us
 		return 0;
 	}
 	if (r < 0)
-		return err_set(err, ENOENT, "user '%.*s' is not in the container's /etc/passwd", len, w.data);
+		return err_set(err, ENOENT, "user '%.*s' is not in the container's /etc/passwd",
+			len, w.data);
 	user->uid = uid;
 	return 0;
 }
@@ -244,7 +252,8 @@ int oci_user_lookup(struct oci_word spec, const struct oci_word *additional, siz
 
 	if (passwd.len > LIMIT_PASSWD_FILE || group.len > LIMIT_PASSWD_FILE)
 		return err_set(err, EFBIG, "the container's /etc/%s is larger than %ju bytes",
-			passwd.len > LIMIT_PASSWD_FILE ? "passwd" : "group", (uintmax_t)LIMIT_PASSWD_FILE);
+			passwd.len > LIMIT_PASSWD_FILE ? "passwd" : "group",
+			(uintmax_t)LIMIT_PASSWD_FILE);
 	if (spec.len && cut(&rest, ':', &user_part))
 		group_part = rest.data ? rest : group_part;
 	r = resolve_user(user_part, passwd, &user, &name, err);

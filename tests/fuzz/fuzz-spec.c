@@ -18,7 +18,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			abort();
 		return 0;
 	}
-	if (oci_spec_merge_full(first.json, first.json_len, "/new \"root\"", "/c", &second, &again, &err) < 0)
+	if (oci_spec_merge_full(
+		    first.json, first.json_len, "/new \"root\"", "/c", &second, &again, &err) < 0)
 		/* It may have grown over the limit. */
 		return 0;
 	if (tty != again || strcmp(first.json, second.json) != 0)

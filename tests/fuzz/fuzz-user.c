@@ -36,7 +36,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			abort();
 		return 0;
 	}
-	if (user.home[0] != '/' || user.n_groups > OCI_GROUPS_MAX || user.uid > 0x7fffffff || user.gid > 0x7fffffff)
+	if (user.home[0] != '/' || user.n_groups > OCI_GROUPS_MAX || user.uid > 0x7fffffff ||
+		user.gid > 0x7fffffff)
 		abort();
 	for (size_t i = 1; i < user.n_groups; i++)
 		if (user.groups[i - 1] >= user.groups[i])

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guest whose PID 1 is the agent's, with a session of lines in the services' place. Words are separated by spaces; in
- * them %XX is a byte, and @N is a long word. Each command is answered by one line: "ok ...", or "err ..." with why.
+ * A guest whose PID 1 is the agent's, with a session of lines in the services' place. Words are
+ * separated by spaces; in them %XX is a byte, and @N is a long word. Each command is answered by
+ * one line: "ok ...", or "err ..." with why.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -72,7 +73,8 @@ static void decode(char *word)
 	char *out = word, hex[3] = { 0 };
 
 	for (; *word; word++) {
-		if (*word == '%' && isxdigit((unsigned char)word[1]) && isxdigit((unsigned char)word[2])) {
+		if (*word == '%' && isxdigit((unsigned char)word[1]) &&
+			isxdigit((unsigned char)word[2])) {
 			memcpy(hex, word + 1, 2);
 			*out++ = (char)strtoul(hex, NULL, 16);
 			word += 2;
@@ -83,7 +85,8 @@ static void decode(char *word)
 	*out = '\0';
 }
 
-/* "@N" as a word: N bytes, 1 to 255 over and over, since lines from the host are short. Stays allocated. */
+/* "@N" as a word: N bytes, 1 to 255 over and over, since lines from the host are short. Stays
+ * allocated. */
 static char *expand(char *word)
 {
 	size_t n = strtoul(word + 1, NULL, 10);
@@ -108,7 +111,8 @@ static void encode(struct strbuf *sb, const char *data, size_t len)
 /* root IMAGE SCRATCH|- rw|ro */
 static int cmd_root(char **w, struct strbuf *out, struct err *err)
 {
-	struct mounts_root_disks disks = { .image_serial = w[1], .scratch_serial = strcmp(w[2], "-") == 0 ? NULL : w[2],
+	struct mounts_root_disks disks = { .image_serial = w[1],
+		.scratch_serial = strcmp(w[2], "-") == 0 ? NULL : w[2],
 		.read_only = strcmp(w[3], "ro") == 0 };
 
 	return mounts_container_root("c1", &disks, deadline_in(NSEC_PER_SEC), err);
@@ -146,12 +150,15 @@ static int cmd_readlink(char **w, struct strbuf *out, struct err *err)
 /* net ADDRESS/PREFIX GATEWAY NAME MTU */
 static int cmd_net(char **w, struct strbuf *out, struct err *err)
 {
-	struct netif_link link = { .any = true, .mtu = (unsigned)strtoul(w[4], NULL, 10), .n_addresses = 1 };
+	struct netif_link link = {
+		.any = true, .mtu = (unsigned)strtoul(w[4], NULL, 10), .n_addresses = 1
+	};
 	struct netif_route route = { 0 };
 	const char *servers[] = { w[2] };
 
 	snprintf(link.name, sizeof(link.name), "%s", w[3]);
-	if (netif_parse_cidr(w[1], &link.addresses[0]) < 0 || netif_parse_address(w[2], 0, &route.gateway) < 0)
+	if (netif_parse_cidr(w[1], &link.addresses[0]) < 0 ||
+		netif_parse_address(w[2], 0, &route.gateway) < 0)
 		return err_set(err, EINVAL, "addresses");
 	if (netif_configure(&link, 1, &route, 1, err) < 0)
 		return -err->code;
@@ -171,11 +178,16 @@ static int in_child(void *arg, struct err *err)
 }
 
 /* Exit code, microseconds, output of argv. */
-static int run_program(char **argv, const int *keep, size_t n_keep, struct strbuf *out, struct err *err)
+static int run_program(
+	char **argv, const int *keep, size_t n_keep, struct strbuf *out, struct err *err)
 {
 	auto_free char *text = NULL;
 	int pipe_fds[2], status;
-	struct proc_opts opts = { .path = argv[0], .argv = argv, .stdin_fd = -1, .keep_fds = keep, .n_keep_fds = n_keep,
+	struct proc_opts opts = { .path = argv[0],
+		.argv = argv,
+		.stdin_fd = -1,
+		.keep_fds = keep,
+		.n_keep_fds = n_keep,
 		.in_child = in_child };
 	size_t len;
 	pid_t pid;
@@ -191,7 +203,8 @@ static int run_program(char **argv, const int *keep, size_t n_keep, struct strbu
 		len = 0;
 	close(pipe_fds[0]);
 	waitpid(pid, &status, 0);
-	strbuf_addf(out, "%d %lld ", proc_exit_code(status), (long long)((clock_monotonic() - began) / NSEC_PER_USEC));
+	strbuf_addf(out, "%d %lld ", proc_exit_code(status),
+		(long long)((clock_monotonic() - began) / NSEC_PER_USEC));
 	encode(out, text ? text : "", len);
 	return 0;
 }
@@ -211,15 +224,22 @@ static void place(int fd, int at)
 	}
 }
 
-/* run none|json|bpf ARG...: in a container with BUNDLE/rootfs, by the runtime of the command line */
+/* run none|json|bpf ARG...: in a container with BUNDLE/rootfs, by the runtime of the command line
+ */
 static int cmd_run(char **w, struct strbuf *out, struct err *err)
 {
 	const struct sock_fprog *prog = oci_seccomp_default();
-	const char *args[64] = { 0 }, *env[] = { "PATH=/bin:/usr/bin", "RAW=\xff", NULL }, *plain[] = { "PATH=/bin", NULL };
+	const char *args[64] = { 0 }, *env[] = { "PATH=/bin:/usr/bin", "RAW=\xff", NULL },
+		   *plain[] = { "PATH=/bin", NULL };
 	char runtime[32], *argv[16];
 	static const int keep[] = { OCI_EXEC_FD_BLOB, OCI_EXEC_FD_AGENT };
-	struct oci_container c = { .args = args, .env = plain, .rootfs = BUNDLE "/rootfs", .caps = oci_caps_default,
-		.hostname = "c1", .cgroups_path = "/containers/c1", .resources = { .pids = 100, .memory = 64 * MIB } };
+	struct oci_container c = { .args = args,
+		.env = plain,
+		.rootfs = BUNDLE "/rootfs",
+		.caps = oci_caps_default,
+		.hostname = "c1",
+		.cgroups_path = "/containers/c1",
+		.resources = { .pids = 100, .memory = 64 * MIB } };
 	auto_oci_spec struct oci_spec spec = { 0 };
 	struct guest *g = (struct guest *)(void *)w[-1];
 	size_t n = 0;
@@ -238,7 +258,8 @@ static int cmd_run(char **w, struct strbuf *out, struct err *err)
 	}
 	r = oci_spec_make(&c, &spec, err);
 	if (r == 0)
-		r = fs_replace_file(AT_FDCWD, BUNDLE "/config.json", spec.json, spec.json_len, 0600, false);
+		r = fs_replace_file(
+			AT_FDCWD, BUNDLE "/config.json", spec.json, spec.json_len, 0600, false);
 	if (r < 0)
 		return r;
 	if (spec.blob) {
@@ -247,22 +268,28 @@ static int cmd_run(char **w, struct strbuf *out, struct err *err)
 		fd_write_full(fd, spec.blob, spec.blob_len);
 		lseek(fd, 0, SEEK_SET);
 		/* Numbers 3 and 4 may be in use by the agent: they are lent for the moment. */
-		int saved3 = fcntl(3, F_DUPFD_CLOEXEC, 20), saved4 = fcntl(4, F_DUPFD_CLOEXEC, 20), self = agent_self_fd();
+		int saved3 = fcntl(3, F_DUPFD_CLOEXEC, 20), saved4 = fcntl(4, F_DUPFD_CLOEXEC, 20),
+		    self = agent_self_fd();
 
 		fd = fcntl(fd, F_DUPFD_CLOEXEC, 30);
 		self = fcntl(self, F_DUPFD_CLOEXEC, 30);
 		place(fd, OCI_EXEC_FD_BLOB);
 		place(self, OCI_EXEC_FD_AGENT);
 		snprintf(runtime, sizeof(runtime), "/usr/bin/%s", g->cmdline.runtime);
-		memcpy(argv, ((char *[]){ runtime, "--root", "/run/runtime", "run", "--preserve-fds", "2", "--bundle", BUNDLE, "c1",
-			NULL }), 10 * sizeof(char *));
+		memcpy(argv,
+			((char *[]){ runtime, "--root", "/run/runtime", "run", "--preserve-fds",
+				"2", "--bundle", BUNDLE, "c1", NULL }),
+			10 * sizeof(char *));
 		r = run_program(argv, keep, 2, out, err);
 		place(saved3, 3);
 		place(saved4, 4);
 		return r;
 	}
 	snprintf(runtime, sizeof(runtime), "/usr/bin/%s", g->cmdline.runtime);
-	memcpy(argv, ((char *[]){ runtime, "--root", "/run/runtime", "run", "--bundle", BUNDLE, "c1", NULL }), 8 * sizeof(char *));
+	memcpy(argv,
+		((char *[]){
+			runtime, "--root", "/run/runtime", "run", "--bundle", BUNDLE, "c1", NULL }),
+		8 * sizeof(char *));
 	return run_program(argv, NULL, 0, out, err);
 }
 
@@ -271,8 +298,14 @@ static const struct {
 	size_t words;
 	int (*fn)(char **w, struct strbuf *out, struct err *err);
 } commands[] = {
-	{ "root", 4, cmd_root },     { "unroot", 1, cmd_unroot }, { "cat", 2, cmd_cat }, { "readlink", 2, cmd_readlink },
-	{ "net", 5, cmd_net },	     { "late", 1, late_modules }, { "exec", 2, cmd_exec }, { "run", 3, cmd_run },
+	{ "root", 4, cmd_root },
+	{ "unroot", 1, cmd_unroot },
+	{ "cat", 2, cmd_cat },
+	{ "readlink", 2, cmd_readlink },
+	{ "net", 5, cmd_net },
+	{ "late", 1, late_modules },
+	{ "exec", 2, cmd_exec },
+	{ "run", 3, cmd_run },
 };
 
 static void obey(struct guest *g, char *line)
@@ -282,7 +315,8 @@ static void obey(struct guest *g, char *line)
 	struct err err = ERR_INIT;
 	size_t n = 0;
 
-	for (char *word = strtok_r(line, " ", &save); word && n < 78; word = strtok_r(NULL, " ", &save)) {
+	for (char *word = strtok_r(line, " ", &save); word && n < 78;
+		word = strtok_r(NULL, " ", &save)) {
 		decode(word);
 		w[n++] = word[0] == '@' ? expand(word) : word;
 	}
@@ -310,7 +344,8 @@ static void on_input(void *arg, uint32_t events)
 	char *nl;
 	ssize_t n;
 
-	while (g->stream && (n = io_stream_read(g->stream, g->in + g->len, sizeof(g->in) - g->len - 1)) != -EAGAIN) {
+	while (g->stream && (n = io_stream_read(g->stream, g->in + g->len,
+				     sizeof(g->in) - g->len - 1)) != -EAGAIN) {
 		/* As HTTP/2 would: zeros are an error. */
 		if (n <= 0 || memchr(g->in + g->len, 0, (size_t)n)) {
 			g->stream = io_stream_free(g->stream);
@@ -329,7 +364,8 @@ static void on_input(void *arg, uint32_t events)
 	}
 }
 
-static int start(struct pid1 *pid1, struct loop *loop, const struct cmdline *cmdline, void **ret_agent, struct err *err)
+static int start(struct pid1 *pid1, struct loop *loop, const struct cmdline *cmdline,
+	void **ret_agent, struct err *err)
 {
 	static struct guest guest;
 

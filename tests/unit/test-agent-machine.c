@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What PID 1 is made of and needs no machine: command line, module lists, network words, keys, the serial port over a socketpair. */
+/* What PID 1 is made of and needs no machine: command line, module lists, network words, keys, the
+ * serial port over a socketpair. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -31,7 +32,10 @@ static void command_line(void)
 	CHECK_STR(c.runtime, "crun");
 	CHECK_STR(c.root, "");
 	CHECK(!c.debug && !c.trace);
-	CHECK_INT(parse("micropod.runtime=runc micropod.debug  micropod.trace micropod.root=agentroot\n", &c), 0);
+	CHECK_INT(parse("micropod.runtime=runc micropod.debug  micropod.trace "
+			"micropod.root=agentroot\n",
+			  &c),
+		0);
 	CHECK_STR(c.runtime, "runc");
 	CHECK_STR(c.root, "agentroot");
 	CHECK(c.debug && c.trace);
@@ -71,7 +75,8 @@ static void module_files(void)
 	CHECK_INT(fs_replace_file(fd, "not-elf.ko", "x", 1, 0644, false), 0);
 	CHECK_INT(modules_load(dir, "order", &err), -ENOENT);
 	CHECK(strstr(err.msg, "gone.ko") != NULL);
-	CHECK(!modules_loaded("order") && !modules_loaded(".ko") && !modules_loaded("no-such-module.ko"));
+	CHECK(!modules_loaded("order") && !modules_loaded(".ko") &&
+		!modules_loaded("no-such-module.ko"));
 	CHECK_INT(fs_remove_tree(AT_FDCWD, dir), 0);
 }
 
@@ -93,14 +98,18 @@ static void addresses(void)
 	CHECK_INT(netif_parse_cidr("::1/129", &a), -EINVAL);
 	CHECK_INT(a.prefix, 32);
 	CHECK(netif_name_valid("eth0") && netif_name_valid("a.b-c_15chars00"));
-	CHECK(!netif_name_valid("") && !netif_name_valid("sixteen-chars-00") && !netif_name_valid("a/b") &&
-		!netif_name_valid("..") && !netif_name_valid("a b") && !netif_name_valid("a:1"));
+	CHECK(!netif_name_valid("") && !netif_name_valid("sixteen-chars-00") &&
+		!netif_name_valid("a/b") && !netif_name_valid("..") && !netif_name_valid("a b") &&
+		!netif_name_valid("a:1"));
 }
 
 static void name_servers(void)
 {
-	static const char *const servers[] = { "10.0.2.3", "fec0::3" }, *const search[] = { "example.org", "lan" };
-	static const char *const bad_server[] = { "10.0.2.3\nnameserver 6.6.6.6" }, *const bad_search[] = { "a\nnameserver 6.6.6.6" };
+	static const char *const servers[] = { "10.0.2.3", "fec0::3" }, *const search[] = {
+		"example.org", "lan"
+	};
+	static const char *const bad_server[] = { "10.0.2.3\nnameserver 6.6.6.6" },
+				 *const bad_search[] = { "a\nnameserver 6.6.6.6" };
 	char path[] = "/tmp/test-resolv.XXXXXX";
 	auto_close int fd = mkstemp(path);
 	auto_free char *text = NULL;
@@ -129,7 +138,9 @@ static void disk_serials(void)
 	CHECK_INT(mounts_find_disk("", 0, path, &err), -EINVAL);
 	CHECK_INT(mounts_find_disk("123456789012345678901", 0, path, &err), -EINVAL);
 	CHECK_INT(mounts_find_disk("../x", 0, path, &err), -EINVAL);
-	CHECK_INT(mounts_find_disk("micropod-test-none", deadline_in(20 * NSEC_PER_MSEC), path, &err), -ENODEV);
+	CHECK_INT(
+		mounts_find_disk("micropod-test-none", deadline_in(20 * NSEC_PER_MSEC), path, &err),
+		-ENODEV);
 	CHECK_STR(err.msg, "there is no disk with the serial number 'micropod-test-none'");
 }
 
@@ -145,10 +156,12 @@ static void keys(void)
 		CHECK(!vsock_key_equal(a, 32, b, 32));
 		b[i] ^= 0x80;
 	}
-	CHECK(!vsock_key_equal(a, 31, b, 31) && !vsock_key_equal(a, 32, b, 31) && !vsock_key_equal(a, 0, b, 0));
+	CHECK(!vsock_key_equal(a, 31, b, 31) && !vsock_key_equal(a, 32, b, 31) &&
+		!vsock_key_equal(a, 0, b, 0));
 }
 
-/* The serial port. A session here reads all it gets and, as HTTP/2 would, gives up at a zero byte at the start of a "frame" of 9 bytes. */
+/* The serial port. A session here reads all it gets and, as HTTP/2 would, gives up at a zero byte
+ * at the start of a "frame" of 9 bytes. */
 
 struct peer {
 	struct loop *loop;
@@ -425,7 +438,8 @@ static void serial_ports(void)
 	snprintf(path, sizeof(path), "%s/null", dir);
 	CHECK_INT(fs_make_dirs(path, 0755), 0);
 	top = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	CHECK_INT(serial_open_port(dir, "micropod.agent", deadline_in(10 * NSEC_PER_MSEC), &err), -ENODEV);
+	CHECK_INT(serial_open_port(dir, "micropod.agent", deadline_in(10 * NSEC_PER_MSEC), &err),
+		-ENODEV);
 	CHECK_INT(fs_replace_file(top, "null/name", "micropod.agent\n", 15, 0644, false), 0);
 	{
 		auto_close int fd = serial_open_port(dir, "micropod.agent", 0, &err);
@@ -435,6 +449,7 @@ static void serial_ports(void)
 	CHECK_INT(fs_remove_tree(AT_FDCWD, dir), 0);
 }
 
-TEST_MAIN(TEST(command_line), TEST(module_list), TEST(module_files), TEST(addresses), TEST(name_servers), TEST(disk_serials),
-	TEST(keys), TEST(serial_session), TEST(serial_reconnect), TEST(serial_magic_in_data), TEST(serial_hangup),
-	TEST(serial_full), TEST(serial_ports))
+TEST_MAIN(TEST(command_line), TEST(module_list), TEST(module_files), TEST(addresses),
+	TEST(name_servers), TEST(disk_serials), TEST(keys), TEST(serial_session),
+	TEST(serial_reconnect), TEST(serial_magic_in_data), TEST(serial_hangup), TEST(serial_full),
+	TEST(serial_ports))

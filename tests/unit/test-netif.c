@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rtnetlink for real, in a network namespace of our own: two ends of a veth pair stand for the guest's devices. */
+/* rtnetlink for real, in a network namespace of our own: two ends of a veth pair stand for the
+ * guest's devices. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <ifaddrs.h>
@@ -19,7 +20,8 @@
 static const uint8_t mac_a[6] = { 2, 0, 0, 0, 0, 0xa }, mac_b[6] = { 2, 0, 0, 0, 0, 0xb };
 static bool ready;
 
-/* Attributes nested in attributes: the length of the outer one is set when the inner ones are there. */
+/* Attributes nested in attributes: the length of the outer one is set when the inner ones are
+ * there. */
 static struct rtattr *nest(struct netlink_msg *m, uint16_t type)
 {
 	struct rtattr *a = (struct rtattr *)(m->buf + NLMSG_ALIGN(m->head.nlmsg_len));
@@ -124,7 +126,8 @@ static bool routed(const char *text, const char *source)
 
 static void configure(void)
 {
-	struct netif_link links[2] = { { .name = "eth0", .mtu = 1400, .n_addresses = 2 }, { .n_addresses = 1 } };
+	struct netif_link links[2] = { { .name = "eth0", .mtu = 1400, .n_addresses = 2 },
+		{ .n_addresses = 1 } };
 	struct netif_route routes[2] = { 0 };
 	struct err err = ERR_INIT;
 	int mtu = 0;

@@ -33,7 +33,8 @@ static void caps(void)
 	CHECK_INT(oci_cap_parse("CAP_NOTHING", &cap), -EINVAL);
 	CHECK_INT(oci_cap_parse("", &cap), -EINVAL);
 	CHECK_INT(cap, CAP_SYS_ADMIN);
-	CHECK_INT(oci_caps_default, 0xa80425fb); /* as /proc/1/status shows it in a Docker container */
+	CHECK_INT(oci_caps_default,
+		0xa80425fb); /* as /proc/1/status shows it in a Docker container */
 }
 
 static void signals(void)
@@ -41,11 +42,12 @@ static void signals(void)
 	static const struct {
 		const char *word;
 		int number;
-	} good[] = { { "TERM", 15 }, { "SIGTERM", 15 }, { "sigterm", 15 }, { "15", 15 }, { "KILL", 9 }, { "RTMIN", 34 },
-		{ "RTMIN+3", 37 }, { "SIGRTMIN+15", 49 }, { "SIGRTMAX", 64 }, { "rtmax-14", 50 }, { "64", 64 },
-		{ "WINCH", 28 }, { "IOT", 6 } };
-	static const char *const bad[] = { "", "SIG", "0", "65", "-9", "TERM ", "RTMIN+31", "RTMIN+", "RTMAX-31",
-		"SIGSIGTERM", "9x" };
+	} good[] = { { "TERM", 15 }, { "SIGTERM", 15 }, { "sigterm", 15 }, { "15", 15 },
+		{ "KILL", 9 }, { "RTMIN", 34 }, { "RTMIN+3", 37 }, { "SIGRTMIN+15", 49 },
+		{ "SIGRTMAX", 64 }, { "rtmax-14", 50 }, { "64", 64 }, { "WINCH", 28 },
+		{ "IOT", 6 } };
+	static const char *const bad[] = { "", "SIG", "0", "65", "-9", "TERM ", "RTMIN+31",
+		"RTMIN+", "RTMAX-31", "SIGSIGTERM", "9x" };
 	char buf[16];
 	int sig = -1;
 
@@ -105,7 +107,8 @@ static const char passwd[] = "root:x:0:0:root:/root:/bin/sh\n"
 			     "relhome:x:40:40::home:/bin/sh\n"
 			     "1000:x:77:77::/seventyseven:\n"
 			     "short:x:50:51";
-static const char group[] = "root:x:0:\nadm:x:4:root,www\ntty:x:5:www\nwww:x:33:\nvideo:x:44:www,root\nnolist:x:60";
+static const char group[] =
+	"root:x:0:\nadm:x:4:root,www\ntty:x:5:www\nwww:x:33:\nvideo:x:44:www,root\nnolist:x:60";
 
 static struct oci_word word(const char *s)
 {
@@ -163,7 +166,8 @@ static void users_refused(void)
 {
 	struct oci_user u = { .uid = 4711 };
 	struct err err = ERR_INIT;
-	struct oci_user_files none = { 0 }, huge = { .passwd = "", .passwd_len = LIMIT_PASSWD_FILE + 1 };
+	struct oci_user_files none = { 0 },
+			      huge = { .passwd = "", .passwd_len = LIMIT_PASSWD_FILE + 1 };
 
 	CHECK_INT(look("nobody", NULL, &u, &err), -ENOENT);
 	CHECK_STR(err.msg, "user 'nobody' is not in the container's /etc/passwd");
@@ -218,8 +222,11 @@ static bool has(const struct oci_spec *spec, const char *text)
 static void spec_defaults(void)
 {
 	auto_oci_spec struct oci_spec spec = { 0 };
-	struct oci_container c = { .args = sh, .rootfs = "/containers/a/rootfs", .hostname = "a",
-		.caps = oci_caps_default, .cgroups_path = "/containers/a" };
+	struct oci_container c = { .args = sh,
+		.rootfs = "/containers/a/rootfs",
+		.hostname = "a",
+		.caps = oci_caps_default,
+		.cgroups_path = "/containers/a" };
 	struct err err = ERR_INIT;
 
 	CHECK_INT(oci_spec_make(&c, &spec, &err), 0);
@@ -232,9 +239,12 @@ static void spec_defaults(void)
 	CHECK(has(&spec, "\"effective\":[\"CAP_CHOWN\",\"CAP_DAC_OVERRIDE\","));
 	CHECK(has(&spec, "\"oomScoreAdj\":0"));
 	CHECK(has(&spec, "{\"type\":\"RLIMIT_NOFILE\",\"hard\":1048576,\"soft\":1048576}"));
-	CHECK(has(&spec, "{\"destination\":\"/sys/fs/cgroup\",\"type\":\"cgroup\",\"source\":\"cgroup\",\"options\":[\"ro\","));
+	CHECK(has(
+		&spec, "{\"destination\":\"/sys/fs/"
+		       "cgroup\",\"type\":\"cgroup\",\"source\":\"cgroup\",\"options\":[\"ro\","));
 	CHECK(has(&spec, "\"size=67108864\""));
-	CHECK(has(&spec, "\"namespaces\":[{\"type\":\"mount\"},{\"type\":\"uts\"},{\"type\":\"pid\"},{\"type\":\"ipc\"},"
+	CHECK(has(&spec, "\"namespaces\":[{\"type\":\"mount\"},{\"type\":\"uts\"},{\"type\":"
+			 "\"pid\"},{\"type\":\"ipc\"},"
 			 "{\"type\":\"cgroup\"}]"));
 	CHECK(has(&spec, "\"maskedPaths\":[\"/proc/asound\""));
 	CHECK(!strstr(spec.json, "seccomp"));
@@ -250,11 +260,30 @@ static void spec_everything(void)
 	static const struct oci_pair sysctls[] = { { "kernel.msgmax", "1" } };
 	struct oci_user user = { .uid = 33, .gid = 34, .n_groups = 2, .groups = { 5, 34 } };
 	auto_oci_spec struct oci_spec spec = { 0 };
-	struct oci_container c = { .args = sh, .env = env, .cwd = "/tmp", .user = &user, .tty = true, .rows = 24,
-		.columns = 80, .caps = 1, .rootfs = "/r", .read_only_root = true, .mounts = mounts, .n_mounts = 2,
-		.rlimits = limits, .n_rlimits = 1, .own_network = true, .sysctls = sysctls, .n_sysctls = 1,
-		.no_new_privileges = true, .seccomp = OCI_SECCOMP_BPF,
-		.resources = { .memory = 1048576, .memory_swap = -1, .cpu_milli = 1500, .cpu_shares = 512, .pids = 100,
+	struct oci_container c = { .args = sh,
+		.env = env,
+		.cwd = "/tmp",
+		.user = &user,
+		.tty = true,
+		.rows = 24,
+		.columns = 80,
+		.caps = 1,
+		.rootfs = "/r",
+		.read_only_root = true,
+		.mounts = mounts,
+		.n_mounts = 2,
+		.rlimits = limits,
+		.n_rlimits = 1,
+		.own_network = true,
+		.sysctls = sysctls,
+		.n_sysctls = 1,
+		.no_new_privileges = true,
+		.seccomp = OCI_SECCOMP_BPF,
+		.resources = { .memory = 1048576,
+			.memory_swap = -1,
+			.cpu_milli = 1500,
+			.cpu_shares = 512,
+			.pids = 100,
 			.cpuset = "0-1" } };
 	const struct sock_fprog *prog = oci_seccomp_default();
 	struct err err = ERR_INIT;
@@ -269,10 +298,13 @@ static void spec_everything(void)
 	CHECK(has(&spec, "\"capabilities\":{\"bounding\":[\"CAP_CHOWN\"]}"));
 	CHECK(has(&spec, "{\"type\":\"RLIMIT_NOFILE\",\"hard\":18446744073709551615,\"soft\":10}"));
 	CHECK(has(&spec, "\"path\":\"/r\",\"readonly\":true"));
-	CHECK(has(&spec, "{\"destination\":\"/etc/resolv.conf\",\"type\":\"bind\",\"source\":\"/x\",\"options\":[\"rbind\",\"ro\"]}"));
-	CHECK(!strstr(spec.json, "67108864")); /* the given /dev/shm stands in the default's place */
+	CHECK(has(&spec, "{\"destination\":\"/etc/resolv.conf\",\"type\":\"bind\",\"source\":\"/"
+			 "x\",\"options\":[\"rbind\",\"ro\"]}"));
+	CHECK(!strstr(
+		spec.json, "67108864")); /* the given /dev/shm stands in the default's place */
 	CHECK(has(&spec, "\"memory\":{\"limit\":1048576,\"swap\":-1}"));
-	CHECK(has(&spec, "\"cpu\":{\"shares\":512,\"quota\":150000,\"period\":100000,\"cpus\":\"0-1\"}"));
+	CHECK(has(&spec,
+		"\"cpu\":{\"shares\":512,\"quota\":150000,\"period\":100000,\"cpus\":\"0-1\"}"));
 	CHECK(has(&spec, "\"pids\":{\"limit\":100}"));
 	CHECK(has(&spec, "\"sysctl\":{\"kernel.msgmax\":\"1\"}"));
 	CHECK(has(&spec, "{\"type\":\"network\"}"));
@@ -282,30 +314,35 @@ static void spec_everything(void)
 static void spec_privileged(void)
 {
 	auto_oci_spec struct oci_spec spec = { 0 };
-	struct oci_container c = { .args = sh, .rootfs = "/r", .privileged = true, .seccomp = OCI_SECCOMP_JSON };
+	struct oci_container c = {
+		.args = sh, .rootfs = "/r", .privileged = true, .seccomp = OCI_SECCOMP_JSON
+	};
 	struct err err = ERR_INIT;
 
 	CHECK_INT(oci_spec_make(&c, &spec, &err), 0);
 	REQUIRE(spec.json);
-	CHECK(!strstr(spec.json, "maskedPaths") && !strstr(spec.json, "seccomp") && !strstr(spec.json, "\"ro\""));
+	CHECK(!strstr(spec.json, "maskedPaths") && !strstr(spec.json, "seccomp") &&
+		!strstr(spec.json, "\"ro\""));
 	CHECK(has(&spec, "CAP_CHECKPOINT_RESTORE"));
 	CHECK(has(&spec, "\"devices\":[{\"allow\":true,\"access\":\"rwm\"}]"));
 }
 
 static void spec_refused(void)
 {
-	static const char *const none[] = { NULL }, *const empty[] = { "", NULL }, *const bad_env[] = { "NOEQUALS", NULL };
-	static const struct oci_mount relative = { "/x", "etc", NULL, NULL }, odd = { "/x\xff", "/x", NULL, NULL };
+	static const char *const none[] = { NULL }, *const empty[] = { "", NULL },
+				 *const bad_env[] = { "NOEQUALS", NULL };
+	static const struct oci_mount relative = { "/x", "etc", NULL, NULL },
+				      odd = { "/x\xff", "/x", NULL, NULL };
 	struct oci_container good = { .args = sh, .rootfs = "/r" }, c;
 	struct oci_spec spec = { .json_len = 4711 };
 	struct err err = ERR_INIT;
 
-#define REFUSED(change, want)                                                                      \
-	do {                                                                                       \
-		c = good;                                                                          \
-		change;                                                                            \
-		CHECK_INT(oci_spec_make(&c, &spec, &err), -(want));                                \
-		CHECK_INT(err.code, want);                                                         \
+#define REFUSED(change, want)                                       \
+	do {                                                        \
+		c = good;                                           \
+		change;                                             \
+		CHECK_INT(oci_spec_make(&c, &spec, &err), -(want)); \
+		CHECK_INT(err.code, want);                          \
 	} while (0)
 	REFUSED(c.args = NULL, EINVAL);
 	REFUSED(c.args = none, EINVAL);
@@ -317,7 +354,8 @@ static void spec_refused(void)
 	REFUSED(c.hostname = "\xff", EINVAL);
 	REFUSED((c.mounts = &relative, c.n_mounts = 1), EINVAL);
 	REFUSED((c.mounts = &odd, c.n_mounts = 1), EINVAL);
-	REFUSED((c.seccomp = OCI_SECCOMP_BPF, c.seccomp_bpf = "1234567", c.seccomp_bpf_len = 7), EINVAL);
+	REFUSED((c.seccomp = OCI_SECCOMP_BPF, c.seccomp_bpf = "1234567", c.seccomp_bpf_len = 7),
+		EINVAL);
 	CHECK_INT(spec.json_len, 4711);
 }
 
@@ -340,7 +378,9 @@ static void spec_argv_limit(void)
 
 static void spec_bytes(void)
 {
-	static const char *const args[] = { "printf", "\xff\xfe\n", "", NULL }, *const env[] = { "K=\x80", "B=", NULL };
+	static const char *const args[] = { "printf", "\xff\xfe\n", "", NULL }, *const env[] = {
+		"K=\x80", "B=", NULL
+	};
 	auto_oci_spec struct oci_spec spec = { 0 };
 	struct oci_container c = { .args = args, .env = env, .cwd = "/a\xc3", .rootfs = "/r" };
 	struct oci_exec exec = { 0 };
@@ -377,27 +417,40 @@ static void full_is(const char *in, const char *rootfs, const char *cgroup, cons
 
 static void full_merge(void)
 {
-	full_is("{\"process\":{\"args\":[\"a\"]},\"root\":{\"path\":\"old\",\"readonly\":true}}", "/new", NULL,
+	full_is("{\"process\":{\"args\":[\"a\"]},\"root\":{\"path\":\"old\",\"readonly\":true}}",
+		"/new", NULL,
 		"{\"process\":{\"args\":[\"a\"]},\"root\":{\"path\":\"/new\",\"readonly\":true}}");
 	full_is("{\"process\":{\"args\":[\"a\"]},\"root\":{}}", "/new", "/c/1",
-		"{\"linux\":{\"cgroupsPath\":\"/c/1\"},\"process\":{\"args\":[\"a\"]},\"root\":{\"path\":\"/new\"}}");
-	full_is(" { \"linux\" : { } , \"root\" : { \"readonly\" : false } , \"process\":{\"args\":[\"a\",\"b\"]} } ", "/n\"",
-		"/c", " { \"linux\" : {\"cgroupsPath\":\"/c\" } , \"root\" : {\"path\":\"/n\\\"\", \"readonly\" : false } , "
-		      "\"process\":{\"args\":[\"a\",\"b\"]} } ");
-	full_is("{\"linux\":{\"cgroupsPath\":\"/x\",\"n\":18446744073709551615},\"process\":{\"args\":[\"a\"]},\"root\":{\"path\":\"\\/r\"}}",
+		"{\"linux\":{\"cgroupsPath\":\"/c/"
+		"1\"},\"process\":{\"args\":[\"a\"]},\"root\":{\"path\":\"/new\"}}");
+	full_is(" { \"linux\" : { } , \"root\" : { \"readonly\" : false } , "
+		"\"process\":{\"args\":[\"a\",\"b\"]} } ",
+		"/n\"", "/c",
+		" { \"linux\" : {\"cgroupsPath\":\"/c\" } , \"root\" : {\"path\":\"/n\\\"\", "
+		"\"readonly\" : false } , "
+		"\"process\":{\"args\":[\"a\",\"b\"]} } ");
+	full_is("{\"linux\":{\"cgroupsPath\":\"/"
+		"x\",\"n\":18446744073709551615},\"process\":{\"args\":[\"a\"]},\"root\":{\"path\":"
+		"\"\\/r\"}}",
 		NULL, "/c",
-		"{\"linux\":{\"cgroupsPath\":\"/c\",\"n\":18446744073709551615},\"process\":{\"args\":[\"a\"]},\"root\":{\"path\":\"\\/r\"}}");
+		"{\"linux\":{\"cgroupsPath\":\"/"
+		"c\",\"n\":18446744073709551615},\"process\":{\"args\":[\"a\"]},\"root\":{\"path\":"
+		"\"\\/r\"}}");
 }
 
 static void full_refused(void)
 {
 	static const char *const bad[] = { "", "{", "[]", "{}", "{} x", "null",
-		"{\"process\":{\"args\":[]},\"root\":{\"path\":\"/\"}}", "{\"process\":{\"args\":[1]},\"root\":{\"path\":\"/\"}}",
+		"{\"process\":{\"args\":[]},\"root\":{\"path\":\"/\"}}",
+		"{\"process\":{\"args\":[1]},\"root\":{\"path\":\"/\"}}",
 		"{\"process\":{},\"root\":{\"path\":\"/\"}}", "{\"process\":{\"args\":[\"a\"]}}",
-		"{\"process\":{\"args\":[\"a\"]},\"root\":\"/\"}", "{\"process\":{\"args\":[\"a\"]},\"root\":{\"path\":\"rel\"}}",
-		"{\"process\":{\"args\":[\"a\"]},\"root\":{\"path\":\"/\"},\"root\":{\"path\":\"/\"}}",
+		"{\"process\":{\"args\":[\"a\"]},\"root\":\"/\"}",
+		"{\"process\":{\"args\":[\"a\"]},\"root\":{\"path\":\"rel\"}}",
+		"{\"process\":{\"args\":[\"a\"]},\"root\":{\"path\":\"/\"},\"root\":{\"path\":\"/"
+		"\"}}",
 		"{\"process\":{\"args\":[\"a\"]},\"root\":{\"path\":\"/\",\"path\":\"/\"}}",
-		"{\"process\":{\"args\":[\"a\"]},\"ro\\u006ft\":{\"path\":\"/\"},\"root\":{\"path\":\"/\"}}",
+		"{\"process\":{\"args\":[\"a\"]},\"ro\\u006ft\":{\"path\":\"/"
+		"\"},\"root\":{\"path\":\"/\"}}",
 		"{\"process\":{\"args\":[\"a\\u0000b\"]},\"root\":{\"path\":\"/\"}}",
 		"{\"process\":{\"args\":[\"a\xff\"]},\"root\":{\"path\":\"/\"}}",
 		"{\"process\":{\"args\":[\"a\"],\"terminal\":1},\"root\":{\"path\":\"/\"}}",
@@ -410,21 +463,28 @@ static void full_refused(void)
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		err = ERR_INIT;
-		CHECK_INT(oci_spec_merge_full(bad[i], strlen(bad[i]), NULL, NULL, &spec, &tty, &err), -EINVAL);
+		CHECK_INT(
+			oci_spec_merge_full(bad[i], strlen(bad[i]), NULL, NULL, &spec, &tty, &err),
+			-EINVAL);
 		CHECK(err.code == EINVAL && err.msg[0]);
 	}
 	strbuf_adds(&deep, "{\"process\":{\"args\":[\"a\"]},\"root\":{\"path\":\"/\"},\"x\":");
 	for (int i = 0; i < 100000; i++)
 		strbuf_addc(&deep, '[');
 	CHECK_INT(oci_spec_merge_full(deep.data, deep.len, NULL, NULL, &spec, &tty, &err), -EINVAL);
-	CHECK_INT(oci_spec_merge_full("{}", LIMIT_OCI_SPEC + 1, NULL, NULL, &spec, &tty, &err), -EFBIG);
+	CHECK_INT(oci_spec_merge_full("{}", LIMIT_OCI_SPEC + 1, NULL, NULL, &spec, &tty, &err),
+		-EFBIG);
 	CHECK(!spec.json);
 }
 
 static void full_takes_our_own(void)
 {
 	auto_oci_spec struct oci_spec made = { 0 }, full = { 0 };
-	struct oci_container c = { .args = sh, .rootfs = "/r", .caps = oci_caps_default, .seccomp = OCI_SECCOMP_JSON, .tty = true };
+	struct oci_container c = { .args = sh,
+		.rootfs = "/r",
+		.caps = oci_caps_default,
+		.seccomp = OCI_SECCOMP_JSON,
+		.tty = true };
 	struct err err = ERR_INIT;
 	bool tty = false;
 
@@ -450,6 +510,7 @@ static void environment(void)
 	CHECK_STR(strv_items(&env)[4], "HOME=/home/a");
 }
 
-TEST_MAIN(TEST(caps), TEST(signals), TEST(rlimits), TEST(users), TEST(users_refused), TEST(users_many_groups),
-	TEST(spec_defaults), TEST(spec_everything), TEST(spec_privileged), TEST(spec_refused), TEST(spec_argv_limit),
-	TEST(spec_bytes), TEST(full_merge), TEST(full_refused), TEST(full_takes_our_own), TEST(environment))
+TEST_MAIN(TEST(caps), TEST(signals), TEST(rlimits), TEST(users), TEST(users_refused),
+	TEST(users_many_groups), TEST(spec_defaults), TEST(spec_everything), TEST(spec_privileged),
+	TEST(spec_refused), TEST(spec_argv_limit), TEST(spec_bytes), TEST(full_merge),
+	TEST(full_refused), TEST(full_takes_our_own), TEST(environment))

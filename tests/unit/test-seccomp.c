@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Loads the default filter into a child and calls what it must refuse and what it must let through. */
+/* Loads the default filter into a child and calls what it must refuse and what it must let through.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
@@ -20,7 +21,8 @@ struct probe {
 	const char *name;
 	long nr;
 	long args[6];
-	int want; /* errno; 0: anything but EPERM from the filter, checked by a call that cannot fail with EPERM by itself */
+	int want; /* errno; 0: anything but EPERM from the filter, checked by a call that cannot
+		     fail with EPERM by itself */
 };
 
 #define BAD ((long)-1)
@@ -77,7 +79,8 @@ static int run_probes(const struct probe *probes, size_t n)
 	int status;
 
 	if (pid == 0) {
-		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || oci_seccomp_load(oci_seccomp_default()) < 0)
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+			oci_seccomp_load(oci_seccomp_default()) < 0)
 			_exit(200);
 		for (size_t i = 0; i < n; i++) {
 			const long *a = probes[i].args;
@@ -86,7 +89,8 @@ static int run_probes(const struct probe *probes, size_t n)
 			if (syscall(probes[i].nr, a[0], a[1], a[2], a[3], a[4], a[5]) >= 0)
 				errno = 0;
 			if (errno != probes[i].want) {
-				dprintf(1, "# %s: errno %d, not %d\n", probes[i].name, errno, probes[i].want);
+				dprintf(1, "# %s: errno %d, not %d\n", probes[i].name, errno,
+					probes[i].want);
 				_exit((int)i + 1);
 			}
 		}
@@ -106,8 +110,10 @@ static void allows(void)
 	CHECK_INT(run_probes(allowed, ARRAY_SIZE(allowed)), 0);
 }
 
-/* A tree of comparisons, not a list: how many instructions a call costs at most is bounded by simulation. */
-static unsigned steps(const struct sock_fprog *prog, uint32_t arch, uint32_t nr, uint32_t *ret_action)
+/* A tree of comparisons, not a list: how many instructions a call costs at most is bounded by
+ * simulation. */
+static unsigned steps(
+	const struct sock_fprog *prog, uint32_t arch, uint32_t nr, uint32_t *ret_action)
 {
 	struct seccomp_data data = { .nr = (int)nr, .arch = arch };
 	uint32_t acc = 0, word;
@@ -162,8 +168,9 @@ static void is_quick(void)
 		longest = MAX(longest, n);
 		allowed_calls += action == SECCOMP_RET_ALLOW;
 	}
-	printf("# %u instructions, at most %u a call, %u calls allowed whatever their arguments are 0\n", prog->len, longest,
-		allowed_calls);
+	printf("# %u instructions, at most %u a call, %u calls allowed whatever their arguments "
+	       "are 0\n",
+		prog->len, longest, allowed_calls);
 	CHECK(longest < 40);
 	CHECK(allowed_calls > 280 && allowed_calls < 330);
 	/* Another architecture's numbers mean other calls. */
