@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -73,8 +74,8 @@ int process_new(struct process_table *table, const struct process_opts *opts, st
 	p->waiter = table->waiter;
 	list_init(&p->watches);
 	list_init(&p->link);
-	strncpy(p->container_id, opts->container_id, LIMIT_ID);
-	strncpy(p->exec_id, opts->exec_id, LIMIT_ID);
+	snprintf(p->container_id, sizeof(p->container_id), "%s", opts->container_id);
+	snprintf(p->exec_id, sizeof(p->exec_id), "%s", opts->exec_id);
 	io.arg = p;
 	r = streams_init(&p->io, table->loop, &io);
 	if (r < 0) {
@@ -113,7 +114,8 @@ void process_notify(struct process *p)
 	struct process_watch *w;
 
 	list_foreach(w, &p->watches, link)
-		loop_defer_queue(p->loop, &w->defer, deliver);
+		if (w->cb)
+			loop_defer_queue(p->loop, &w->defer, deliver);
 }
 
 void process_watch(struct process *p, struct process_watch *watch, void (*cb)(struct process_watch *watch))

@@ -100,6 +100,7 @@ bool process_exit_known(const struct process *p);
 /* Whether all output that will be told is in the rings: with every reader at its end the exit may follow. */
 bool process_output_complete(const struct process *p);
 
+/* cb may be NULL: only a reference. */
 void process_watch(struct process *p, struct process_watch *watch, void (*cb)(struct process_watch *watch));
 void process_unwatch(struct process_watch *watch); /* no-op if not watching; may free the process */
 

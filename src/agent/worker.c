@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -54,10 +55,10 @@ void child_close_fds(int from, const int *keep, size_t n)
 		if (next < 0)
 			break;
 		if (next > from)
-			close_range((unsigned)from, (unsigned)next - 1, 0);
+			syscall(SYS_close_range, (unsigned)from, (unsigned)next - 1, 0);
 		from = next + 1;
 	}
-	close_range((unsigned)from, ~0u, 0);
+	syscall(SYS_close_range, (unsigned)from, ~0u, 0);
 }
 
 static _Noreturn void worker_main(const struct worker_opts *o, pid_t parent, int report)
@@ -72,7 +73,7 @@ static _Noreturn void worker_main(const struct worker_opts *o, pid_t parent, int
 	child_close_fds(3, keep, o->n_keep_fds + 1);
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
 		_exit(1);
-	r = o->run(o->arg, &result, &err);
+	r = o->run(o->run_arg, &result, &err);
 	if (r < 0 && !err.code)
 		err_errno(&err, -r, "worker failed");
 	if (!err.code && (strbuf_error(&result) < 0 || result.len > LIMIT_WORKER_RESULT))

@@ -16,7 +16,8 @@ struct worker_opts {
 	 * Runs in the child: 0, or -errno with err set. What it puts into result (LIMIT_WORKER_RESULT at most) goes to
 	 * done. It may leave everything unfreed: the child ends after it.
 	 */
-	int (*run)(void *arg, struct strbuf *result, struct err *err);
+	int (*run)(void *run_arg, struct strbuf *result, struct err *err);
+	void *run_arg; /* only used until worker_start() returns: the child has its copy */
 	/* Once, never within worker_start(): err.code 0 for success. All borrowed. */
 	void (*done)(void *arg, const struct err *err, const char *result, size_t len);
 	void *arg;

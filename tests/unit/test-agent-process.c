@@ -201,7 +201,7 @@ static int work_talks_too_much(void *arg, struct strbuf *result, struct err *err
 
 static void run_worker(int (*run)(void *, struct strbuf *, struct err *), void *arg, int64_t ms)
 {
-	struct worker_opts o = { .run = run, .done = on_worker, .arg = arg, .deadline = deadline_in(ms * NSEC_PER_MSEC) };
+	struct worker_opts o = { .run = run, .done = on_worker, .run_arg = arg, .deadline = deadline_in(ms * NSEC_PER_MSEC) };
 	struct worker *w = NULL;
 
 	workers_done = 0;

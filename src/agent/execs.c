@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A process with a time limit runs in a cgroup of its own below the container's, so that everything that comes from it can
+ * be killed at once, double forks and new sessions included.
+ */
+#include "agent/execs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/settings.h"
+#include "base/cleanup.h"
+#include "base/id.h"
+
+struct extra {
+	struct agent *agent;
+	struct exec_settings settings;
+	int64_t kill_after; /* ns; 0: never */
+	struct loop_timer kill_timer;
+	char sub_name[48];
+	int sub, sub_parent; /* -1: none */
+	uint64_t oom_kills;  /* of the container, when it started */
+	struct exec_job *job;
+	bool failed;
+	struct failure failure;
+};
+
+static void remove_sub(struct extra *x)
+{
+	if (x->sub < 0)
+		return;
+	/* Busy while something in it is still dying: then it goes with the container's. */
+	if (unlinkat(x->sub_parent, x->sub_name, AT_REMOVEDIR) < 0 && errno == EBUSY)
+		return;
+	x->sub = safe_close(x->sub);
+	x->sub_parent = safe_close(x->sub_parent);
+}
+
+static void release(struct process *p)
+{
+	struct extra *x = p->owner;
+
+	loop_timer_disarm(&x->kill_timer);
+	if (x->sub >= 0)
+		cgroup_kill_sub(x->sub);
+	remove_sub(x);
+	safe_close(x->sub);
+	safe_close(x->sub_parent);
+	exec_settings_deinit(&x->settings);
+	free(x);
+}
+
+static int add_args(struct process *p, const API(ProcessSpec) *spec, struct failure *f)
+{
+	size_t bytes = 0;
+	int r = 0;
+
+	if (!spec->n_args || !spec->args[0].len)
+		return failure_set(f, FAILURE_INVALID, EINVAL, "args", "", "args: must name a program");
+	for (size_t i = 0; r == 0 && i < spec->n_args; i++) {
+		bytes += spec->args[i].len + 1;
+		r = api_add_bytes(&p->args, &spec->args[i]);
+	}
+	for (size_t i = 0; i < spec->n_env; i++)
+		bytes += spec->env[i].len + 1;
+	if (bytes > LIMIT_ARGV)
+		return failure_set(f, FAILURE_LIMIT, E2BIG, "args", "", "args and env are longer than %llu bytes",
+			(unsigned long long)LIMIT_ARGV);
+	for (size_t i = 0; r == 0 && i < spec->n_labels; i++) {
+		r = strv_add(&p->labels, spec->labels[i]->key);
+		if (r == 0)
+			r = strv_add(&p->labels, spec->labels[i]->value);
+	}
+	if (r < 0)
+		return failure_set(f, r == -EINVAL ? FAILURE_INVALID : FAILURE_UNKNOWN, -r, "args", "", "args: %s",
+			r == -EINVAL ? "a NUL byte in one" : strerror(-r));
+	return 0;
+}
+
+static int make_extra(struct container *c, struct process *p, const API(ProcessSpec) *spec, struct failure *f)
+{
+	struct extra *x = calloc(1, sizeof(*x));
+	int r;
+
+	if (!x)
+		return failure_set(f, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
+	x->agent = c->agent;
+	x->sub = x->sub_parent = -1;
+	x->kill_after = spec->kill_after_ns;
+	p->owner = x;
+	p->release = release;
+	if (spec->kill_after_ns < 0)
+		return failure_set(f, FAILURE_INVALID, EINVAL, "kill_after_ns", "", "kill_after_ns: must not be negative");
+	r = exec_settings_copy(&x->settings, &c->settings);
+	if (r == 0)
+		r = settings_for_exec(&x->settings, spec, &f->err);
+	if (r < 0)
+		return failure_set(f, r == -EINVAL ? FAILURE_INVALID : FAILURE_UNKNOWN, -r, "process", "", "process: %s",
+			strerror(-r));
+	if (spec->window) {
+		p->rows = spec->window->rows;
+		p->columns = spec->window->columns;
+	}
+	return add_args(p, spec, f);
+}
+
+int execs_create(struct agent *agent, const char *container_id, const char *exec_id, const API(ProcessSpec) *spec,
+	struct process **ret_process, bool *ret_known, struct failure *f)
+{
+	static const API(ProcessSpec) nothing = MICROPOD__AGENT__V1__PROCESS_SPEC__INIT;
+	struct container *c = container_find(agent, container_id);
+	struct process_opts po = { .container_id = container_id, .exec_id = exec_id };
+	char chosen[ID_LEN + 1];
+	struct process *p = NULL;
+	uint64_t print;
+	int r;
+
+	spec = spec ? spec : &nothing;
+	print = api_fingerprint(&spec->base);
+	if (!c)
+		return failure_set(f, FAILURE_NOT_FOUND, ENOENT, "container_id", container_id, "no container '%s'", container_id);
+	if (*exec_id && !api_id_valid(exec_id))
+		return failure_set(f, FAILURE_INVALID, EINVAL, "exec_id", "",
+			"exec_id: must be [a-zA-Z0-9][a-zA-Z0-9_.-]*, at most 128 bytes");
+	p = *exec_id ? process_find(&agent->processes, container_id, exec_id) : NULL;
+	if (p && p->fingerprint != print)
+		return failure_set(f, FAILURE_CONFLICT, EEXIST, "exec_id", exec_id, "exec '%s' already exists and is another one",
+			exec_id);
+	*ret_known = p;
+	*ret_process = p;
+	if (p)
+		return 0;
+	if (!container_running(c) || agent->stopping)
+		return failure_set(f, FAILURE_CONFLICT, EBUSY, "state", container_id, "container '%s' is not running",
+			container_id);
+	if (!*exec_id) {
+		id_generate(chosen);
+		po.exec_id = chosen;
+	}
+	po.tty = spec->tty;
+	po.open_stdin = spec->open_stdin;
+	po.policy = spec->output_policy == MICROPOD__AGENT__V1__OUTPUT_POLICY__OUTPUT_POLICY_DROP ? RING_DROP : RING_BLOCK;
+	r = process_new(&agent->processes, &po, &p);
+	if (r < 0)
+		return failure_set(f, r == -ENOSPC ? FAILURE_LIMIT : FAILURE_UNKNOWN, -r, "processes", container_id,
+			"cannot make another process: %s", strerror(-r));
+	p->fingerprint = print;
+	r = make_extra(c, p, spec, f);
+	if (r < 0) {
+		process_delete(p);
+		return r;
+	}
+	*ret_process = p;
+	return 0;
+}
+
+static void on_kill_after(struct loop_timer *timer)
+{
+	struct extra *x = container_of(timer, struct extra, kill_timer);
+
+	if (x->sub >= 0)
+		cgroup_kill_sub(x->sub);
+}
+
+static void on_exit_count(struct process *p, void *arg)
+{
+	struct extra *x = arg;
+	struct container *c = container_find(x->agent, p->container_id);
+
+	if (c && p->exit.signal == SIGKILL && cgroup_oom_kills(&c->cgroup) > x->oom_kills)
+		p->exit.oom_killed = true;
+	remove_sub(x);
+}
+
+static void on_spawned(void *arg, const struct failure *f)
+{
+	struct process *p = arg;
+	struct extra *x = p->owner;
+
+	x->job = NULL;
+	x->failed = f;
+	if (f) {
+		x->failure = *f;
+		/* The next attempt makes its own. */
+		remove_sub(x);
+	} else if (x->kill_after) {
+		loop_timer_arm(p->loop, &x->kill_timer, deadline_in(x->kill_after), on_kill_after);
+	}
+	process_notify(p);
+}
+
+int execs_start(struct agent *agent, struct process *p, struct failure *f)
+{
+	struct container *c = container_find(agent, p->container_id);
+	struct extra *x = p->owner;
+	struct exec_target t = { .sub_cgroup = -1 };
+
+	if (!x)
+		return failure_set(f, FAILURE_CONFLICT, EBUSY, "exec_id", p->container_id,
+			"the first process of a container is started with StartContainer");
+	if (p->state != PROCESS_CREATED)
+		return 0;
+	if (!c || !container_running(c))
+		return failure_set(f, FAILURE_CONFLICT, EBUSY, "state", p->container_id, "container '%s' is not running",
+			p->container_id);
+	if (x->kill_after && x->sub < 0) {
+		snprintf(x->sub_name, sizeof(x->sub_name), "exec-%llu", (unsigned long long)agent->numbers++);
+		x->sub = cgroup_make_sub(&c->cgroup, x->sub_name, &x->sub_parent);
+		if (x->sub < 0)
+			return failure_set(f, FAILURE_SPAWN, -x->sub, "make a cgroup", "", "cannot make a cgroup for kill_after: %s",
+				strerror(-x->sub));
+	}
+	t.pid = c->pid;
+	t.pidfd = c->pidfd;
+	t.cgroup = &c->cgroup;
+	t.sub_cgroup = x->sub;
+	x->failed = false;
+	x->oom_kills = cgroup_oom_kills(&c->cgroup);
+	p->on_exit = on_exit_count;
+	p->on_exit_arg = x;
+	return exec_start(p, &x->settings, &t, on_spawned, p, &x->job, f);
+}
+
+int execs_started(const struct process *p, const struct failure **ret_failure)
+{
+	const struct extra *x = p->owner;
+
+	if (p->state == PROCESS_RUNNING || p->state == PROCESS_EXITED)
+		return 1;
+	if (x && x->failed) {
+		*ret_failure = &x->failure;
+		return -1;
+	}
+	return 0;
+}
