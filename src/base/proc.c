@@ -83,7 +83,7 @@ static _Noreturn void child_main(const struct proc_opts *o, int report)
 	else if (o->cwd && chdir(o->cwd) < 0)
 		err_errno(&err, errno, "cannot change to '%s'", o->cwd);
 	else {
-		close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
+		syscall(SYS_close_range, 3u, ~0u, CLOSE_RANGE_CLOEXEC);
 		for (size_t i = 0; i < o->n_keep_fds; i++)
 			fd_set_cloexec(o->keep_fds[i], false);
 		if (!o->in_child || o->in_child(o->arg, &err) == 0) {
