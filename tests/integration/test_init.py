@@ -177,11 +177,10 @@ def test_containers(guest, scratch, runtime):
 
 
 def test_sessions(guest, scratch):
-    """The host leaves and comes back, also in the middle of something."""
+    """The host begins anew on the same port, as after a session that was cut (zeros, then the greeting)."""
     with Guest(guest, scratch) as vm:
         vm.greeted()
         for _ in range(3):
-            # An unfinished line stands for an unfinished frame.
             vm.process.stdin.write(b"!reconnect\n")
             vm.process.stdin.flush()
             vm.greeted()
