@@ -19,15 +19,15 @@
 
 struct extra {
 	struct agent *agent;
-	struct exec_settings settings;
+	struct exec_settings *settings; /* NULL once it has started: large, and hundreds of finished processes are kept */
 	int64_t kill_after; /* ns; 0: never */
 	struct loop_timer kill_timer;
 	char sub_name[48];
 	int sub, sub_parent; /* -1: none */
 	uint64_t oom_kills;  /* of the container, when it started */
 	struct exec_job *job;
-	bool failed;
-	struct failure failure;
+	struct failure *failure;       /* owned */
+	const struct failure *failed; /* why the last attempt failed; NULL: it has not */
 };
 
 static void remove_sub(struct extra *x)
@@ -41,6 +41,14 @@ static void remove_sub(struct extra *x)
 	x->sub_parent = safe_close(x->sub_parent);
 }
 
+static void drop_settings(struct extra *x)
+{
+	if (x->settings)
+		exec_settings_deinit(x->settings);
+	free(x->settings);
+	x->settings = NULL;
+}
+
 static void release(struct process *p)
 {
 	struct extra *x = p->owner;
@@ -51,7 +59,8 @@ static void release(struct process *p)
 	remove_sub(x);
 	safe_close(x->sub);
 	safe_close(x->sub_parent);
-	exec_settings_deinit(&x->settings);
+	drop_settings(x);
+	free(x->failure);
 	free(x);
 }
 
@@ -96,9 +105,10 @@ static int make_extra(struct container *c, struct process *p, const API(ProcessS
 	p->release = release;
 	if (spec->kill_after_ns < 0)
 		return failure_set(f, FAILURE_INVALID, EINVAL, "kill_after_ns", "", "kill_after_ns: must not be negative");
-	r = exec_settings_copy(&x->settings, &c->settings);
+	x->settings = malloc(sizeof(*x->settings));
+	r = x->settings ? exec_settings_copy(x->settings, &c->settings) : -ENOMEM;
 	if (r == 0)
-		r = settings_for_exec(&x->settings, spec, &f->err);
+		r = settings_for_exec(x->settings, spec, &f->err);
 	if (r < 0)
 		return failure_set(f, r == -EINVAL ? FAILURE_INVALID : FAILURE_UNKNOWN, -r, "process", "", "process: %s",
 			strerror(-r));
@@ -183,13 +193,20 @@ static void on_spawned(void *arg, const struct failure *f)
 	struct extra *x = p->owner;
 
 	x->job = NULL;
-	x->failed = f;
 	if (f) {
-		x->failure = *f;
+		/* Without memory to say why, what is told is that. */
+		static const struct failure no_memory = { .kind = FAILURE_SPAWN, .err = { ENOMEM, "out of memory" } };
+
+		x->failure = malloc(sizeof(*x->failure));
+		if (x->failure)
+			*x->failure = *f;
+		x->failed = x->failure ? x->failure : &no_memory;
 		/* The next attempt makes its own. */
 		remove_sub(x);
-	} else if (x->kill_after) {
-		loop_timer_arm(p->loop, &x->kill_timer, deadline_in(x->kill_after), on_kill_after);
+	} else {
+		drop_settings(x);
+		if (x->kill_after)
+			loop_timer_arm(p->loop, &x->kill_timer, deadline_in(x->kill_after), on_kill_after);
 	}
 	process_notify(p);
 }
@@ -219,11 +236,13 @@ int execs_start(struct agent *agent, struct process *p, struct failure *f)
 	t.pidfd = c->pidfd;
 	t.cgroup = &c->cgroup;
 	t.sub_cgroup = x->sub;
-	x->failed = false;
+	free(x->failure);
+	x->failure = NULL;
+	x->failed = NULL;
 	x->oom_kills = cgroup_oom_kills(&c->cgroup);
 	p->on_exit = on_exit_count;
 	p->on_exit_arg = x;
-	return exec_start(p, &x->settings, &t, on_spawned, p, &x->job, f);
+	return exec_start(p, x->settings, &t, on_spawned, p, &x->job, f);
 }
 
 int execs_started(const struct process *p, const struct failure **ret_failure)
@@ -233,7 +252,7 @@ int execs_started(const struct process *p, const struct failure **ret_failure)
 	if (p->state == PROCESS_RUNNING || p->state == PROCESS_EXITED)
 		return 1;
 	if (x && x->failed) {
-		*ret_failure = &x->failure;
+		*ret_failure = x->failed;
 		return -1;
 	}
 	return 0;

@@ -117,7 +117,7 @@ class Agent:
 
 class Result:
     def __init__(self):
-        self.out, self.err, self.exit, self.pid, self.exec_id, self.gaps = b"", b"", None, 0, "", []
+        self.out, self.err, self.exit, self.pid, self.exec_id, self.gaps = bytearray(), bytearray(), None, 0, "", []
 
 
 def collect(pb, events):
