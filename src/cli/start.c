@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "cli/console.h"
 #include "cli/relay.h"
 #include "oci/signal.h"
 
@@ -38,6 +39,8 @@ int start_box(struct cli *cli, const char *id, struct start_opts *opts, struct e
 	int code = EXIT_MICROPOD, r = sandbox_start(cli->root, id, &start, &code, err);
 
 	opts->started = false;
+	if (r < 0 && code == EXIT_MICROPOD && r != -EALREADY)
+		console_show_tail(cli->root, id, stderr);
 	if (r < 0)
 		return r == -EALREADY ? r : code;
 	if (!opts->detached)
