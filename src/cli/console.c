@@ -41,7 +41,8 @@ void console_show_tail(const struct sandbox_root *root, const char *id, FILE *ou
 
 	if (fd < 0 || fstat(fd, &st) < 0 || st.st_size == 0)
 		return;
-	if (st.st_size > LIMIT_CONSOLE_TAIL && lseek(fd, st.st_size - LIMIT_CONSOLE_TAIL, SEEK_SET) < 0)
+	if ((uint64_t)st.st_size > LIMIT_CONSOLE_TAIL &&
+		lseek(fd, -(off_t)LIMIT_CONSOLE_TAIL, SEEK_END) < 0)
 		return;
 	len = fd_read_full(fd, text, sizeof(text) - 1);
 	if (len <= 0)
