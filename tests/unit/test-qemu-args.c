@@ -63,12 +63,13 @@ static void clock_options_follow_the_accelerator(void)
 	REQUIRE(a && b);
 	HAS(a, "-accel tcg,");
 	HAS(a, "tsc_early_khz=2500000");
-	HAS(a, "no_timer_check");
+	HAS(a, "no_timer_check tsc=reliable");
 	HAS(a, "-cpu Nehalem");
 	HAS(b, "-accel kvm ");
 	HAS(b, "-cpu host ");
 	HAS_NOT(b, "tsc_early_khz");
 	HAS_NOT(b, "no_timer_check");
+	HAS_NOT(b, "tsc=reliable");
 	HAS_NOT(b, "Nehalem");
 	HAS_NOT(b, "tcg");
 }
