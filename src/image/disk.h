@@ -31,7 +31,7 @@
 
 struct disk_layer {
 	int fd;			   /* the blob, at offset 0; borrowed */
-	char digest[DIGEST_SIZE];  /* what its bytes must have */
+	char digest[DIGEST_SIZE];  /* its name in messages */
 	char diff_id[DIGEST_SIZE]; /* what the tar inside must have */
 	uint64_t size;
 };

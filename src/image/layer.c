@@ -35,8 +35,8 @@ struct layer {
 	struct tree *tree;
 	const struct layer_opts *opts;
 	struct archive *raw, *tar;
-	struct digest *packed_digest, *plain_digest;
-	uint8_t *buffer; /* READ_SIZE, packed */
+	struct digest *digest; /* of the plain bytes */
+	uint8_t *buffer;       /* READ_SIZE, packed */
 	uint64_t packed, plain, entries;
 	struct window window;
 	const char *entry; /* name of the entry being applied, as the layer gives it; NULL: none */
@@ -69,7 +69,6 @@ static la_ssize_t read_packed(struct archive *a, void *arg, const void **ret_dat
 		err_errno(&l->io, errno, "cannot read the blob");
 		return fail_io(l, a);
 	}
-	digest_update(l->packed_digest, l->buffer, (size_t)n);
 	l->packed += (uint64_t)n;
 	if (l->opts->progress)
 		l->opts->progress(l->opts->progress_arg, l->packed);
@@ -105,8 +104,7 @@ static la_ssize_t read_plain(struct archive *a, void *arg, const void **ret_data
 							     : "damaged");
 		return fail_io(l, a);
 	}
-	if (l->plain_digest)
-		digest_update(l->plain_digest, *ret_data, len);
+	digest_update(l->digest, *ret_data, len);
 	l->plain += len;
 	return check_plain(l) < 0 ? fail_io(l, a) : (la_ssize_t)len;
 }
@@ -127,14 +125,10 @@ static int layer_open(struct layer *l, struct err *err)
 
 	l->raw = archive_read_new();
 	l->tar = archive_read_new();
-	l->packed_digest = digest_new();
+	l->digest = digest_new();
 	l->buffer = malloc(READ_SIZE);
 	l->window.data = calloc(1, WINDOW_SIZE);
-	/* A blob that is not packed has one digest: no need to compute it twice. */
-	if (strcmp(l->opts->layer->digest, l->opts->layer->diff_id) != 0 &&
-		!(l->plain_digest = digest_new()))
-		return err_set(err, ENOMEM, "out of memory");
-	if (!l->raw || !l->tar || !l->packed_digest || !l->buffer || !l->window.data)
+	if (!l->raw || !l->tar || !l->digest || !l->buffer || !l->window.data)
 		return err_set(err, ENOMEM, "out of memory");
 	archive_read_support_filter_gzip(l->raw);
 	archive_read_support_filter_zstd(l->raw);
@@ -156,8 +150,7 @@ static void layer_close(struct layer *l)
 {
 	archive_read_free(l->tar);
 	archive_read_free(l->raw);
-	digest_free(l->packed_digest);
-	digest_free(l->plain_digest);
+	digest_free(l->digest);
 	free(l->buffer);
 	free(l->window.data);
 }
@@ -527,33 +520,25 @@ static int apply_entries(struct layer *l, struct err *err)
 	return status == ARCHIVE_EOF ? 0 : archive_failed(l, l->tar, err);
 }
 
-/* What follows the archive's end counts for the digests too. */
+/* What follows the archive's end counts for the digest too. */
 static int finish(struct layer *l, struct err *err)
 {
-	const struct disk_layer *want = l->opts->layer;
-	char packed[DIGEST_SIZE], plain[DIGEST_SIZE];
+	const char *want = l->opts->layer->diff_id;
+	char actual[DIGEST_SIZE];
 	const void *data;
 	la_ssize_t n;
 
 	while ((n = read_plain(l->tar, l, &data)) > 0)
 		;
-	while (n == 0 && (n = read_packed(l->raw, l, &data)) > 0)
-		n = 0;
 	if (n < 0)
 		return archive_failed(l, l->tar, err);
-	digest_finish(l->packed_digest, packed);
-	if (strcmp(packed, want->digest) != 0)
+	digest_finish(l->digest, actual);
+	if (strcmp(actual, want) != 0)
 		return err_set(err, EBADMSG,
-			"the blob in the store is damaged: it has digest %s; remove the image and "
-			"pull it again",
-			packed);
-	if (!l->plain_digest)
-		return 0;
-	digest_finish(l->plain_digest, plain);
-	if (strcmp(plain, want->diff_id) != 0)
-		return err_set(err, EBADMSG,
-			"unpacked it has digest %s, but the image's configuration says %s", plain,
-			want->diff_id);
+			"unpacked it has digest %s, but the image's configuration says %.19s: the "
+			"image is "
+			"wrong, or damaged in the store (then remove it and pull again)",
+			actual, want);
 	return 0;
 }
 
