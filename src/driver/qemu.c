@@ -61,6 +61,7 @@ struct vm {
 	char shutdown[32];		/* reason of the SHUTDOWN event */
 	char killed[LIMIT_ERR_MESSAGE]; /* why we killed it; empty: we did not */
 	int64_t next_notice;
+	struct loop_defer no_landlock;
 };
 
 /* ---- what comes out of QEMU ---- */
@@ -252,6 +253,7 @@ static void qemu_free(struct vm *vm)
 		return;
 	vm->session = session_free(vm->session);
 	loop_child_remove(&vm->child);
+	loop_defer_cancel(&vm->no_landlock);
 	if (vm->pid) {
 		syscall(SYS_pidfd_send_signal, vm->pidfd, SIGKILL, NULL, 0);
 		while (waitpid(vm->pid, NULL, 0) < 0 && errno == EINTR)
@@ -501,6 +503,18 @@ static int launch(
 	return r;
 }
 
+static void on_no_landlock(struct loop_defer *defer)
+{
+	struct vm *vm = container_of(defer, struct vm, no_landlock);
+
+	if (vm->events.notice)
+		vm->events.notice(vm,
+			"this kernel has no Landlock: QEMU is confined by namespaces and seccomp "
+			"alone (boot with "
+			"landlock in lsm=, or a kernel from 5.13 on)",
+			vm->events.arg);
+}
+
 static int watch(struct vm *vm, int qmp_fd, struct err *err)
 {
 	struct qmp_events events = { .event = on_event, .closed = on_qmp_closed, .arg = vm };
@@ -517,6 +531,9 @@ static int watch(struct vm *vm, int qmp_fd, struct err *err)
 			    ? -errno
 			    : loop_child_add(vm->loop, &vm->child, vm->pid, pidfd, on_exit_status);
 	}
+	/* From the loop: the caller does not have the VM yet. */
+	if (r == 0 && !lockdown_landlock_abi())
+		loop_defer_queue(vm->loop, &vm->no_landlock, on_no_landlock);
 	return r < 0 ? err_errno(err, -r, "cannot watch QEMU") : 0;
 }
 
