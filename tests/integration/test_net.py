@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from vmtools import BUILD, TOOLS, Vm, as_user, gone, prepare_guest
+from vmtools import BUILD, TOOLS, Vm, as_user, gone, open_folder, prepare_guest
 
 PROGRAM = BUILD / "src" / "net" / "micropod-net"
 # Confined it cannot read its own /proc, which the leak checker of a sanitizer build would at its end.
@@ -253,16 +253,13 @@ def test_link_local_is_shut():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another resolv.conf needs a mount")
-def test_dns_goes_to_the_hosts_resolver(tmp_path):
+def test_dns_goes_to_the_hosts_resolver():
     """A resolver on 127.0.0.53, as many hosts have: reachable for DNS, and for nothing else."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+    with open_folder() as tmp_path, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.53", 53))
         server.settimeout(5)
         resolv = tmp_path / "resolv.conf"
         resolv.write_text("nameserver 127.0.0.53\n")
-        tmp_path.chmod(0o755)
-        for parent in tmp_path.parents[:2]:
-            parent.chmod(0o755)
         script = tmp_path / "run"
         script.write_text(f'#!/bin/sh\nmount --bind {resolv} /etc/resolv.conf && exec {PROGRAM} "$@"\n')
         script.chmod(0o755)
@@ -526,8 +523,13 @@ def test_has_no_rights():
         assert "0" not in status["Uid"].split()
 
 
-def test_with_a_real_guest(tmp_path_factory, loopback, outside):
-    guest = prepare_guest(tmp_path_factory.mktemp("guest"))
+@pytest.fixture(scope="module")
+def guest():
+    with open_folder() as folder:
+        yield prepare_guest(folder)
+
+
+def test_with_a_real_guest(guest, loopback, outside):
     sock, far = socket.socketpair()
     ready, told = os.pipe()
     process = subprocess.Popen([PROGRAM, f"--fd={far.fileno()}", f"--ready-fd={told}", "--publish=0:7777",

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from vmtools import TOOLS, USER, Vm, as_user, gone, prepare_guest
+from vmtools import TOOLS, USER, Vm, gone, open_folder, prepare_guest
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/usr/bin/qemu-system-x86_64"), reason="QEMU is not installed")
 ROOT = os.geteuid() == 0
@@ -15,26 +15,21 @@ as_root_too = pytest.mark.parametrize("user", [False, True] if ROOT else [True],
 
 
 @pytest.fixture(scope="session")
-def guest(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("guest")
-    files = prepare_guest(folder)
-    # pytest's folders are 0700; the ordinary user must get through them
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
-    return files
+def guest():
+    with open_folder() as folder:
+        yield prepare_guest(folder)
 
 
 @pytest.fixture
-def private(tmp_path, request):
+def private(request):
     """A folder that only its owner can enter, as a home often is: the ordinary user's if the test runs as that."""
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
-    tmp_path.chmod(0o755)
-    home = tmp_path / "home"
-    home.mkdir(0o700)
-    if ROOT and request.node.callspec.params["user"] if hasattr(request.node, "callspec") else ROOT:
-        os.chown(home, USER, USER)
-    return home
+    with open_folder() as folder:
+        home = folder / "home"
+        home.mkdir(0o700)
+        params = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+        if ROOT and params.get("user", True):
+            os.chown(home, USER, USER)
+        yield home
 
 
 def sparse(path, size=1 << 40):

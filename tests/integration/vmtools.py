@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Driving build/tests/tools/vm-run from tests: one VM, its events as lines, its session as lines."""
+import contextlib
+import json
 import os
 import pathlib
 import queue
+import select
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -12,6 +16,17 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("MICROPOD_BUILD", SOURCE / "build"))
 TOOLS = BUILD / "tests" / "tools"
 USER = 1000  # the ordinary user that tests become when they run as root
+
+
+@contextlib.contextmanager
+def open_folder():
+    """A temporary folder that every user can enter: pytest's own are closed to others, and by any run at any time again."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="micropod-test-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def as_user(argv):
@@ -28,9 +43,8 @@ def prepare_guest(folder):
     shutil.copy(TOOLS / "vm-guest", files / "agent")
     shutil.copy("/bin/true", files / "crun")
     # The kernel is downloaded once; the initramfs is made anew whenever vm-guest has changed.
-    root = BUILD / "test-guest"
+    root = BUILD / "vm-guest-root"
     subprocess.run([SOURCE / "scripts" / "prepare-guest.sh", "--files", files, root], check=True)
-    import json
     current = json.loads((root / "guest" / "current.json").read_text())
     out = []
     for key in ("kernel", "initramfs"):
@@ -111,7 +125,6 @@ def gone(pid, timeout=10):
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
-    import select
     try:
         return bool(select.select([fd], [], [], timeout)[0])
     finally:

@@ -274,6 +274,7 @@ int main(int argc, char **argv)
 	r = driver_qemu.start(run.loop, &config, &events, &run.vm, &err);
 	if (r < 0) {
 		printf("error %s\n", err.msg);
+		loop_free(run.loop);
 		return 1;
 	}
 	printf("pid %d\n", (int)driver_qemu.pid(run.vm));
