@@ -36,6 +36,7 @@ test-kvm: deps all ## the end-to-end tests with KVM; fails where KVM does not wo
 	scripts/test.sh --kvm $(BUILD)
 
 bench-rpc: all ## unary calls a second, beside the C-core
+	scripts/install-deps.sh bench
 	meson test -C $(BUILD) --no-rebuild --benchmark --suite bench-rpc --verbose
 
 asan: ## unit and integration tests with the address and undefined-behaviour sanitizers

@@ -4,7 +4,7 @@
 # Installs the Debian packages that micropod is built, run and tested with, those that are missing only.
 # When nothing is missing it needs neither root nor network and is done at once.
 #
-# usage: install-deps.sh [--check] [build|run|demo|test]...        (default: build run test)
+# usage: install-deps.sh [--check] [build|run|demo|test|bench]...        (default: build run test)
 #   --check   install nothing: name what is missing, exit 1 if there is any
 set -euo pipefail
 
@@ -24,6 +24,7 @@ test_packages=(
 	docker-registry umoci mmdebstrap socat iproute2 nftables curl jq
 	clang libclang-rt-14-dev clang-format-14 shellcheck
 )
+bench_packages=(libgrpc-dev nghttp2-client)
 # command=package: programs that may also have come from elsewhere
 test_commands=(node=nodejs npm=npm)
 
@@ -63,8 +64,8 @@ groups=()
 for arg in "$@"; do
 	case $arg in
 	--check) check=1 ;;
-	build | run | demo | test) groups+=("$arg") ;;
-	*) die "unknown argument '$arg': usage: install-deps.sh [--check] [build|run|demo|test]..." ;;
+	build | run | demo | test | bench) groups+=("$arg") ;;
+	*) die "unknown argument '$arg': usage: install-deps.sh [--check] [build|run|demo|test|bench]..." ;;
 	esac
 done
 ((${#groups[@]})) || groups=(build run test)
@@ -75,6 +76,7 @@ for group in "${groups[@]}"; do
 	case $group in
 	build) wanted+=("${build_packages[@]}") ;;
 	demo) wanted+=(umoci) ;; # its image is made here
+	bench) wanted+=("${bench_packages[@]}") ;;
 	run) wanted+=("${run_packages[@]}") ;;
 	test)
 		wanted+=("${test_packages[@]}")
