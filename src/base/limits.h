@@ -37,7 +37,7 @@
 #define LIMIT_RPC_CONNECTIONS    1024		/* of one server */
 #define LIMIT_RPC_NESTING        64		/* messages in messages */
 #define LIMIT_RPC_DECODED        (64 * MIB)	/* memory of one decoded message ... */
-#define LIMIT_RPC_DECODED_RATIO  32		/* ... which is also at most 64 KiB plus this times its bytes */
+#define LIMIT_RPC_DECODED_RATIO  64		/* ... which is also at most 1 MiB plus this times its bytes */
 
 /* agent */
 #define LIMIT_RING              (1 * MIB) /* kept output of one stream of one process */

@@ -59,7 +59,7 @@ void rpc_arena_init(struct rpc_arena *arena, size_t message_len)
 	if (__builtin_mul_overflow(message_len, LIMIT_RPC_DECODED_RATIO, &budget))
 		budget = LIMIT_RPC_DECODED;
 	arena->allocator = (ProtobufCAllocator){ arena_alloc, arena_free, arena };
-	arena->budget = MIN(budget + 64 * KIB, LIMIT_RPC_DECODED);
+	arena->budget = MIN(budget + MIB, LIMIT_RPC_DECODED);
 	arena->chunks = NULL;
 	arena->at = arena->first;
 	arena->end = arena->first + sizeof(arena->first);

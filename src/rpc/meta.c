@@ -84,14 +84,17 @@ static bool text_ok(const char *value, size_t len)
 int rpc_meta_add(struct rpc_meta *m, const char *key, const void *value, size_t len)
 {
 	size_t key_len = strlen(key), at = m->data.len;
-	int r = check_room(m, key_len + len * 4 / 3 + 4);
+	bool binary = rpc_meta_key_binary(key, key_len);
+	int r;
 
-	if (!key_ok(key) || (!rpc_meta_key_binary(key, key_len) && !text_ok(value, len)))
+	if (!key_ok(key) || (!binary && !text_ok(value, len)))
 		return -EINVAL;
+	r = check_room(
+		m, key_len + 2 + (binary && len < LIMIT_RPC_HEADER_LIST ? len * 4 / 3 + 1 : len));
 	if (r < 0)
 		return r;
 	strbuf_add(&m->data, key, key_len + 1);
-	if (rpc_meta_key_binary(key, key_len))
+	if (binary)
 		wire_base64_encode(&m->data, value, len);
 	else
 		strbuf_add(&m->data, value, len);

@@ -45,6 +45,9 @@ static void fx_unary(struct rpc_call *call, const ProtobufCMessage *msg, void *a
 	else if (strcmp(req->text, "fail") == 0)
 		rpc_call_finish_code(call, (enum rpc_code)req->count, "%.*s", (int)req->data.len,
 			(char *)req->data.data);
+	else if (strcmp(req->text, "flaky") == 0 &&
+		 ((struct fixture *)arg)->flaky++ < (int)req->count)
+		rpc_call_finish_code(call, RPC_UNAVAILABLE, "not now");
 	else if (strcmp(req->text, "gzip") == 0)
 		rpc_call_set_gzip(call, true), rpc_call_reply(call, msg);
 	else
@@ -167,6 +170,7 @@ static void fx_on_call(
 {
 	REQUIRE(duration >= 0);
 	((struct fixture *)arg)->calls++;
+	((struct fixture *)arg)->last_code = status->code;
 }
 
 static void fx_on_conn_closed(struct rpc_conn *conn, const char *why, void *arg)

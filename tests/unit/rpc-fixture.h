@@ -14,7 +14,8 @@ struct fixture {
 	struct rpc_channel *channel;
 	struct rpc_conn *conn; /* the server's end of the newest connection */
 	int dials, refuse_dials, closed, disconnects, calls;
-	int refuse_streams; /* connections get max_streams from opts */
+	int last_code; /* of the last call that on_call was told of */
+	int flaky;     /* how often that was called */
 	char closed_why[512];
 	struct rpc_call *held; /* the last call that its method left open, with a reference */
 	struct rpc_status held_done;
