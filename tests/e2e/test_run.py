@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""run, exec and the life of a sandbox, each in a real VM."""
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+import urllib.request
+
+import pytest
+
+from conftest import BOOT, IMAGES, TOP
+
+RANDOM = os.urandom(10 << 20)
+
+
+def until(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "in vain"
+        time.sleep(0.1)
+
+
+def test_exit_codes(micropod):
+    done = micropod("run", "--rm", micropod.busybox, "sh", "-c", "uname -r; echo err >&2; exit 7")
+    assert done.returncode == 7 and done.stderr == b"err\n"
+    assert done.stdout.decode().strip() not in ("", os.uname().release)
+    assert micropod.error(micropod("run", "--name", "box", micropod.busybox, "nosuchprogram"), 127)
+    assert micropod.error(micropod("run", "--name", "box", micropod.busybox, "/etc/passwd"), 126)
+    assert micropod.ok("ps", "-aq") == "", "what never ran leaves nothing"
+
+
+def test_run_carries_bytes(micropod):
+    done = micropod("run", "--rm", "-i", micropod.busybox, "sh", "-c", "cat; printf err >&2; exit 3", input=RANDOM)
+    assert done.returncode == 3 and done.stderr == b"err" and done.stdout == RANDOM
+
+
+def test_environment_user_and_folder(micropod):
+    out = micropod.ok("run", "--rm", "-e", "A=b c", "-e", b"RAW=\xff", "-u", "nobody", "-w", "/new/dir", "--hostname", "hoho",
+                      "--name", "box", micropod.busybox, "sh", "-c", 'echo "$A"; printf %s "$RAW" | od -An -tx1; id -u; pwd; hostname')
+    assert out.split("\n")[:5] == ["b c", " ff", "65534", "/new/dir", "hoho"]
+
+
+def test_machine_size(micropod):
+    out = micropod.ok("run", "--rm", "-m", "256m", "--cpus", "1", micropod.busybox, "sh", "-c", "nproc; grep MemTotal /proc/meminfo")
+    cpus, memory = out.split("\n")[:2]
+    assert cpus == "1" and 150000 < int(memory.split()[1]) < 262144
+
+
+def test_life_of_a_detached_one(micropod):
+    script = "trap 'echo bye; exit 9' TERM; echo begun; while :; do sleep 0.2; done"
+    box = micropod.ok("run", "-d", "--name", "box", micropod.busybox, "sh", "-c", script).strip()
+    assert re.fullmatch("[0-9a-f]{32}", box)
+    until(lambda: micropod.ok("logs", "box") == "begun\n")
+    assert "Up " in micropod.ok("ps")
+    one = micropod.inspect("box")
+    assert one["State"]["Running"] and one["Micropod"]["AgentConnected"] and one["Micropod"]["AgentVersion"]
+    assert one["Micropod"]["Transport"] in ("virtio-serial", "vsock") and one["Micropod"]["GuestKernel"]
+    assert micropod.ok("exec", "box", "cat", "/proc/1/cmdline").startswith("sh\0-c")
+    waiter = micropod.popen("wait", "box", stdout=subprocess.PIPE)
+    began = time.monotonic()
+    assert micropod.ok("stop", "box") == "box\n" and time.monotonic() - began < 20
+    assert waiter.communicate(timeout=10)[0] == b"9\n"
+    assert micropod.ok("logs", "box") == "begun\nbye\n" and "Exited (9)" in micropod.ok("ps", "-a")
+    micropod.ok("start", "box")
+    assert micropod.ok("kill", "box") == "box\n" and micropod.ok("wait", "box") == "137\n"
+    assert "begun\nbye\nbegun" in micropod.ok("logs", "box")
+    system = micropod.ok("logs", "--system", "box")
+    assert "Linux version" in system and "rpc id=" in system
+
+
+def test_files_last_until_removal(micropod):
+    micropod.ok("run", "--name", "box", micropod.busybox, "sh", "-c", "echo 1 >> /count; cat /count")
+    micropod.ok("start", "-a", "box")
+    assert micropod.ok("logs", "box") == "1\n1\n1\n"
+
+
+def test_exec(micropod):
+    micropod.ok("run", "-d", "--name", "box", "-e", "FROM=container", micropod.busybox, "sleep", "1000")
+    done = micropod("exec", "-i", "box", "sh", "-c", "cat; printf err >&2; exit 3", input=RANDOM)
+    assert done.returncode == 3 and done.stderr == b"err" and done.stdout == RANDOM
+    out = micropod.ok("exec", "-e", "A=1", "-u", "nobody:www-data", "-w", "/tmp", "box", "sh", "-c", "echo $FROM $A $(id -u):$(id -g) $PWD")
+    assert out == "container 1 65534:33 /tmp\n"
+    assert micropod("exec", "box", "printf", "%s", b"\xff\xfe").stdout == b"\xff\xfe"
+    assert micropod.error(micropod("exec", "box", "nosuchprogram"), 127)
+    assert micropod.error(micropod("exec", "box", "/etc/passwd"), 126)
+    assert micropod("exec", "box", "sh", "-c", "kill -TERM $$").returncode == 143
+    micropod.ok("exec", "-d", "box", "sh", "-c", "echo done > /made")
+    until(lambda: micropod("exec", "box", "cat", "/made").stdout == b"done\n")
+    long = "x" * 65536
+    assert micropod.ok("exec", "box", "echo", long) == long + "\n"
+
+
+def test_signals_go_through(micropod):
+    script = "trap 'echo usr1; exit 5' USR1; echo ready; while :; do sleep 0.2; done"
+    for words in (["run", "--name", "box", micropod.busybox], ["exec", "box"]):
+        if words[0] == "exec":
+            micropod.ok("start", "box")
+        child = micropod.popen(*words, "sh", "-c", script, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        assert child.stdout.readline() == b"ready\n"
+        child.send_signal(signal.SIGUSR1)
+        assert child.communicate(timeout=20)[0] == b"usr1\n" and child.returncode == 5
+
+
+class Terminal:
+    def __init__(self, micropod, *words):
+        self.master, self.slave = pty.openpty()
+        self.resize(30, 100)
+        self.before = termios.tcgetattr(self.slave)
+        self.child = micropod.popen(*words, stdin=self.slave, stdout=self.slave, stderr=self.slave, start_new_session=True,
+                                    preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        self.seen = b""
+
+    def resize(self, rows, columns):
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def write(self, data):
+        os.write(self.master, data)
+
+    def expect(self, pattern, seconds=BOOT):
+        deadline = time.monotonic() + seconds
+        while not (hit := re.search(pattern, self.seen)):
+            left = deadline - time.monotonic()
+            assert left > 0, (pattern, self.seen)
+            if select.select([self.master], [], [], left)[0]:
+                self.seen += os.read(self.master, 65536)
+        self.seen = self.seen[hit.end():]
+
+    def end(self):
+        code = self.child.wait(30)
+        assert termios.tcgetattr(self.slave) == self.before
+        os.close(self.slave)
+        os.close(self.master)
+        return code
+
+
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_terminal(micropod, verb):
+    if verb == "exec":
+        micropod.ok("run", "-d", "--name", "box", micropod.busybox, "sleep", "1000")
+    words = ["run", "--rm", "-it", micropod.busybox] if verb == "run" else ["exec", "-it", "box"]
+    term = Terminal(micropod, *words, "sh")
+    term.expect(rb"# ")
+    term.write(b"stty size; echo $TERM\r")
+    term.expect(rb"30 100\r\nxterm\r\n")
+    term.resize(40, 120)
+    time.sleep(1)
+    term.write(b"stty size\r")
+    term.expect(rb"40 120\r\n")
+    term.write(b"sleep 1000\r")
+    time.sleep(1)
+    term.write(b"\x03")
+    term.expect(rb"# ")
+    term.write(b"exit 4\r")
+    assert term.end() == 4
+
+
+@pytest.mark.parametrize("who", ["ShimPid", "VMMPid", "NetPid"])
+def test_killed_processes_are_told(micropod, who):
+    micropod.ok("run", "-d", "--name", "box", micropod.busybox, "sleep", "1000")
+    os.kill(micropod.inspect("box")["Micropod"][who], signal.SIGKILL)
+    until(lambda: not micropod.inspect("box")["State"]["Running"])
+    state = micropod.inspect("box")["State"]
+    if who == "ShimPid":
+        assert state["Status"] == "dead" and "is dead" in micropod.error(micropod("stop", "box"))
+    else:
+        assert state["Status"] == "exited" and state["Error"]
+    until(lambda: not micropod.processes())
+    micropod.ok("start", "box")
+    assert micropod.ok("exec", "box", "echo", "again") == "again\n"
+
+
+def test_a_killed_command_line_harms_nothing(micropod):
+    child = micropod.popen("run", "--name", "box", micropod.busybox, "sh", "-c", "echo ready; exec sleep 1000", stdout=subprocess.PIPE)
+    assert child.stdout.readline() == b"ready\n"
+    child.kill()
+    child.communicate()
+    assert micropod.ok("exec", "box", "echo", "up") == "up\n"
+
+
+def test_taken_port(micropod):
+    micropod.ok("run", "-d", "--name", "one", "-p", "127.0.0.1:0:80", micropod.busybox, "sleep", "1000")
+    port = micropod.inspect("one")["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"]
+    assert f"port {port}" in micropod.error(micropod("run", "-d", "--name", "two", "-p", f"127.0.0.1:{port}:80", micropod.busybox, "true"))
+    assert "two" not in micropod.ok("ps", "-a")
+
+
+@pytest.fixture
+def registry(tmp_path):
+    child = subprocess.Popen([TOP / "scripts/test-registry.sh", tmp_path, IMAGES / "nginx"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout.readline().startswith(b"ready ")
+    yield {"CONTAINERS_REGISTRIES_CONF": str(tmp_path / "registries.conf")}
+    child.communicate()
+
+
+def fetch(port, path="/"):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
+        return answer.read()
+
+
+def test_nginx_from_a_registry(micropod, registry):
+    ports = []
+    for name in ("web", "other"):
+        micropod.ok("run", "-d", "--name", name, "-p", "127.0.0.1:0:80", "nginx", env=registry)
+        ports.append(micropod.inspect(name)["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"])
+
+    def answers(port):
+        try:
+            return b"nginx" in fetch(port)
+        except OSError:
+            return False
+
+    for port in ports:
+        until(lambda: answers(port), 60)
+    fetch(ports[0], "/?seen-by-the-log")
+    until(lambda: "GET /?seen-by-the-log" in micropod.ok("logs", "web"))
+    assert "seen-by-the-log" not in micropod.ok("logs", "other")
+    micropod.ok("stop", "-t", "20", "web")
+    assert "Exited (0)" in micropod.ok("ps", "-a", "--format", "table")
+    assert answers(ports[1])
