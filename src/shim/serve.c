@@ -95,6 +95,13 @@ static void waiter_free(struct shim_waiter *w)
 	free(w);
 }
 
+static void on_answer_sent(struct rpc_call *call, const struct rpc_status *status, void *arg)
+{
+}
+
+/* The waiter is freed before its call is done. */
+static const struct rpc_call_ops answered_ops = { .done = on_answer_sent };
+
 void shim_answer_waiters(struct shim *shim, enum shim_wait what)
 {
 	struct shim_waiter *w, *tmp;
@@ -102,7 +109,7 @@ void shim_answer_waiters(struct shim *shim, enum shim_wait what)
 	list_foreach_safe(w, tmp, &shim->waiters, link) {
 		if (w->what != what)
 			continue;
-		rpc_call_set_ops(w->call, NULL, NULL);
+		rpc_call_set_ops(w->call, &answered_ops, NULL);
 		answer(shim, w);
 		waiter_free(w);
 	}
