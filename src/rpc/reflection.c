@@ -237,11 +237,11 @@ static struct bytes find_file(const struct rpc_server *server,
 /* Answers */
 
 static void answer_error(Response *answer, Grpc__Reflection__V1__ErrorResponse *error,
-	enum rpc_code code, char *text)
+	enum rpc_code code, const char *text)
 {
 	grpc__reflection__v1__error_response__init(error);
 	error->error_code = code;
-	error->error_message = text;
+	error->error_message = (char *)(uintptr_t)text;
 	answer->message_response_case =
 		GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ERROR_RESPONSE;
 	answer->error_response = error;
@@ -290,7 +290,7 @@ static void answer_files(
 			GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_FILE_DESCRIPTOR_RESPONSE;
 		answer->file_descriptor_response = &list;
 	} else {
-		answer_error(answer, &error, RPC_NOT_FOUND, (char[]){ "not found" });
+		answer_error(answer, &error, RPC_NOT_FOUND, "not found");
 	}
 	rpc_call_send(call, &answer->base);
 }
@@ -313,7 +313,7 @@ static void answer_extensions(
 			GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ALL_EXTENSION_NUMBERS_RESPONSE;
 		answer->all_extension_numbers_response = &list;
 	} else {
-		answer_error(answer, &error, RPC_NOT_FOUND, (char[]){ "not found" });
+		answer_error(answer, &error, RPC_NOT_FOUND, "not found");
 	}
 	rpc_call_send(call, &answer->base);
 }
@@ -375,8 +375,7 @@ static void on_request(struct rpc_call *call, const ProtobufCMessage *msg, const
 		answer_services(call, server, &answer);
 		break;
 	default:
-		answer_error(
-			&answer, &error, RPC_INVALID_ARGUMENT, (char[]){ "no question asked" });
+		answer_error(&answer, &error, RPC_INVALID_ARGUMENT, "no question asked");
 		rpc_call_send(call, &answer.base);
 	}
 	if (!rpc_call_writable(call))
