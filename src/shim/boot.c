@@ -172,6 +172,9 @@ static int start_vm(struct shim *shim, struct err *err)
 	shim->net_fd = safe_close(shim->net_fd);
 	shim->box.state.vmm_pid = shim->driver->pid(shim->vm);
 	proc_start_time(shim->box.state.vmm_pid, &shim->box.state.vmm_start);
+	shim->box.state.net_pid = shim->net_pid;
+	if (shim->net_pid > 0)
+		proc_start_time(shim->net_pid, &shim->box.state.net_start);
 	return 0;
 }
 
