@@ -68,8 +68,8 @@ def test_life_of_a_detached_one(micropod):
     assert waiter.communicate(timeout=10)[0] == b"9\n"
     assert micropod.ok("logs", "box") == "begun\nbye\n" and "Exited (9)" in micropod.ok("ps", "-a")
     micropod.ok("start", "box")
+    until(lambda: micropod.ok("logs", "box") == "begun\nbye\nbegun\n")
     assert micropod.ok("kill", "box") == "box\n" and micropod.ok("wait", "box") == "137\n"
-    assert "begun\nbye\nbegun" in micropod.ok("logs", "box")
     system = micropod.ok("logs", "--system", "box")
     assert "Linux version" in system and "rpc id=" in system
 
@@ -163,7 +163,9 @@ def test_terminal(micropod, verb):
 @pytest.mark.parametrize("who", ["ShimPid", "VMMPid", "NetPid"])
 def test_killed_processes_are_told(micropod, who):
     micropod.ok("run", "-d", "--name", "box", micropod.busybox, "sleep", "1000")
-    os.kill(micropod.inspect("box")["Micropod"][who], signal.SIGKILL)
+    pid = micropod.inspect("box")["Micropod"][who]
+    assert pid > 1
+    os.kill(pid, signal.SIGKILL)
     until(lambda: not micropod.inspect("box")["State"]["Running"])
     state = micropod.inspect("box")["State"]
     if who == "ShimPid":

@@ -262,6 +262,7 @@ def test_inspect_running(cli):
 def test_dead_shim_is_told(cli):
     cli.ok("run", "-d", "--name", "box", cli.image, "sleep", "1000")
     one = json.loads(cli.ok("inspect", "box"))[0]
+    assert one["Micropod"]["ShimPid"] > 1
     os.kill(one["Micropod"]["ShimPid"], signal.SIGKILL)
     until(lambda: "Dead" in cli.ok("ps"))
     dead = "sandbox 'box' is dead, its shim was killed: start it again (micropod start box) or remove it (micropod rm box)"
