@@ -71,7 +71,7 @@ def test_life_of_a_detached_one(micropod):
     until(lambda: micropod.ok("logs", "box") == "begun\nbye\nbegun\n")
     assert micropod.ok("kill", "box") == "box\n" and micropod.ok("wait", "box") == "137\n"
     system = micropod.ok("logs", "--system", "box")
-    assert "Linux version" in system and "rpc id=" in system
+    assert "agent info call" in system and "shim info rpc id=" in system
 
 
 def test_files_last_until_removal(micropod):
