@@ -20,7 +20,7 @@ uint8_t *rpc_buf_reserve(struct rpc_buf *b, size_t n)
 	size_t need, cap;
 	uint8_t *mem;
 
-	if (b->cap - b->off - b->len >= n)
+	if (b->mem && b->cap - b->off - b->len >= n)
 		return b->mem + b->off + b->len;
 	if (__builtin_add_overflow(b->len, n, &need))
 		return NULL;

@@ -13,10 +13,10 @@ struct rpc_buf {
 	size_t cap;
 };
 
-/* The first byte, valid until the buffer changes. */
+/* The first byte, valid until the buffer changes; NULL where there never was one. */
 static inline uint8_t *rpc_buf_data(const struct rpc_buf *b)
 {
-	return b->mem + b->off;
+	return b->mem ? b->mem + b->off : NULL;
 }
 
 void rpc_buf_deinit(struct rpc_buf *b);
