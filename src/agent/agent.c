@@ -17,17 +17,21 @@
 
 #define FIRST_NAME "api.Agent" /* of the service, before it had a package */
 
-static void on_call(const struct rpc_call *call, const struct rpc_status *status, int64_t duration_ns, void *arg)
+static void on_call(const struct rpc_call *call, const struct rpc_status *status,
+	int64_t duration_ns, void *arg)
 {
-	log_info("call id=%llu method=%s status=%s ms=%lld", (unsigned long long)rpc_call_id(call), rpc_call_path(call),
-		rpc_code_name(status->code), (long long)(duration_ns / NSEC_PER_MSEC));
+	log_info("call id=%llu method=%s status=%s ms=%lld", (unsigned long long)rpc_call_id(call),
+		rpc_call_path(call), rpc_code_name(status->code),
+		(long long)(duration_ns / NSEC_PER_MSEC));
 }
 
 static int make_server(struct agent *agent)
 {
 	static const struct rpc_descriptors descriptors = { agent_desc, 0 };
 	struct rpc_descriptors set = descriptors;
-	struct rpc_server_opts opts = { .on_call = on_call, .admit = serve_admit, .on_conn_closed = serve_conn_closed,
+	struct rpc_server_opts opts = { .on_call = on_call,
+		.admit = serve_admit,
+		.on_conn_closed = serve_conn_closed,
 		.arg = agent };
 	int r = rpc_server_new(agent->loop, &opts, &agent->server);
 
@@ -55,27 +59,33 @@ static int set_up(struct agent *agent, const struct agent_opts *opts, struct err
 	if (r == 0)
 		r = fs_make_dirs(agent->containers_dir, 0700);
 	if (r < 0)
-		return err_errno(err, -r, "cannot make '%s' and '%s'", agent->state_dir, agent->containers_dir);
+		return err_errno(err, -r, "cannot make '%s' and '%s'", agent->state_dir,
+			agent->containers_dir);
 	agent->self_fd = agent_self_fd();
 	if (agent->self_fd < 0)
 		return err_errno(err, -agent->self_fd, "cannot open the agent itself");
-	r = runtime_init(&agent->runtime, agent->loop, agent->waiter, opts->runtime, agent->state_dir, err);
+	r = runtime_init(
+		&agent->runtime, agent->loop, agent->waiter, opts->runtime, agent->state_dir, err);
 	if (r < 0)
 		return r;
-	if (runtime_version(&agent->runtime, agent->runtime_version, sizeof(agent->runtime_version)) < 0)
-		return err_set(err, ENOEXEC, "container runtime '%s' does not run", agent->runtime.path);
+	if (runtime_version(
+		    &agent->runtime, agent->runtime_version, sizeof(agent->runtime_version)) < 0)
+		return err_set(
+			err, ENOEXEC, "container runtime '%s' does not run", agent->runtime.path);
 	r = make_server(agent);
 	return r < 0 ? err_errno(err, -r, "cannot make the server") : 0;
 }
 
-int agent_new(struct loop *loop, const struct agent_opts *opts, struct agent **ret_agent, struct err *err)
+int agent_new(
+	struct loop *loop, const struct agent_opts *opts, struct agent **ret_agent, struct err *err)
 {
 	struct agent *agent = calloc(1, sizeof(*agent));
 	int r;
 
 	if (!agent)
 		return err_errno(err, ENOMEM, "cannot start");
-	/* What it forks inherits both until execve(2): nobody in a container may trace it or follow its /proc/PID links. */
+	/* What it forks inherits both until execve(2): nobody in a container may trace it or follow
+	 * its /proc/PID links. */
 	prctl(PR_SET_DUMPABLE, 0);
 	signal(SIGPIPE, SIG_IGN);
 	agent->loop = loop;
@@ -120,7 +130,8 @@ struct stop {
 	void *arg;
 };
 
-#define LOOK_EVERY (20 * NSEC_PER_MSEC) /* while containers that are busy with something else end that */
+#define LOOK_EVERY \
+	(20 * NSEC_PER_MSEC) /* while containers that are busy with something else end that */
 
 static void look(struct loop_timer *timer);
 
@@ -136,11 +147,12 @@ static void look(struct loop_timer *timer)
 	struct stop *s = container_of(timer, struct stop, look);
 	struct container *c, *next;
 
-	list_foreach_safe(c, next, &s->agent->containers, link) {
+	list_foreach_safe (c, next, &s->agent->containers, link) {
 		struct failure f = FAILURE_INIT;
 
 		if (container_init(c)->state == PROCESS_EXITED || !container_init(c)->pid)
-			(void)container_delete(c, true, (struct container_done){ on_deleted, NULL }, &f); /* busy: again later */
+			(void)container_delete(c, true, (struct container_done){ on_deleted, NULL },
+				&f); /* busy: again later */
 	}
 	if (!list_empty(&s->agent->containers)) {
 		loop_timer_arm(s->agent->loop, &s->look, deadline_in(LOOK_EVERY), look);
@@ -156,7 +168,7 @@ static void on_grace(struct loop_timer *timer)
 	struct stop *s = container_of(timer, struct stop, grace);
 	struct container *c;
 
-	list_foreach(c, &s->agent->containers, link)
+	list_foreach (c, &s->agent->containers, link)
 		container_kill(c);
 }
 
@@ -173,7 +185,7 @@ void agent_stop(struct agent *agent, int64_t grace_ns, void (*stopped)(void *arg
 	s->agent = agent;
 	s->stopped = stopped;
 	s->arg = arg;
-	list_foreach(c, &agent->containers, link)
+	list_foreach (c, &agent->containers, link)
 		(void)container_signal(c, c->stop_signal);
 	loop_timer_arm(agent->loop, &s->grace, deadline_in(grace_ns), on_grace);
 	loop_timer_arm(agent->loop, &s->look, deadline_in(0), look);

@@ -38,7 +38,8 @@ struct agent_opts {
 };
 
 /* Everything but a way in: add streams or listen on agent->server. 0 or -errno with err. */
-int agent_new(struct loop *loop, const struct agent_opts *opts, struct agent **ret_agent, struct err *err);
+int agent_new(struct loop *loop, const struct agent_opts *opts, struct agent **ret_agent,
+	struct err *err);
 /* Returns NULL. Containers that run are left alone: agent_stop() first. */
 struct agent *agent_free(struct agent *agent);
 

@@ -12,7 +12,8 @@ int api_add_bytes(struct strv *sv, const ProtobufCBinaryData *bytes);
 /* A copy as a string: 0 with *ret (free()), -EINVAL or -ENOMEM. Empty bytes give "". */
 int api_dup_bytes(const ProtobufCBinaryData *bytes, char **ret);
 
-/* Whether id can name a container or an exec: [a-zA-Z0-9][a-zA-Z0-9_.-]*, at most LIMIT_ID bytes. */
+/* Whether id can name a container or an exec: [a-zA-Z0-9][a-zA-Z0-9_.-]*, at most LIMIT_ID bytes.
+ */
 bool api_id_valid(const char *id);
 
 /* FNV-1a over the serialized message: a repeated request is known by it. */

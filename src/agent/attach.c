@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: the process tells of every change, the call of every time it can be written to; both only queue the
- * pump, which sends while both sides can. An attach that waits for its call reads nothing, so its offset stays, and
- * with policy block the process waits in the end: that is the flow control from the client to the process.
+ * How it works: the process tells of every change, the call of every time it can be written to;
+ * both only queue the pump, which sends while both sides can. An attach that waits for its call
+ * reads nothing, so its offset stays, and with policy block the process waits in the end: that is
+ * the flow control from the client to the process.
  */
 #include "agent/attach.h"
 
@@ -120,7 +121,8 @@ int attach_new(struct process *p, const struct attach_opts *opts, struct attach 
 	struct list *l;
 	int n = 0;
 
-	for (l = p->io.out[STREAMS_OUT].ring.readers.next; l != &p->io.out[STREAMS_OUT].ring.readers; l = l->next)
+	for (l = p->io.out[STREAMS_OUT].ring.readers.next;
+		l != &p->io.out[STREAMS_OUT].ring.readers; l = l->next)
 		n++;
 	if (n >= LIMIT_ATTACH_READERS)
 		return -ENOSPC;
@@ -130,9 +132,12 @@ int attach_new(struct process *p, const struct attach_opts *opts, struct attach 
 	a->opts = *opts;
 	process_watch(p, &a->watch, on_change);
 	for (int i = 0; i < STREAMS_MAX; i++)
-		ring_attach(&p->io.out[i].ring, &a->readers[i], opts->from_end ? UINT64_MAX : opts->offset[i]);
+		ring_attach(&p->io.out[i].ring, &a->readers[i],
+			opts->from_end ? UINT64_MAX : opts->offset[i]);
 	if (opts->until && !opts->no_follow &&
-		loop_timer_arm(p->loop, &a->until, deadline_in(opts->until - clock_realtime() + NSEC_PER_MSEC), on_until) < 0) {
+		loop_timer_arm(p->loop, &a->until,
+			deadline_in(opts->until - clock_realtime() + NSEC_PER_MSEC),
+			on_until) < 0) {
 		attach_free(a);
 		return -ENOMEM;
 	}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Carrying a process' output to a call, in the order of time, from given offsets, and its exit last. */
+/* Carrying a process' output to a call, in the order of time, from given offsets, and its exit
+ * last. */
 #pragma once
 
 #include "agent/process.h"
@@ -14,7 +15,8 @@ struct attach_opts {
 	/* Sends one message; false: the call is over. One of them for each kind of call. */
 	bool (*send_output)(void *arg, enum streams_id stream, const struct ring_piece *piece);
 	bool (*send_exit)(void *arg, const struct process_exit *exit);
-	/* Everything is sent (the exit too, with follow); the caller ends the call. The attach is gone. */
+	/* Everything is sent (the exit too, with follow); the caller ends the call. The attach is
+	 * gone. */
 	void (*finished)(void *arg);
 	void *arg;
 	struct rpc_call *call; /* asked whether it is writable; borrowed */

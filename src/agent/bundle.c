@@ -25,8 +25,10 @@
 #include "oci/spec.h"
 
 #define NOFILE_DEFAULT 1048576
-#define OWN_MOUNTS 4 /* resolv.conf, hosts, hostname, init */
-#define INIT_PATH  "/dev/.micropod-init" /* on the container's own tmpfs: nothing of it is left in its root */
+#define OWN_MOUNTS     4 /* resolv.conf, hosts, hostname, init */
+#define INIT_PATH                                                                                \
+	"/dev/.micropod-init" /* on the container's own tmpfs: nothing of it is left in its root \
+			       */
 
 /* What a spec borrows from, alive as long as the worker. */
 struct parts {
@@ -39,7 +41,7 @@ struct parts {
 	char rootfs[PATH_MAX];
 };
 
-int bundle_caps(const API(CreateContainerRequest) *req, uint64_t *ret_caps, struct err *err)
+int bundle_caps(const API(CreateContainerRequest) * req, uint64_t *ret_caps, struct err *err)
 {
 	uint64_t caps = 0;
 	unsigned cap;
@@ -50,7 +52,8 @@ int bundle_caps(const API(CreateContainerRequest) *req, uint64_t *ret_caps, stru
 		caps = oci_caps_default;
 	for (size_t i = 0; i < req->n_capabilities; i++) {
 		if (oci_cap_parse(req->capabilities[i], &cap) < 0)
-			return err_set(err, EINVAL, "unknown capability '%s'", req->capabilities[i]);
+			return err_set(
+				err, EINVAL, "unknown capability '%s'", req->capabilities[i]);
 		caps |= (uint64_t)1 << cap;
 	}
 	*ret_caps = caps;
@@ -71,17 +74,21 @@ static int find_root(const struct bundle *b, struct parts *p, struct err *err)
 
 	if (req->disks) {
 		const API(RootDisks) *d = req->disks;
-		struct mounts_root_disks disks = { d->image_serial, d->scratch_serial, d->tmpfs_bytes, d->read_only };
+		struct mounts_root_disks disks = { d->image_serial, d->scratch_serial,
+			d->tmpfs_bytes, d->read_only };
 
-		snprintf(p->rootfs, sizeof(p->rootfs), "%s/%s/rootfs", CONTAINERS_DIR, req->container_id);
-		return mounts_container_root(req->container_id, &disks, deadline_in(LIMIT_WORKER_MS * NSEC_PER_MSEC / 2), err);
+		snprintf(p->rootfs, sizeof(p->rootfs), "%s/%s/rootfs", CONTAINERS_DIR,
+			req->container_id);
+		return mounts_container_root(req->container_id, &disks,
+			deadline_in(LIMIT_WORKER_MS * NSEC_PER_MSEC / 2), err);
 	}
 	if (!path || path[0] != '/')
 		return err_set(err, EINVAL, "rootfs_path must be an absolute path");
 	if (!realpath(path, p->rootfs) || stat(p->rootfs, &st) < 0)
 		return err_errno(err, errno, "cannot use '%s' as root of the container", path);
 	if (!S_ISDIR(st.st_mode))
-		return err_set(err, ENOTDIR, "cannot use '%s' as root of the container: it is not a folder", path);
+		return err_set(err, ENOTDIR,
+			"cannot use '%s' as root of the container: it is not a folder", path);
 	return 0;
 }
 
@@ -103,21 +110,25 @@ static int find_user(const struct bundle *b, struct parts *p, struct err *err)
 	return userfiles_lookup(root, &words, &p->user, err);
 }
 
-/* Makes cwd in the root, part by part, so that no link of the image leads out. One that is there already stays as it is. */
+/* Makes cwd in the root, part by part, so that no link of the image leads out. One that is there
+ * already stays as it is. */
 static int make_cwd(const char *rootfs, const char *cwd, struct err *err)
 {
-	struct open_how how = { .flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
+	struct open_how how = { .flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
 	auto_close int root = open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	auto_free char *path = strdup(cwd);
 	auto_close int at = -1;
 	char *save = NULL;
 
 	at = fcntl(root, F_DUPFD_CLOEXEC, 3);
-	for (char *part = path ? strtok_r(path, "/", &save) : NULL; part && at >= 0; part = strtok_r(NULL, "/", &save)) {
+	for (char *part = path ? strtok_r(path, "/", &save) : NULL; part && at >= 0;
+		part = strtok_r(NULL, "/", &save)) {
 		char so_far[PATH_MAX];
 		int next;
 
-		/* The whole path so far is looked up anew: ".." and links mean what they mean inside. */
+		/* The whole path so far is looked up anew: ".." and links mean what they mean
+		 * inside. */
 		snprintf(so_far, sizeof(so_far), "%.*s", (int)(part + strlen(part) - path), cwd);
 		next = (int)syscall(SYS_openat2, root, so_far, &how, sizeof(how));
 		if (next < 0 && errno == ENOENT && mkdirat(at, part, 0755) == 0)
@@ -132,7 +143,8 @@ static int make_cwd(const char *rootfs, const char *cwd, struct err *err)
 
 /* Files of the bundle */
 
-static int write_file(const struct bundle *b, const char *name, const char *data, size_t len, mode_t mode, struct err *err)
+static int write_file(const struct bundle *b, const char *name, const char *data, size_t len,
+	mode_t mode, struct err *err)
 {
 	auto_close int dir = open(b->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	int r = dir < 0 ? -errno : fs_replace_file(dir, name, data, len, mode, false);
@@ -145,7 +157,8 @@ static int write_hosts(const struct bundle *b, struct err *err)
 	auto_strbuf struct strbuf text = STRBUF_INIT;
 
 	strbuf_adds(&text, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-			   "fe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n");
+			   "fe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-"
+			   "allnodes\nff02::2\tip6-allrouters\n");
 	strbuf_addf(&text, "127.0.1.1\t%s\n", b->hostname);
 	for (size_t i = 0; i < b->req->n_extra_hosts; i++) {
 		const char *entry = b->req->extra_hosts[i], *colon = strchr(entry, ':');
@@ -169,8 +182,9 @@ static int write_resolv(const struct bundle *b, struct err *err)
 	if (req->n_dns_servers || req->n_dns_search) {
 		if (asprintf(&path, "%s/resolv.conf", b->dir) < 0)
 			return err_errno(err, ENOMEM, "cannot write resolv.conf");
-		return netif_resolv_conf(path, (const char *const *)req->dns_servers, req->n_dns_servers,
-			(const char *const *)req->dns_search, req->n_dns_search, err);
+		return netif_resolv_conf(path, (const char *const *)req->dns_servers,
+			req->n_dns_servers, (const char *const *)req->dns_search, req->n_dns_search,
+			err);
 	}
 	r = fs_read_file(AT_FDCWD, RESOLV_CONF, 64 * KIB, &text, &len);
 	if (r < 0 && r != -ENOENT)
@@ -190,7 +204,8 @@ static int write_names(const struct bundle *b, struct err *err)
 	return r < 0 ? r : write_resolv(b, err);
 }
 
-/* The container's pid 1 is a copy of the agent of its own: what it does to that file concerns nobody else. */
+/* The container's pid 1 is a copy of the agent of its own: what it does to that file concerns
+ * nobody else. */
 static int write_init(const struct bundle *b, struct err *err)
 {
 	auto_free char *path = NULL;
@@ -228,14 +243,18 @@ static int put_args(const struct bundle *b, struct parts *p, struct err *err)
 	return r < 0 ? err_errno(err, -r, "args or env") : 0;
 }
 
-static void bind_own(struct parts *p, const struct bundle *b, const char *name, const char *destination, bool read_only)
+static void bind_own(struct parts *p, const struct bundle *b, const char *name,
+	const char *destination, bool read_only)
 {
-	static const char *const rw[] = { "rbind", "rprivate", NULL }, *const ro[] = { "rbind", "rprivate", "ro", NULL };
+	static const char *const rw[] = { "rbind", "rprivate", NULL }, *const ro[] = { "rbind",
+		"rprivate", "ro", NULL };
 
 	/* Out of memory shows as a missing string, checked by the caller. */
 	(void)strv_addf(&p->strings, "%s/%s", b->dir, name);
-	p->mounts[p->spec.n_mounts++] = (struct oci_mount){ .source = p->strings.v[p->strings.n - 1],
-		.destination = destination, .options = read_only ? ro : rw };
+	p->mounts[p->spec.n_mounts++] =
+		(struct oci_mount){ .source = p->strings.v[p->strings.n - 1],
+			.destination = destination,
+			.options = read_only ? ro : rw };
 }
 
 /* Whether a file can be bound there: it is in the root, or the runtime can make it. */
@@ -270,7 +289,9 @@ static int put_mounts(const struct bundle *b, struct parts *p, struct err *err)
 		const char **options = calloc(m->n_options + 1, sizeof(*options));
 
 		*out = (struct oci_mount){ .source = m->source.len ? keep(p, &m->source) : NULL,
-			.destination = keep(p, &m->destination), .type = *m->type ? m->type : NULL, .options = options };
+			.destination = keep(p, &m->destination),
+			.type = *m->type ? m->type : NULL,
+			.options = options };
 		if (!options || !out->destination || (m->source.len && !out->source))
 			return err_set(err, EINVAL, "mounts: a path with a NUL byte");
 		memcpy(options, m->options, m->n_options * sizeof(*options));
@@ -280,8 +301,8 @@ static int put_mounts(const struct bundle *b, struct parts *p, struct err *err)
 }
 
 /*
- * The default limits are Docker's. An agent that may not raise its own that far, as in a container of its own, leaves
- * them where they are.
+ * The default limits are Docker's. An agent that may not raise its own that far, as in a container
+ * of its own, leaves them where they are.
  */
 static void lower_defaults(struct parts *p)
 {
@@ -295,10 +316,11 @@ static void lower_defaults(struct parts *p)
 		for (size_t k = 0; k < p->spec.n_rlimits; k++)
 			given |= p->rlimits[k].resource == resources[i];
 		/* Tried out: this is a worker, and its own limits end with it. */
-		if (given || p->spec.n_rlimits == OCI_RLIMIT_MAX || getrlimit(resources[i], &now) < 0 ||
-			setrlimit(resources[i], &wanted) == 0)
+		if (given || p->spec.n_rlimits == OCI_RLIMIT_MAX ||
+			getrlimit(resources[i], &now) < 0 || setrlimit(resources[i], &wanted) == 0)
 			continue;
-		p->rlimits[p->spec.n_rlimits++] = (struct oci_rlimit){ resources[i], now.rlim_max, now.rlim_max };
+		p->rlimits[p->spec.n_rlimits++] =
+			(struct oci_rlimit){ resources[i], now.rlim_max, now.rlim_max };
 	}
 }
 
@@ -312,9 +334,12 @@ static int put_limits(const struct bundle *b, struct parts *p, struct err *err)
 	for (size_t i = 0; i < req->n_rlimits; i++) {
 		struct oci_rlimit *l = &p->rlimits[i];
 
-		*l = (struct oci_rlimit){ .soft = req->rlimits[i]->soft, .hard = req->rlimits[i]->hard };
-		if (oci_rlimit_parse_name(req->rlimits[i]->type, &l->resource) < 0 || l->soft > l->hard)
-			return err_set(err, EINVAL, "rlimits: '%s' is unknown or its soft limit is above the hard one",
+		*l = (struct oci_rlimit){ .soft = req->rlimits[i]->soft,
+			.hard = req->rlimits[i]->hard };
+		if (oci_rlimit_parse_name(req->rlimits[i]->type, &l->resource) < 0 ||
+			l->soft > l->hard)
+			return err_set(err, EINVAL,
+				"rlimits: '%s' is unknown or its soft limit is above the hard one",
 				req->rlimits[i]->type);
 	}
 	p->spec.rlimits = p->rlimits;
@@ -328,8 +353,11 @@ static int put_limits(const struct bundle *b, struct parts *p, struct err *err)
 	p->spec.sysctls = p->sysctls;
 	p->spec.n_sysctls = req->n_sysctls;
 	if (res)
-		p->spec.resources = (struct oci_resources){ .memory = res->memory_bytes, .memory_swap = res->memory_swap_bytes,
-			.cpu_milli = res->cpu_milli, .cpu_shares = res->cpu_shares, .pids = res->pids,
+		p->spec.resources = (struct oci_resources){ .memory = res->memory_bytes,
+			.memory_swap = res->memory_swap_bytes,
+			.cpu_milli = res->cpu_milli,
+			.cpu_shares = res->cpu_shares,
+			.pids = res->pids,
 			.cpuset = *res->cpuset ? res->cpuset : NULL };
 	return 0;
 }
@@ -342,25 +370,34 @@ static int put_seccomp(const struct bundle *b, struct parts *p, struct err *err)
 	if (req->seccomp_unconfined || req->privileged)
 		p->spec.seccomp = OCI_SECCOMP_NONE;
 	else if (req->seccomp_bpf.len && !b->bpf)
-		return err_set(err, EOPNOTSUPP, "seccomp_bpf: this container runtime takes no compiled filter; crun does");
+		return err_set(err, EOPNOTSUPP,
+			"seccomp_bpf: this container runtime takes no compiled filter; crun does");
 	else if (b->bpf)
 		p->spec.seccomp = OCI_SECCOMP_BPF;
 	else
 		p->spec.seccomp = OCI_SECCOMP_JSON;
-	p->spec.seccomp_bpf = req->seccomp_bpf.len ? req->seccomp_bpf.data : (const void *)def->filter;
-	p->spec.seccomp_bpf_len = req->seccomp_bpf.len ? req->seccomp_bpf.len : def->len * sizeof(*def->filter);
+	p->spec.seccomp_bpf =
+		req->seccomp_bpf.len ? req->seccomp_bpf.data : (const void *)def->filter;
+	p->spec.seccomp_bpf_len =
+		req->seccomp_bpf.len ? req->seccomp_bpf.len : def->len * sizeof(*def->filter);
 	return 0;
 }
 
-static int make_spec(const struct bundle *b, struct parts *p, struct oci_spec *ret_spec, struct err *err)
+static int make_spec(
+	const struct bundle *b, struct parts *p, struct oci_spec *ret_spec, struct err *err)
 {
 	const API(CreateContainerRequest) *req = b->req;
 	struct oci_container *c = &p->spec;
 	int r;
 
-	*c = (struct oci_container){ .user = &p->user, .tty = req->tty, .privileged = req->privileged,
-		.no_new_privileges = req->no_new_privileges, .rootfs = p->rootfs, .hostname = b->hostname,
-		.read_only_root = req->read_only_root || (req->disks && req->disks->read_only), .shm_size = req->shm_bytes,
+	*c = (struct oci_container){ .user = &p->user,
+		.tty = req->tty,
+		.privileged = req->privileged,
+		.no_new_privileges = req->no_new_privileges,
+		.rootfs = p->rootfs,
+		.hostname = b->hostname,
+		.read_only_root = req->read_only_root || (req->disks && req->disks->read_only),
+		.shm_size = req->shm_bytes,
 		.cgroups_path = b->cgroups_path };
 	if (req->window) {
 		c->rows = req->window->rows;
@@ -390,13 +427,14 @@ static int make_spec(const struct bundle *b, struct parts *p, struct oci_spec *r
 	return oci_spec_make(c, ret_spec, err);
 }
 
-static int full_spec(const struct bundle *b, const struct parts *p, struct oci_spec *ret_spec, struct err *err)
+static int full_spec(
+	const struct bundle *b, const struct parts *p, struct oci_spec *ret_spec, struct err *err)
 {
 	const API(CreateContainerRequest) *req = b->req;
 	bool terminal;
 
-	return oci_spec_merge_full(req->oci_spec.data, req->oci_spec.len, p->rootfs[0] ? p->rootfs : NULL, b->cgroups_path,
-		ret_spec, &terminal, err);
+	return oci_spec_merge_full(req->oci_spec.data, req->oci_spec.len,
+		p->rootfs[0] ? p->rootfs : NULL, b->cgroups_path, ret_spec, &terminal, err);
 }
 
 int bundle_make(void *arg, struct strbuf *result, struct err *err)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A container's folder: config.json, the files that are bound into it (resolv.conf, hosts, hostname), and its root when
- * that is made of disks. Everything here touches the container's files and disks and so runs in a worker.
+ * A container's folder: config.json, the files that are bound into it (resolv.conf, hosts,
+ * hostname), and its root when that is made of disks. Everything here touches the container's files
+ * and disks and so runs in a worker.
  */
 #pragma once
 
@@ -13,7 +14,7 @@
 #define BUNDLE_INIT "init"
 
 struct bundle {
-	const API(CreateContainerRequest) *req;
+	const API(CreateContainerRequest) * req;
 	const char *dir;	  /* the bundle */
 	const char *cgroups_path; /* "/containers/<id>" */
 	const char *hostname;
@@ -26,7 +27,8 @@ struct bundle_result {
 	bool blob; /* there is a BUNDLE_BLOB */
 };
 
-/* For worker_opts: arg is a struct bundle; the result a struct bundle_result. What it made is left behind on failure. */
+/* For worker_opts: arg is a struct bundle; the result a struct bundle_result. What it made is left
+ * behind on failure. */
 int bundle_make(void *arg, struct strbuf *result, struct err *err);
 
 /* The same for removing: arg is a struct bundle of which dir and req->disks' presence count. */
@@ -37,4 +39,4 @@ struct bundle_removal {
 int bundle_remove(void *arg, struct strbuf *result, struct err *err);
 
 /* The capabilities a request asks for, as a mask. 0 or -EINVAL with err. */
-int bundle_caps(const API(CreateContainerRequest) *req, uint64_t *ret_caps, struct err *err);
+int bundle_caps(const API(CreateContainerRequest) * req, uint64_t *ret_caps, struct err *err);

@@ -15,10 +15,11 @@
 #include "base/macro.h"
 #include "base/parse.h"
 
-#define MOUNT	     "/sys/fs/cgroup"
-#define FILE_MAX     (64 * KIB)
-#define KILL_ROUNDS  50 /* of reading a v1 group's pids, against one that forks meanwhile */
-#define V1_UNLIMITED ((uint64_t)1 << 62) /* memory.limit_in_bytes without a limit is a little below 2^63 */
+#define MOUNT	    "/sys/fs/cgroup"
+#define FILE_MAX    (64 * KIB)
+#define KILL_ROUNDS 50 /* of reading a v1 group's pids, against one that forks meanwhile */
+#define V1_UNLIMITED \
+	((uint64_t)1 << 62) /* memory.limit_in_bytes without a limit is a little below 2^63 */
 
 static int write_at(int dir, const char *name, const char *value)
 {
@@ -31,7 +32,8 @@ static int write_at(int dir, const char *name, const char *value)
 
 static int open_v2(struct cgroup *cg, const char *path)
 {
-	const char *mount = access(MOUNT "/cgroup.controllers", F_OK) == 0 ? MOUNT : MOUNT "/unified";
+	const char *mount =
+		access(MOUNT "/cgroup.controllers", F_OK) == 0 ? MOUNT : MOUNT "/unified";
 
 	cg->v2_root = open(mount, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (cg->v2_root < 0)
@@ -45,7 +47,9 @@ static int open_v2(struct cgroup *cg, const char *path)
 /* One line of proc_pid_cgroup(5): "hierarchy:controllers:path". */
 static int open_line(struct cgroup *cg, char *line)
 {
-	char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL;
+	char mount[128];
+	char *controllers = strchr(line, ':'),
+	     *path = controllers ? strchr(controllers + 1, ':') : NULL;
 
 	if (!path || path[1] != '/')
 		return -EPROTO;
@@ -55,6 +59,11 @@ static int open_line(struct cgroup *cg, char *line)
 		return open_v2(cg, path);
 	if (strncmp(controllers, "name=", 5) == 0)
 		controllers += 5;
+	/* A hierarchy that is not mounted here cannot be joined, nor can anybody have joined it by
+	 * this mount. */
+	snprintf(mount, sizeof(mount), MOUNT "/%s", controllers);
+	if (access(mount, F_OK) < 0)
+		return 0;
 	return strv_addf(&cg->v1, MOUNT "/%s%s", controllers, path);
 }
 
@@ -67,7 +76,8 @@ int cgroup_open(struct cgroup *cg, pid_t pid)
 	*cg = (struct cgroup){ .dir = -1, .v2_root = -1 };
 	snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)pid);
 	r = fs_read_file(AT_FDCWD, path, FILE_MAX, &text, NULL);
-	for (char *line = r == 0 ? strtok_r(text, "\n", &save) : NULL; r == 0 && line; line = strtok_r(NULL, "\n", &save))
+	for (char *line = r == 0 ? strtok_r(text, "\n", &save) : NULL; r == 0 && line;
+		line = strtok_r(NULL, "\n", &save))
 		r = open_line(cg, line);
 	return r;
 }
@@ -146,7 +156,8 @@ int cgroup_kill(const struct cgroup *cg)
 
 /* Reading */
 
-/* A file of one number, of the v2 group or of a v1 controller's; 0 when it is not there, or says "max". */
+/* A file of one number, of the v2 group or of a v1 controller's; 0 when it is not there, or says
+ * "max". */
 static uint64_t number(int dir, const char *name)
 {
 	auto_free char *text = NULL;
@@ -204,12 +215,14 @@ uint64_t cgroup_oom_kills(const struct cgroup *cg)
 {
 	auto_close int v1 = open_v1(cg, "memory");
 
-	return v1 >= 0 ? keyed(v1, "memory.oom_control", "oom_kill") : keyed(cg->dir, "memory.events", "oom_kill");
+	return v1 >= 0 ? keyed(v1, "memory.oom_control", "oom_kill")
+		       : keyed(cg->dir, "memory.events", "oom_kill");
 }
 
 static void read_v1(const struct cgroup *cg, struct cgroup_stats *s)
 {
-	auto_close int memory = open_v1(cg, "memory"), cpu = open_v1(cg, "cpuacct"), pids = open_v1(cg, "pids");
+	auto_close int memory = open_v1(cg, "memory"), cpu = open_v1(cg, "cpuacct"),
+		       pids = open_v1(cg, "pids");
 	uint64_t inactive = keyed(memory, "memory.stat", "total_inactive_file");
 
 	s->cpu_usage_ns = number(cpu, "cpuacct.usage");

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The cgroup of one container, as the runtime made it: joining, killing, counting. In a VM it is one folder of the v2
- * tree; on a host with v1 hierarchies (`agent serve`) there is one for each, and the unified tree beside them.
- * All functions read and write files of cgroupfs, which does not block.
+ * The cgroup of one container, as the runtime made it: joining, killing, counting. In a VM it is
+ * one folder of the v2 tree; on a host with v1 hierarchies (`agent serve`) there is one for each,
+ * and the unified tree beside them. All functions read and write files of cgroupfs, which does not
+ * block.
  */
 #pragma once
 
@@ -13,19 +14,21 @@
 #include "base/strv.h"
 
 struct cgroup {
-	int dir;	   /* of the v2 tree, O_PATH; -1: the process is in the root group there */
-	int v2_root;	   /* the v2 tree itself, O_PATH; -1: there is none */
-	struct strv v1;	   /* folders of v1 hierarchies, "/sys/fs/cgroup/pids/containers/id" */
+	int dir;	/* of the v2 tree, O_PATH; -1: the process is in the root group there */
+	int v2_root;	/* the v2 tree itself, O_PATH; -1: there is none */
+	struct strv v1; /* folders of v1 hierarchies, "/sys/fs/cgroup/pids/containers/id" */
 };
 
 struct cgroup_stats {
 	uint64_t cpu_usage_ns, cpu_user_ns, cpu_system_ns, cpu_throttled_ns;
-	uint64_t memory, memory_limit, memory_peak, memory_cache; /* memory: without inactive page cache, as Docker counts */
+	uint64_t memory, memory_limit, memory_peak,
+		memory_cache; /* memory: without inactive page cache, as Docker counts */
 	uint64_t oom_kills, pids, pids_limit; /* limits: 0 for none */
 	uint64_t io_read, io_write;
 };
 
-/* That of a process, from its /proc/PID/cgroup. 0 or -errno; cgroup_close() is right after either. */
+/* That of a process, from its /proc/PID/cgroup. 0 or -errno; cgroup_close() is right after either.
+ */
 int cgroup_open(struct cgroup *cg, pid_t pid);
 void cgroup_close(struct cgroup *cg);
 
@@ -42,9 +45,10 @@ uint64_t cgroup_oom_kills(const struct cgroup *cg);
 void cgroup_read_stats(const struct cgroup *cg, struct cgroup_stats *ret_stats);
 
 /*
- * A group below the container's (its limits hold there too) for one process and all that comes from it, so that they can be
- * killed together whatever they do. Returns the folder's fd, or -errno. name: unique in the container.
- * *ret_parent: the folder it is in, for removing it (a descriptor of the caller's).
+ * A group below the container's (its limits hold there too) for one process and all that comes from
+ * it, so that they can be killed together whatever they do. Returns the folder's fd, or -errno.
+ * name: unique in the container. *ret_parent: the folder it is in, for removing it (a descriptor of
+ * the caller's).
  */
 int cgroup_make_sub(const struct cgroup *cg, const char *name, int *ret_parent);
 int cgroup_kill_sub(int fd);

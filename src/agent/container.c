@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: creating goes worker (bundle) -> runtime create -> runtime start, deleting goes SIGKILL -> exit of the first
- * process -> runtime delete -> worker (bundle); each step's callback begins the next. A failed creation turns
- * into a deletion that ends with the failure. While the runtime makes a container its first process is an orphan whose pid nobody
- * knows, hence the hold on the waiter.
+ * How it works: creating goes worker (bundle) -> runtime create -> runtime start, deleting goes
+ * SIGKILL -> exit of the first process -> runtime delete -> worker (bundle); each step's callback
+ * begins the next. A failed creation turns into a deletion that ends with the failure. While the
+ * runtime makes a container its first process is an orphan whose pid nobody knows, hence the hold
+ * on the waiter.
  */
 #include "agent/container.h"
 
@@ -34,7 +35,7 @@ struct container *container_find(const struct agent *agent, const char *id)
 {
 	struct container *c;
 
-	list_foreach(c, &agent->containers, link)
+	list_foreach (c, &agent->containers, link)
 		if (strcmp(c->id, id) == 0)
 			return c;
 	return NULL;
@@ -83,7 +84,7 @@ static void container_free(struct container *c)
 {
 	struct process *p, *next;
 
-	list_foreach_safe(p, next, &c->agent->processes.list, link)
+	list_foreach_safe (p, next, &c->agent->processes.list, link)
 		if (strcmp(p->container_id, c->id) == 0)
 			process_delete(p);
 	process_unwatch(&c->init);
@@ -120,7 +121,8 @@ static void finish(struct container *c, const struct failure *f)
 /* Creating */
 
 /* A creation has failed: what there is of it goes, then the failure is told. */
-static void fail(struct container *c, enum failure_kind kind, const char *step, const struct err *err)
+static void fail(
+	struct container *c, enum failure_kind kind, const char *step, const struct err *err)
 {
 	c->failure.kind = kind;
 	c->failure.err = *err;
@@ -165,7 +167,8 @@ static void step_start(struct container *c)
 	struct err err = ERR_INIT;
 
 	container_init(c)->exit.started = clock_realtime();
-	if (runtime_start(&c->agent->runtime, c->id, (struct runtime_done){ on_started, c }, &c->job, &err) < 0)
+	if (runtime_start(&c->agent->runtime, c->id, (struct runtime_done){ on_started, c },
+		    &c->job, &err) < 0)
 		fail(c, FAILURE_UNKNOWN, "start", &err);
 }
 
@@ -215,23 +218,29 @@ static void on_console(struct loop_fd *src, uint32_t events)
 	} control;
 	char name[256];
 	struct iovec iov = { name, sizeof(name) };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf) };
+	struct msghdr msg = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf) };
 	struct cmsghdr *h;
 	int fd = -1;
 
 	if (conn < 0)
 		return;
-	/* The runtime sends right after it has connected; this end is in a folder that only root can enter. */
+	/* The runtime sends right after it has connected; this end is in a folder that only root
+	 * can enter. */
 	fcntl(conn, F_SETFL, 0);
 	if (recvmsg(conn, &msg, MSG_CMSG_CLOEXEC) <= 0)
 		return;
 	h = CMSG_FIRSTHDR(&msg);
-	if (h && h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS && h->cmsg_len == CMSG_LEN(sizeof(int)))
+	if (h && h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS &&
+		h->cmsg_len == CMSG_LEN(sizeof(int)))
 		memcpy(&fd, CMSG_DATA(h), sizeof(fd));
 	if (fd >= 0 && container_init(c)->io.out[STREAMS_OUT].fd < 0) {
 		streams_set_master(&container_init(c)->io, fd);
 		if (container_init(c)->rows)
-			streams_resize(&container_init(c)->io, container_init(c)->rows, container_init(c)->columns);
+			streams_resize(&container_init(c)->io, container_init(c)->rows,
+				container_init(c)->columns);
 	} else {
 		safe_close(fd);
 	}
@@ -289,7 +298,11 @@ static int open_console(struct container *c, struct err *err)
 static int step_create(struct container *c, bool blob, struct err *err)
 {
 	struct process *p = container_init(c);
-	struct runtime_create rc = { .id = c->id, .bundle = c->bundle, .pid_file = c->pid_file, .blob_fd = -1, .self_fd = -1,
+	struct runtime_create rc = { .id = c->id,
+		.bundle = c->bundle,
+		.pid_file = c->pid_file,
+		.blob_fd = -1,
+		.self_fd = -1,
 		.stdio = { p->io.child[0], p->io.child[1], p->io.child[2] } };
 	auto_close int blob_fd = -1;
 	auto_free char *path = NULL;
@@ -312,7 +325,8 @@ static int step_create(struct container *c, bool blob, struct err *err)
 		return r;
 	c->held = true;
 	waiter_hold(c->agent->waiter);
-	return runtime_create(&c->agent->runtime, &rc, (struct runtime_done){ on_created, c }, &c->job, err);
+	return runtime_create(
+		&c->agent->runtime, &rc, (struct runtime_done){ on_created, c }, &c->job, err);
 }
 
 static enum failure_kind kind_of(int code)
@@ -342,7 +356,8 @@ static int read_config(struct container *c, struct err *err)
 
 	if (r == 0)
 		r = fs_read_file(AT_FDCWD, path, 4 * LIMIT_OCI_SPEC + LIMIT_ARGV, &text, NULL);
-	return r < 0 ? err_errno(err, -r, "cannot read the bundle of '%s'", c->id) : settings_from_config(text, &c->settings, err);
+	return r < 0 ? err_errno(err, -r, "cannot read the bundle of '%s'", c->id)
+		     : settings_from_config(text, &c->settings, err);
 }
 
 static void on_bundle(void *arg, const struct err *err, const char *result, size_t len)
@@ -368,13 +383,16 @@ static int invalid(struct failure *f, const char *field, const char *text)
 	return failure_set(f, FAILURE_INVALID, EINVAL, field, "", "%s: %s", field, text);
 }
 
-static int check_request(struct agent *agent, const API(CreateContainerRequest) *req, struct failure *f)
+static int check_request(
+	struct agent *agent, const API(CreateContainerRequest) * req, struct failure *f)
 {
 	bool empty = !req->oci_spec.len && !req->n_args && !req->n_process_args;
 
 	if (!api_id_valid(req->container_id))
-		return invalid(f, "container_id", "must be [a-zA-Z0-9][a-zA-Z0-9_.-]*, at most 128 bytes");
-	if (empty || (req->n_args ? !req->args[0].len : req->n_process_args && !req->process_args[0][0]))
+		return invalid(
+			f, "container_id", "must be [a-zA-Z0-9][a-zA-Z0-9_.-]*, at most 128 bytes");
+	if (empty ||
+		(req->n_args ? !req->args[0].len : req->n_process_args && !req->process_args[0][0]))
 		return invalid(f, "args", "must name a program");
 	for (size_t i = 0; i < req->n_args; i++)
 		if (memchr(req->args[i].data, 0, req->args[i].len))
@@ -387,16 +405,19 @@ static int check_request(struct agent *agent, const API(CreateContainerRequest) 
 	if (strlen(req->hostname) > 64)
 		return invalid(f, "hostname", "is longer than 64 bytes");
 	if (req->n_labels > LIMIT_LABELS)
-		return failure_set(f, FAILURE_LIMIT, E2BIG, "labels", "", "more than %d labels", LIMIT_LABELS);
+		return failure_set(
+			f, FAILURE_LIMIT, E2BIG, "labels", "", "more than %d labels", LIMIT_LABELS);
 	if (agent->stopping)
-		return failure_set(f, FAILURE_CONFLICT, ESHUTDOWN, "shutdown", "", "the agent is shutting down");
+		return failure_set(f, FAILURE_CONFLICT, ESHUTDOWN, "shutdown", "",
+			"the agent is shutting down");
 	if (agent->n_containers >= LIMIT_CONTAINERS)
-		return failure_set(f, FAILURE_LIMIT, ENOSPC, "containers", "", "there are already %d containers", LIMIT_CONTAINERS);
+		return failure_set(f, FAILURE_LIMIT, ENOSPC, "containers", "",
+			"there are already %d containers", LIMIT_CONTAINERS);
 	return 0;
 }
 
-static int fill(struct container *c, const API(CreateContainerRequest) *req, struct process_opts *po, struct strv *args,
-	struct failure *f)
+static int fill(struct container *c, const API(CreateContainerRequest) * req,
+	struct process_opts *po, struct strv *args, struct failure *f)
 {
 	struct agent *agent = c->agent;
 	unsigned long long number = agent->numbers++;
@@ -418,10 +439,17 @@ static int fill(struct container *c, const API(CreateContainerRequest) *req, str
 		asprintf(&c->cgroups_path, "%s/%s", agent->cgroup_parent, c->id) < 0)
 		return failure_set(f, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
 	for (size_t i = 0; i < req->n_labels; i++)
-		if (strv_add(&c->labels, req->labels[i]->key) < 0 || strv_add(&c->labels, req->labels[i]->value) < 0)
+		if (strv_add(&c->labels, req->labels[i]->key) < 0 ||
+			strv_add(&c->labels, req->labels[i]->value) < 0)
 			return failure_set(f, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
-	*po = (struct process_opts){ .container_id = c->id, .exec_id = "", .tty = req->tty, .open_stdin = req->open_stdin,
-		.policy = req->output_policy == MICROPOD__AGENT__V1__OUTPUT_POLICY__OUTPUT_POLICY_BLOCK ? RING_BLOCK : RING_DROP };
+	*po = (struct process_opts){ .container_id = c->id,
+		.exec_id = "",
+		.tty = req->tty,
+		.open_stdin = req->open_stdin,
+		.policy = req->output_policy ==
+					  MICROPOD__AGENT__V1__OUTPUT_POLICY__OUTPUT_POLICY_BLOCK
+				  ? RING_BLOCK
+				  : RING_DROP };
 	if (req->oci_spec.len) {
 		r = settings_from_spec(req, &c->settings, &po->tty, args, &f->err);
 	} else {
@@ -436,7 +464,8 @@ static int fill(struct container *c, const API(CreateContainerRequest) *req, str
 	return r;
 }
 
-static int make_init(struct container *c, const API(CreateContainerRequest) *req, struct failure *f)
+static int make_init(
+	struct container *c, const API(CreateContainerRequest) * req, struct failure *f)
 {
 	struct process_opts po;
 	auto_strv struct strv args = STRV_INIT;
@@ -447,8 +476,8 @@ static int make_init(struct container *c, const API(CreateContainerRequest) *req
 		return r;
 	r = process_new(&c->agent->processes, &po, &p);
 	if (r < 0)
-		return failure_set(f, r == -ENOSPC ? FAILURE_LIMIT : FAILURE_UNKNOWN, -r, "processes", c->id,
-			"cannot make another process: %s", strerror(-r));
+		return failure_set(f, r == -ENOSPC ? FAILURE_LIMIT : FAILURE_UNKNOWN, -r,
+			"processes", c->id, "cannot make another process: %s", strerror(-r));
 	p->args = args;
 	args = STRV_INIT;
 	if (req->window) {
@@ -459,12 +488,15 @@ static int make_init(struct container *c, const API(CreateContainerRequest) *req
 	return 0;
 }
 
-int container_create(struct agent *agent, const API(CreateContainerRequest) *req, struct container_done done,
-	struct failure *f)
+int container_create(struct agent *agent, const API(CreateContainerRequest) * req,
+	struct container_done done, struct failure *f)
 {
 	struct container *c;
-	struct bundle b = { .req = req, .self_fd = agent->self_fd, .bpf = strcmp(agent->runtime.name, "crun") == 0 };
-	struct worker_opts wo = { .run = bundle_make, .done = on_bundle,
+	struct bundle b = { .req = req,
+		.self_fd = agent->self_fd,
+		.bpf = strcmp(agent->runtime.name, "crun") == 0 };
+	struct worker_opts wo = { .run = bundle_make,
+		.done = on_bundle,
 		.deadline = deadline_in(LIMIT_WORKER_MS * NSEC_PER_MSEC) };
 	int r = check_request(agent, req, f);
 
@@ -501,7 +533,8 @@ int container_create(struct agent *agent, const API(CreateContainerRequest) *req
 static int check_idle(const struct container *c, struct failure *f)
 {
 	if (c->worker || c->job || c->state == CONTAINER_DELETING || c->state == CONTAINER_CREATING)
-		return failure_set(f, FAILURE_CONFLICT, EBUSY, "state", c->id, "container '%s' is being created, started or removed", c->id);
+		return failure_set(f, FAILURE_CONFLICT, EBUSY, "state", c->id,
+			"container '%s' is being created, started or removed", c->id);
 	return 0;
 }
 
@@ -512,8 +545,8 @@ int container_start(struct container *c, struct container_done done, struct fail
 	if (r < 0)
 		return r;
 	if (c->state != CONTAINER_CREATED)
-		return failure_set(f, FAILURE_CONFLICT, EBUSY, "state", c->id, "container '%s' is %s, not created", c->id,
-			container_state_name(c));
+		return failure_set(f, FAILURE_CONFLICT, EBUSY, "state", c->id,
+			"container '%s' is %s, not created", c->id, container_state_name(c));
 	c->done = done;
 	step_start(c);
 	return 0;
@@ -561,7 +594,10 @@ static void on_deleted(void *arg, const struct err *err)
 {
 	struct container *c = arg;
 	struct bundle_removal b = { .id = c->id, .dir = c->bundle, .disks = c->disks };
-	struct worker_opts wo = { .run = bundle_remove, .run_arg = &b, .done = on_removed, .arg = c,
+	struct worker_opts wo = { .run = bundle_remove,
+		.run_arg = &b,
+		.done = on_removed,
+		.arg = c,
 		.deadline = deadline_in(LIMIT_WORKER_MS * NSEC_PER_MSEC) };
 	struct err e = ERR_INIT;
 
@@ -586,7 +622,8 @@ static void step_delete(struct container *c)
 	c->kill_wanted = false;
 	if (c->job || c->worker)
 		return;
-	if (runtime_delete(&c->agent->runtime, c->id, (struct runtime_done){ on_deleted, c }, &c->job, &err) < 0)
+	if (runtime_delete(&c->agent->runtime, c->id, (struct runtime_done){ on_deleted, c },
+		    &c->job, &err) < 0)
 		on_deleted(c, &err);
 }
 
@@ -599,7 +636,8 @@ int container_delete(struct container *c, bool force, struct container_done done
 		return r;
 	if (p->pid && p->state != PROCESS_EXITED && !force)
 		return failure_set(f, FAILURE_CONFLICT, EBUSY, "state", c->id,
-			"container '%s' is %s: stop it first, or use force", c->id, container_state_name(c));
+			"container '%s' is %s: stop it first, or use force", c->id,
+			container_state_name(c));
 	c->done = done;
 	c->failure = FAILURE_INIT;
 	c->state = CONTAINER_DELETING;

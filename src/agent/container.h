@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A container: its bundle, what the runtime made of it, its first process, and what later processes get. */
+/* A container: its bundle, what the runtime made of it, its first process, and what later processes
+ * get. */
 #pragma once
 
 #include "agent/agent.h"
@@ -18,7 +19,8 @@ enum container_state {
 
 struct container;
 
-/* The end of an operation: f is NULL when it went well. Once, never from within the call that began it. */
+/* The end of an operation: f is NULL when it went well. Once, never from within the call that began
+ * it. */
 struct container_done {
 	void (*fn)(void *arg, struct container *c, const struct failure *f);
 	void *arg;
@@ -30,7 +32,7 @@ struct container {
 	char id[LIMIT_ID + 1];
 	char hostname[65];
 	enum container_state state;
-	int64_t created; /* CLOCK_REALTIME ns */
+	int64_t created;    /* CLOCK_REALTIME ns */
 	struct strv labels; /* key, value, ... */
 	int stop_signal;
 	bool disks, create_only, kill_wanted;
@@ -39,7 +41,7 @@ struct container {
 	pid_t pid;
 	int pidfd; /* -1: not made yet, or failed */
 	struct cgroup cgroup;
-	uint64_t oom_kills; /* at the last look */
+	uint64_t oom_kills;	   /* at the last look */
 	struct process_watch init; /* its first process, once there is one */
 	/* What is under way, one at a time. */
 	struct worker *worker;
@@ -55,18 +57,20 @@ struct container {
 struct container *container_find(const struct agent *agent, const char *id);
 
 /*
- * Creates a container as req says (borrowed for the call) and starts it unless create_only. 0 and later done, or -errno
- * with f (EEXIST, EINVAL, ENOSPC, ...). On failure, now or by done, nothing is left. f->kind FAILURE_SPAWN: the runtime could not
- * execute it; other kinds: the request was wrong, or something it names.
+ * Creates a container as req says (borrowed for the call) and starts it unless create_only. 0 and
+ * later done, or -errno with f (EEXIST, EINVAL, ENOSPC, ...). On failure, now or by done, nothing
+ * is left. f->kind FAILURE_SPAWN: the runtime could not execute it; other kinds: the request was
+ * wrong, or something it names.
  */
-int container_create(struct agent *agent, const API(CreateContainerRequest) *req, struct container_done done,
-	struct failure *f);
+int container_create(struct agent *agent, const API(CreateContainerRequest) * req,
+	struct container_done done, struct failure *f);
 
 /* Starts one made with create_only. 0 and later done, or -errno with f. */
 int container_start(struct container *c, struct container_done done, struct failure *f);
 
 /* Removes it; force: also one that runs. 0 and later done (with c NULL), or -errno with f. */
-int container_delete(struct container *c, bool force, struct container_done done, struct failure *f);
+int container_delete(
+	struct container *c, bool force, struct container_done done, struct failure *f);
 
 /* To its first process. 0, -ESRCH or -errno. */
 int container_signal(struct container *c, int signal);

@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How it works, in an order that matters:
- *   1. every descriptor but stdio, the report and the pidfd is closed, so that no path of the container leads to one
- *      of the agent's (CVE-2024-21626);
+ *   1. every descriptor but stdio, the report and the pidfd is closed, so that no path of the
+ * container leads to one of the agent's (CVE-2024-21626);
  *   2. cgroups, rlimits and the OOM score, while there are rights and the agent's /proc and /sys;
  *   3. the namespaces, all at once by the pidfd; the root is the container's from here on;
- *   4. session, terminal, user (names are the container's: a file that hangs is ended by the agent's deadline);
- *   5. the working folder, and proof that it lies below this root: the kernel calls a folder that does not
+ *   4. session, terminal, user (names are the container's: a file that hangs is ended by the
+ * agent's deadline);
+ *   5. the working folder, and proof that it lies below this root: the kernel calls a folder that
+ * does not
  *      "(unreachable)" (getcwd(2));
- *   6. bounding set, groups, user, capabilities. Without no_new_privs the filter needs CAP_SYS_ADMIN, which is
- *      therefore given up only after it; with it the filter comes last;
- *   7. the program, looked up in the PATH it will have, by attempts: what the kernel says is what counts.
- * Until execve(2) the process is not dumpable (inherited from the agent): nobody in the container can trace it or follow
- * links in its /proc folder, and its /proc/PID/exe is the agent's sealed memfd (CVE-2019-5736).
+ *   6. bounding set, groups, user, capabilities. Without no_new_privs the filter needs
+ * CAP_SYS_ADMIN, which is therefore given up only after it; with it the filter comes last;
+ *   7. the program, looked up in the PATH it will have, by attempts: what the kernel says is what
+ * counts. Until execve(2) the process is not dumpable (inherited from the agent): nobody in the
+ * container can trace it or follow links in its /proc folder, and its /proc/PID/exe is the agent's
+ * sealed memfd (CVE-2019-5736).
  */
 #include "agent/enter.h"
 
@@ -41,10 +44,10 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 
-#define REPORT_FD 3
-#define PIDFD_FD  4
+#define REPORT_FD     3
+#define PIDFD_FD      4
 #define FIRST_FREE_FD 5
-#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#define DEFAULT_PATH  "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 #ifndef TIOCGPTPEER
 #define TIOCGPTPEER _IO('T', 0x41)
@@ -52,15 +55,15 @@
 
 static int failed(struct failure *f, const char *step, const char *object, int code)
 {
-	return failure_set(f, FAILURE_SPAWN, code, step, object, "cannot %s%s%s: %s", step, *object ? " " : "", object,
-		strerror(code));
+	return failure_set(f, FAILURE_SPAWN, code, step, object, "cannot %s%s%s: %s", step,
+		*object ? " " : "", object, strerror(code));
 }
 
-#define TRY(call, step, object)                                                                    \
-	do {                                                                                       \
-		int try_ = (int)(call);                                                            \
-		if (try_ < 0)                                                                      \
-			return failed(f, step, object, errno);                                     \
+#define TRY(call, step, object)                                \
+	do {                                                   \
+		int try_ = (int)(call);                        \
+		if (try_ < 0)                                  \
+			return failed(f, step, object, errno); \
 	} while (0)
 
 static int send_report(const struct enter_report *report, int fd_to_pass)
@@ -87,9 +90,11 @@ static int send_report(const struct enter_report *report, int fd_to_pass)
 }
 
 /* Step 1. Sources are first moved above the numbers that are given out. */
-static int arrange_fds(const struct process *p, const struct exec_target *t, int report, struct failure *f)
+static int arrange_fds(
+	const struct process *p, const struct exec_target *t, int report, struct failure *f)
 {
-	int from[FIRST_FREE_FD] = { p->io.child[0], p->io.child[1], p->io.child[2], report, t->pidfd };
+	int from[FIRST_FREE_FD] = { p->io.child[0], p->io.child[1], p->io.child[2], report,
+		t->pidfd };
 
 	for (int i = 0; i < FIRST_FREE_FD; i++) {
 		if (from[i] < 0)
@@ -133,7 +138,8 @@ static int join_namespaces(const struct exec_target *t, struct failure *f)
 	struct stat own, its;
 	char path[48];
 
-	/* Joining one's own user namespace is an error, so it is left out when both are the same. */
+	/* Joining one's own user namespace is an error, so it is left out when both are the same.
+	 */
 	snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)t->pid);
 	TRY(stat("/proc/self/ns/user", &own), "look at", "/proc/self/ns/user");
 	TRY(stat(path, &its), "look at the container's user namespace", "");
@@ -149,8 +155,10 @@ static int join_namespaces(const struct exec_target *t, struct failure *f)
 static int make_terminal(const struct process *p, struct failure *f)
 {
 	struct enter_report report = { .kind = ENTER_REPORT_TTY };
-	struct winsize size = { .ws_row = (unsigned short)p->rows, .ws_col = (unsigned short)p->columns };
-	int unlock = 0, slave, r, master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+	struct winsize size = { .ws_row = (unsigned short)p->rows,
+		.ws_col = (unsigned short)p->columns };
+	int unlock = 0, slave, r,
+	    master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 
 	TRY(master, "open", "/dev/ptmx");
 	TRY(ioctl(master, TIOCSPTLCK, &unlock), "unlock a terminal of", "/dev/ptmx");
@@ -185,12 +193,12 @@ static int find_user(struct exec_settings *s, struct failure *f)
 	int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), r;
 
 	TRY(root, "open", "/");
-	r = s->by_name ? userfiles_lookup(root, &s->user_words, &s->user, &err) :
-			 userfiles_home(root, &s->user, &err);
+	r = s->by_name ? userfiles_lookup(root, &s->user_words, &s->user, &err)
+		       : userfiles_home(root, &s->user, &err);
 	close(root);
 	if (r < 0)
-		return failure_set(f, FAILURE_SPAWN, err.code, "find the user", s->by_name ? s->user_words.v[0] : "", "%s",
-			err.msg);
+		return failure_set(f, FAILURE_SPAWN, err.code, "find the user",
+			s->by_name ? s->user_words.v[0] : "", "%s", err.msg);
 	if (!has_env(&s->env, "HOME") && strv_addf(&s->env, "HOME=%s", s->user.home) < 0)
 		return failed(f, "set", "HOME", ENOMEM);
 	/* What /dev/stdout leads to must be the user's to open. */
@@ -214,8 +222,8 @@ static int change_folder(const struct exec_settings *s, struct failure *f)
 	n = syscall(SYS_getcwd, here, sizeof(here));
 	TRY(n, "find out about", cwd);
 	if (here[0] != '/')
-		return failure_set(f, FAILURE_SPAWN, EPERM, "change to", cwd, "cannot change to %s: it lies outside the container",
-			cwd);
+		return failure_set(f, FAILURE_SPAWN, EPERM, "change to", cwd,
+			"cannot change to %s: it lies outside the container", cwd);
 	return 0;
 }
 
@@ -226,8 +234,10 @@ static int set_caps(uint64_t permitted, uint64_t effective, uint64_t inheritable
 	struct __user_cap_data_struct d[2];
 
 	for (int i = 0; i < 2; i++)
-		d[i] = (struct __user_cap_data_struct){ .permitted = (uint32_t)(permitted >> 32 * i),
-			.effective = (uint32_t)(effective >> 32 * i), .inheritable = (uint32_t)(inheritable >> 32 * i) };
+		d[i] = (struct __user_cap_data_struct){ .permitted =
+								(uint32_t)(permitted >> 32 * i),
+			.effective = (uint32_t)(effective >> 32 * i),
+			.inheritable = (uint32_t)(inheritable >> 32 * i) };
 	return (int)syscall(SYS_capset, &head, d);
 }
 
@@ -257,7 +267,9 @@ static int become_user(const struct exec_settings *s, struct failure *f)
 
 static int load_filter(const struct exec_settings *s, struct failure *f)
 {
-	struct sock_fprog prog = { .len = (unsigned short)(s->seccomp_len / sizeof(struct sock_filter)), .filter = s->seccomp };
+	struct sock_fprog prog = { .len = (unsigned short)(s->seccomp_len /
+							   sizeof(struct sock_filter)),
+		.filter = s->seccomp };
 	int r = s->seccomp ? oci_seccomp_load(&prog) : 0;
 
 	return r < 0 ? failed(f, "load the seccomp filter", "", -r) : 0;
@@ -277,7 +289,8 @@ static int drop_rights(const struct exec_settings *s, struct failure *f)
 	if (r < 0)
 		return r;
 	if (!s->no_new_privileges && s->seccomp) {
-		TRY(set_caps(permitted | (admin & have), effective | (admin & have), s->inheritable & have),
+		TRY(set_caps(permitted | (admin & have), effective | (admin & have),
+			    s->inheritable & have),
 			"set capabilities", "");
 		r = load_filter(s, f);
 		if (r < 0)
@@ -286,7 +299,8 @@ static int drop_rights(const struct exec_settings *s, struct failure *f)
 	TRY(set_caps(permitted, effective, s->inheritable & have), "set capabilities", "");
 	for (unsigned cap = 0; ambient && cap < 64; cap++)
 		if (ambient >> cap & 1)
-			TRY(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0), "set ambient capabilities", "");
+			TRY(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0),
+				"set ambient capabilities", "");
 	if (!s->no_new_privileges)
 		return 0;
 	TRY(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "set no_new_privs", "");
@@ -310,8 +324,9 @@ static int execute(const struct process *p, const struct exec_settings *s, struc
 	while (path && *file) {
 		size_t len = strcspn(path, ":");
 
-		if ((size_t)snprintf(full, sizeof(full), "%.*s%s%s", len ? (int)MIN(len, sizeof(full)) : 1, len ? path : ".", "/", file) <
-			sizeof(full)) {
+		if ((size_t)snprintf(full, sizeof(full), "%.*s%s%s",
+			    len ? (int)MIN(len, sizeof(full)) : 1, len ? path : ".", "/",
+			    file) < sizeof(full)) {
 			execve(full, p->args.v, strv_items(&s->env));
 			/* As execvp(3): go on after what may be elsewhere; remember a denial. */
 			if (errno == EACCES)
@@ -322,11 +337,13 @@ static int execute(const struct process *p, const struct exec_settings *s, struc
 		path = path[len] ? path + len + 1 : NULL;
 	}
 	if (code == ENOENT)
-		return failure_set(f, FAILURE_SPAWN, ENOENT, "execute", file, "cannot execute %s: not found in PATH", file);
+		return failure_set(f, FAILURE_SPAWN, ENOENT, "execute", file,
+			"cannot execute %s: not found in PATH", file);
 	return failed(f, "execute", file, code);
 }
 
-static int enter(const struct process *p, struct exec_settings *s, const struct exec_target *t, int report, struct failure *f)
+static int enter(const struct process *p, struct exec_settings *s, const struct exec_target *t,
+	int report, struct failure *f)
 {
 	int r = arrange_fds(p, t, report, f);
 
@@ -348,7 +365,8 @@ static int enter(const struct process *p, struct exec_settings *s, const struct 
 	return r < 0 ? r : execute(p, s, f);
 }
 
-_Noreturn void enter_main(const struct process *p, const struct exec_settings *s, const struct exec_target *t, int report)
+_Noreturn void enter_main(const struct process *p, const struct exec_settings *s,
+	const struct exec_target *t, int report)
 {
 	struct enter_report out = { .kind = ENTER_REPORT_FAILURE };
 	struct exec_settings own = *s; /* what is changed in it is this process' copy */

@@ -4,7 +4,8 @@
 
 #include "agent/exec.h"
 
-/* What the child tells: a terminal's master (as SCM_RIGHTS), then why it could not go on; end of file is success. */
+/* What the child tells: a terminal's master (as SCM_RIGHTS), then why it could not go on; end of
+ * file is success. */
 #define ENTER_REPORT_TTY     'T'
 #define ENTER_REPORT_FAILURE 'F'
 
@@ -13,5 +14,7 @@ struct enter_report {
 	struct failure failure;
 };
 
-/* In the forked child, already in the container's pid namespace and v2 cgroup. report: SOCK_SEQPACKET. */
-_Noreturn void enter_main(const struct process *p, const struct exec_settings *s, const struct exec_target *t, int report);
+/* In the forked child, already in the container's pid namespace and v2 cgroup. report:
+ * SOCK_SEQPACKET. */
+_Noreturn void enter_main(const struct process *p, const struct exec_settings *s,
+	const struct exec_target *t, int report);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: setns(2) of a pid namespace holds for the children of the caller only, so the agent itself points its
- * children into the container's for the one clone3(2) that makes the process, and back. The process is thereby the agent's
- * own child, without a second process in between; clone3 also puts it into the v2 cgroup before it runs.
+ * How it works: setns(2) of a pid namespace holds for the children of the caller only, so the agent
+ * itself points its children into the container's for the one clone3(2) that makes the process, and
+ * back. The process is thereby the agent's own child, without a second process in between; clone3
+ * also puts it into the v2 cgroup before it runs.
  */
 #include "agent/exec.h"
 
@@ -100,7 +101,8 @@ static int received_fd(struct msghdr *msg)
 	struct cmsghdr *c = CMSG_FIRSTHDR(msg);
 	int fd = -1;
 
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+		c->cmsg_len == CMSG_LEN(sizeof(int)))
 		memcpy(&fd, CMSG_DATA(c), sizeof(fd));
 	return fd;
 }
@@ -115,7 +117,10 @@ static void on_report(struct loop_fd *src, uint32_t events)
 	} control;
 	struct enter_report report = { 0 };
 	struct iovec iov = { &report, sizeof(report) };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf) };
+	struct msghdr msg = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf) };
 	ssize_t n = recvmsg(job->fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	int r;
 
@@ -133,7 +138,8 @@ static void on_report(struct loop_fd *src, uint32_t events)
 		job->failure = report.failure;
 	} else if (n != 0) {
 		job->failed = true;
-		failure_set(&job->failure, FAILURE_SPAWN, EPROTO, "start a process", "", "the child's report is broken");
+		failure_set(&job->failure, FAILURE_SPAWN, EPROTO, "start a process", "",
+			"the child's report is broken");
 	}
 	finish(job);
 }
@@ -144,7 +150,9 @@ static void on_deadline(struct loop_timer *timer)
 
 	job->failed = true;
 	failure_set(&job->failure, FAILURE_TIMEOUT, ETIMEDOUT, "start a process", "",
-		"the process was not started within %d s: the container's file system does not answer", LIMIT_SPAWN_MS / 1000);
+		"the process was not started within %d s: the container's file system does not "
+		"answer",
+		LIMIT_SPAWN_MS / 1000);
 	finish(job);
 }
 
@@ -152,7 +160,9 @@ static void on_deadline(struct loop_timer *timer)
 static pid_t clone_into(const struct exec_target *t, int *ret_pidfd)
 {
 	auto_close int own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
-	struct clone_args args = { .exit_signal = SIGCHLD, .flags = CLONE_PIDFD, .pidfd = (uintptr_t)ret_pidfd };
+	struct clone_args args = {
+		.exit_signal = SIGCHLD, .flags = CLONE_PIDFD, .pidfd = (uintptr_t)ret_pidfd
+	};
 	int group = t->sub_cgroup >= 0 ? t->sub_cgroup : t->cgroup->dir;
 	auto_close int group_fd = -1;
 	pid_t pid;
@@ -174,14 +184,16 @@ static pid_t clone_into(const struct exec_target *t, int *ret_pidfd)
 		return 0;
 	if (pid < 0)
 		pid = -errno;
-	/* It was possible before and nothing has changed: a failure would put every later child there. */
+	/* It was possible before and nothing has changed: a failure would put every later child
+	 * there. */
 	if (setns(own, CLONE_NEWPID) < 0)
 		abort();
 	return pid;
 }
 
-int exec_start(struct process *p, const struct exec_settings *settings, const struct exec_target *target,
-	void (*done)(void *arg, const struct failure *f), void *arg, struct exec_job **ret_job, struct failure *f)
+int exec_start(struct process *p, const struct exec_settings *settings,
+	const struct exec_target *target, void (*done)(void *arg, const struct failure *f),
+	void *arg, struct exec_job **ret_job, struct failure *f)
 {
 	struct exec_job *job = calloc(1, sizeof(*job));
 	auto_close int ours = -1, theirs = -1;
@@ -191,7 +203,8 @@ int exec_start(struct process *p, const struct exec_settings *settings, const st
 	if (!job || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0) {
 		r = job ? errno : ENOMEM;
 		free(job);
-		return failure_set(f, FAILURE_SPAWN, r, "start a process", "", "cannot start a process: %s", strerror(r));
+		return failure_set(f, FAILURE_SPAWN, r, "start a process", "",
+			"cannot start a process: %s", strerror(r));
 	}
 	ours = fds[0];
 	theirs = fds[1];
@@ -202,12 +215,14 @@ int exec_start(struct process *p, const struct exec_settings *settings, const st
 		enter_main(p, settings, target, theirs);
 	r = pid < 0 ? pid : loop_fd_add(p->loop, &job->src, ours, EPOLLIN, on_report);
 	if (r == 0)
-		r = loop_timer_arm(p->loop, &job->timer, deadline_in(LIMIT_SPAWN_MS * NSEC_PER_MSEC), on_deadline);
+		r = loop_timer_arm(p->loop, &job->timer,
+			deadline_in(LIMIT_SPAWN_MS * NSEC_PER_MSEC), on_deadline);
 	if (r < 0) {
 		kill_child(job);
 		waiter_release(p->waiter);
 		job_free(job);
-		return failure_set(f, FAILURE_SPAWN, -r, "fork", "", "cannot fork into the container: %s", strerror(-r));
+		return failure_set(f, FAILURE_SPAWN, -r, "fork", "",
+			"cannot fork into the container: %s", strerror(-r));
 	}
 	job->fd = take_fd(&ours);
 	job->pid = pid;

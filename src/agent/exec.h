@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Starting a process in a running container without a runtime: the agent forks into the container's pid namespace and
- * cgroup, and the child takes on everything else that the container's first process has.
+ * Starting a process in a running container without a runtime: the agent forks into the container's
+ * pid namespace and cgroup, and the child takes on everything else that the container's first
+ * process has.
  */
 #pragma once
 
@@ -12,11 +13,13 @@
 #include "oci/seccomp.h"
 #include "oci/user.h"
 
-/* What a process in a container gets. A container has one (its defaults); each exec makes its own from it. */
+/* What a process in a container gets. A container has one (its defaults); each exec makes its own
+ * from it. */
 struct exec_settings {
 	struct strv env;
 	char *cwd;
-	/* By name: looked up in the container's files by the child, in Docker's syntax. Else uid, gid, groups of `user`. */
+	/* By name: looked up in the container's files by the child, in Docker's syntax. Else uid,
+	 * gid, groups of `user`. */
 	bool by_name;
 	struct strv user_words; /* the user, then additional groups */
 	struct oci_user user;	/* home is looked up either way */
@@ -24,7 +27,7 @@ struct exec_settings {
 	bool no_new_privileges;
 	struct oci_rlimit rlimits[OCI_RLIMIT_MAX];
 	size_t n_rlimits;
-	void *seccomp; /* struct sock_filter[], owned; NULL: no filter */
+	void *seccomp;	    /* struct sock_filter[], owned; NULL: no filter */
 	size_t seccomp_len; /* bytes */
 	int oom_score_adj;
 };
@@ -35,8 +38,8 @@ int exec_settings_copy(struct exec_settings *dst, const struct exec_settings *sr
 
 /* Where: borrowed for the call. */
 struct exec_target {
-	int pidfd;   /* of the container's first process */
-	pid_t pid;   /* the same */
+	int pidfd; /* of the container's first process */
+	pid_t pid; /* the same */
 	const struct cgroup *cgroup;
 	int sub_cgroup; /* instead of the container's own (agent/cgroup.h); -1: none */
 };
@@ -44,12 +47,13 @@ struct exec_target {
 struct exec_job;
 
 /*
- * Starts p (state created) with p->args. done comes once, never from within this call: f is NULL when the program runs
- * (p is running then), else says what failed at which step. settings and target are only read during the call.
- * 0 with *ret_job (valid until done), or -errno with f.
+ * Starts p (state created) with p->args. done comes once, never from within this call: f is NULL
+ * when the program runs (p is running then), else says what failed at which step. settings and
+ * target are only read during the call. 0 with *ret_job (valid until done), or -errno with f.
  */
-int exec_start(struct process *p, const struct exec_settings *settings, const struct exec_target *target,
-	void (*done)(void *arg, const struct failure *f), void *arg, struct exec_job **ret_job, struct failure *f);
+int exec_start(struct process *p, const struct exec_settings *settings,
+	const struct exec_target *target, void (*done)(void *arg, const struct failure *f),
+	void *arg, struct exec_job **ret_job, struct failure *f);
 
 /* done does not come; the child is killed if it has not become the program yet. Returns NULL. */
 struct exec_job *exec_cancel(struct exec_job *job);

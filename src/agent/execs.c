@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A process with a time limit runs in a cgroup of its own below the container's, so that everything that comes from it can
- * be killed at once, double forks and new sessions included.
+ * A process with a time limit runs in a cgroup of its own below the container's, so that everything
+ * that comes from it can be killed at once, double forks and new sessions included.
  */
 #include "agent/execs.h"
 
@@ -19,14 +19,15 @@
 
 struct extra {
 	struct agent *agent;
-	struct exec_settings *settings; /* NULL once it has started: large, and hundreds of finished processes are kept */
-	int64_t kill_after; /* ns; 0: never */
+	struct exec_settings *settings; /* NULL once it has started: large, and hundreds of finished
+					   processes are kept */
+	int64_t kill_after;		/* ns; 0: never */
 	struct loop_timer kill_timer;
 	char sub_name[48];
 	int sub, sub_parent; /* -1: none */
 	uint64_t oom_kills;  /* of the container, when it started */
 	struct exec_job *job;
-	struct failure *failure;       /* owned */
+	struct failure *failure;      /* owned */
 	const struct failure *failed; /* why the last attempt failed; NULL: it has not */
 };
 
@@ -64,13 +65,14 @@ static void release(struct process *p)
 	free(x);
 }
 
-static int add_args(struct process *p, const API(ProcessSpec) *spec, struct failure *f)
+static int add_args(struct process *p, const API(ProcessSpec) * spec, struct failure *f)
 {
 	size_t bytes = 0;
 	int r = 0;
 
 	if (!spec->n_args || !spec->args[0].len)
-		return failure_set(f, FAILURE_INVALID, EINVAL, "args", "", "args: must name a program");
+		return failure_set(
+			f, FAILURE_INVALID, EINVAL, "args", "", "args: must name a program");
 	for (size_t i = 0; r == 0 && i < spec->n_args; i++) {
 		bytes += spec->args[i].len + 1;
 		r = api_add_bytes(&p->args, &spec->args[i]);
@@ -78,20 +80,21 @@ static int add_args(struct process *p, const API(ProcessSpec) *spec, struct fail
 	for (size_t i = 0; i < spec->n_env; i++)
 		bytes += spec->env[i].len + 1;
 	if (bytes > LIMIT_ARGV)
-		return failure_set(f, FAILURE_LIMIT, E2BIG, "args", "", "args and env are longer than %llu bytes",
-			(unsigned long long)LIMIT_ARGV);
+		return failure_set(f, FAILURE_LIMIT, E2BIG, "args", "",
+			"args and env are longer than %llu bytes", (unsigned long long)LIMIT_ARGV);
 	for (size_t i = 0; r == 0 && i < spec->n_labels; i++) {
 		r = strv_add(&p->labels, spec->labels[i]->key);
 		if (r == 0)
 			r = strv_add(&p->labels, spec->labels[i]->value);
 	}
 	if (r < 0)
-		return failure_set(f, r == -EINVAL ? FAILURE_INVALID : FAILURE_UNKNOWN, -r, "args", "", "args: %s",
-			r == -EINVAL ? "a NUL byte in one" : strerror(-r));
+		return failure_set(f, r == -EINVAL ? FAILURE_INVALID : FAILURE_UNKNOWN, -r, "args",
+			"", "args: %s", r == -EINVAL ? "a NUL byte in one" : strerror(-r));
 	return 0;
 }
 
-static int make_extra(struct container *c, struct process *p, const API(ProcessSpec) *spec, struct failure *f)
+static int make_extra(
+	struct container *c, struct process *p, const API(ProcessSpec) * spec, struct failure *f)
 {
 	struct extra *x = calloc(1, sizeof(*x));
 	int r;
@@ -104,14 +107,15 @@ static int make_extra(struct container *c, struct process *p, const API(ProcessS
 	p->owner = x;
 	p->release = release;
 	if (spec->kill_after_ns < 0)
-		return failure_set(f, FAILURE_INVALID, EINVAL, "kill_after_ns", "", "kill_after_ns: must not be negative");
+		return failure_set(f, FAILURE_INVALID, EINVAL, "kill_after_ns", "",
+			"kill_after_ns: must not be negative");
 	x->settings = malloc(sizeof(*x->settings));
 	r = x->settings ? exec_settings_copy(x->settings, &c->settings) : -ENOMEM;
 	if (r == 0)
 		r = settings_for_exec(x->settings, spec, &f->err);
 	if (r < 0)
-		return failure_set(f, r == -EINVAL ? FAILURE_INVALID : FAILURE_UNKNOWN, -r, "process", "", "process: %s",
-			strerror(-r));
+		return failure_set(f, r == -EINVAL ? FAILURE_INVALID : FAILURE_UNKNOWN, -r,
+			"process", "", "process: %s", strerror(-r));
 	if (spec->window) {
 		p->rows = spec->window->rows;
 		p->columns = spec->window->columns;
@@ -119,8 +123,9 @@ static int make_extra(struct container *c, struct process *p, const API(ProcessS
 	return add_args(p, spec, f);
 }
 
-int execs_create(struct agent *agent, const char *container_id, const char *exec_id, const API(ProcessSpec) *spec,
-	struct process **ret_process, bool *ret_known, struct failure *f)
+int execs_create(struct agent *agent, const char *container_id, const char *exec_id,
+	const API(ProcessSpec) * spec, struct process **ret_process, bool *ret_known,
+	struct failure *f)
 {
 	static const API(ProcessSpec) nothing = MICROPOD__AGENT__V1__PROCESS_SPEC__INIT;
 	struct container *c = container_find(agent, container_id);
@@ -133,32 +138,35 @@ int execs_create(struct agent *agent, const char *container_id, const char *exec
 	spec = spec ? spec : &nothing;
 	print = api_fingerprint(&spec->base);
 	if (!c)
-		return failure_set(f, FAILURE_NOT_FOUND, ENOENT, "container_id", container_id, "no container '%s'", container_id);
+		return failure_set(f, FAILURE_NOT_FOUND, ENOENT, "container_id", container_id,
+			"no container '%s'", container_id);
 	if (*exec_id && !api_id_valid(exec_id))
 		return failure_set(f, FAILURE_INVALID, EINVAL, "exec_id", "",
 			"exec_id: must be [a-zA-Z0-9][a-zA-Z0-9_.-]*, at most 128 bytes");
 	p = *exec_id ? process_find(&agent->processes, container_id, exec_id) : NULL;
 	if (p && p->fingerprint != print)
-		return failure_set(f, FAILURE_CONFLICT, EEXIST, "exec_id", exec_id, "exec '%s' already exists and is another one",
-			exec_id);
+		return failure_set(f, FAILURE_CONFLICT, EEXIST, "exec_id", exec_id,
+			"exec '%s' already exists and is another one", exec_id);
 	*ret_known = p;
 	*ret_process = p;
 	if (p)
 		return 0;
 	if (!container_running(c) || agent->stopping)
-		return failure_set(f, FAILURE_CONFLICT, EBUSY, "state", container_id, "container '%s' is not running",
-			container_id);
+		return failure_set(f, FAILURE_CONFLICT, EBUSY, "state", container_id,
+			"container '%s' is not running", container_id);
 	if (!*exec_id) {
 		id_generate(chosen);
 		po.exec_id = chosen;
 	}
 	po.tty = spec->tty;
 	po.open_stdin = spec->open_stdin;
-	po.policy = spec->output_policy == MICROPOD__AGENT__V1__OUTPUT_POLICY__OUTPUT_POLICY_DROP ? RING_DROP : RING_BLOCK;
+	po.policy = spec->output_policy == MICROPOD__AGENT__V1__OUTPUT_POLICY__OUTPUT_POLICY_DROP
+			    ? RING_DROP
+			    : RING_BLOCK;
 	r = process_new(&agent->processes, &po, &p);
 	if (r < 0)
-		return failure_set(f, r == -ENOSPC ? FAILURE_LIMIT : FAILURE_UNKNOWN, -r, "processes", container_id,
-			"cannot make another process: %s", strerror(-r));
+		return failure_set(f, r == -ENOSPC ? FAILURE_LIMIT : FAILURE_UNKNOWN, -r,
+			"processes", container_id, "cannot make another process: %s", strerror(-r));
 	p->fingerprint = print;
 	r = make_extra(c, p, spec, f);
 	if (r < 0) {
@@ -195,7 +203,8 @@ static void on_spawned(void *arg, const struct failure *f)
 	x->job = NULL;
 	if (f) {
 		/* Without memory to say why, what is told is that. */
-		static const struct failure no_memory = { .kind = FAILURE_SPAWN, .err = { ENOMEM, "out of memory" } };
+		static const struct failure no_memory = { .kind = FAILURE_SPAWN,
+			.err = { ENOMEM, "out of memory" } };
 
 		x->failure = malloc(sizeof(*x->failure));
 		if (x->failure)
@@ -206,7 +215,8 @@ static void on_spawned(void *arg, const struct failure *f)
 	} else {
 		drop_settings(x);
 		if (x->kill_after)
-			loop_timer_arm(p->loop, &x->kill_timer, deadline_in(x->kill_after), on_kill_after);
+			loop_timer_arm(
+				p->loop, &x->kill_timer, deadline_in(x->kill_after), on_kill_after);
 	}
 	process_notify(p);
 }
@@ -223,14 +233,15 @@ int execs_start(struct agent *agent, struct process *p, struct failure *f)
 	if (p->state != PROCESS_CREATED)
 		return 0;
 	if (!c || !container_running(c))
-		return failure_set(f, FAILURE_CONFLICT, EBUSY, "state", p->container_id, "container '%s' is not running",
-			p->container_id);
+		return failure_set(f, FAILURE_CONFLICT, EBUSY, "state", p->container_id,
+			"container '%s' is not running", p->container_id);
 	if (x->kill_after && x->sub < 0) {
-		snprintf(x->sub_name, sizeof(x->sub_name), "exec-%llu", (unsigned long long)agent->numbers++);
+		snprintf(x->sub_name, sizeof(x->sub_name), "exec-%llu",
+			(unsigned long long)agent->numbers++);
 		x->sub = cgroup_make_sub(&c->cgroup, x->sub_name, &x->sub_parent);
 		if (x->sub < 0)
-			return failure_set(f, FAILURE_SPAWN, -x->sub, "make a cgroup", "", "cannot make a cgroup for kill_after: %s",
-				strerror(-x->sub));
+			return failure_set(f, FAILURE_SPAWN, -x->sub, "make a cgroup", "",
+				"cannot make a cgroup for kill_after: %s", strerror(-x->sub));
 	}
 	t.pid = c->pid;
 	t.pidfd = c->pidfd;

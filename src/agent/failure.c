@@ -4,7 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-int failure_set(struct failure *f, enum failure_kind kind, int code, const char *step, const char *object, const char *fmt, ...)
+int failure_set(struct failure *f, enum failure_kind kind, int code, const char *step,
+	const char *object, const char *fmt, ...)
 {
 	va_list ap;
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What failed, as the Failure message of agent.proto says it, before it is known how it will be told. */
+/* What failed, as the Failure message of agent.proto says it, before it is known how it will be
+ * told. */
 #pragma once
 
 #include "base/err.h"
@@ -30,5 +31,5 @@ struct failure {
 #define FAILURE_INIT ((struct failure){ 0 })
 
 /* Sets all of it; object may be NULL. Returns -code. */
-int failure_set(struct failure *f, enum failure_kind kind, int code, const char *step, const char *object, const char *fmt, ...)
-	PRINTF(6, 7);
+int failure_set(struct failure *f, enum failure_kind kind, int code, const char *step,
+	const char *object, const char *fmt, ...) PRINTF(6, 7);

@@ -28,7 +28,8 @@ static int older(const struct ring_reader readers[STREAMS_MAX], struct ring_piec
 	int best = -1;
 
 	for (int i = 0; i < STREAMS_MAX; i++) {
-		if (ring_peek(&readers[i], SIZE_MAX, true, &piece) && (best < 0 || piece.time < ret->time)) {
+		if (ring_peek(&readers[i], SIZE_MAX, true, &piece) &&
+			(best < 0 || piece.time < ret->time)) {
 			best = i;
 			*ret = piece;
 		}
@@ -37,10 +38,11 @@ static int older(const struct ring_reader readers[STREAMS_MAX], struct ring_piec
 }
 
 /*
- * Walks over the lines in order; stops after `stop` of them. Returns how many there were; offset[i] becomes the end of the last
- * line passed of stream i.
+ * Walks over the lines in order; stops after `stop` of them. Returns how many there were; offset[i]
+ * becomes the end of the last line passed of stream i.
  */
-static uint64_t walk(struct ring *const rings[STREAMS_MAX], uint64_t offset[STREAMS_MAX], uint64_t stop)
+static uint64_t walk(
+	struct ring *const rings[STREAMS_MAX], uint64_t offset[STREAMS_MAX], uint64_t stop)
 {
 	struct ring_reader readers[STREAMS_MAX];
 	struct ring_piece piece;
@@ -91,7 +93,8 @@ static void add_time(struct strbuf *sb, int64_t time)
 	strbuf_addf(sb, "%s.%09lldZ ", text, (long long)(time % NSEC_PER_SEC));
 }
 
-static void add_lines(struct follower *f, struct strbuf *sb, enum streams_id stream, const struct ring_piece *p)
+static void add_lines(
+	struct follower *f, struct strbuf *sb, enum streams_id stream, const struct ring_piece *p)
 {
 	for (size_t at = 0; at < p->len;) {
 		const uint8_t *nl = memchr(p->data + at, '\n', p->len - at);
@@ -112,8 +115,8 @@ static bool send_entry(void *arg, enum streams_id stream, const struct ring_piec
 	API(Gap) gap = MICROPOD__AGENT__V1__GAP__INIT;
 	auto_strbuf struct strbuf text = STRBUF_INIT;
 
-	entry.stream = stream == STREAMS_OUT ? MICROPOD__AGENT__V1__STREAM__STREAM_STDOUT :
-					       MICROPOD__AGENT__V1__STREAM__STREAM_STDERR;
+	entry.stream = stream == STREAMS_OUT ? MICROPOD__AGENT__V1__STREAM__STREAM_STDOUT
+					     : MICROPOD__AGENT__V1__STREAM__STREAM_STDERR;
 	entry.time_ns = p->time;
 	entry.offset = p->offset;
 	entry.data = (ProtobufCBinaryData){ p->len, (uint8_t *)p->data };
@@ -165,15 +168,19 @@ void logs_request(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
 	static const struct rpc_call_ops ops = { .writable = on_writable, .done = on_done };
 	const API(GetContainerLogsRequest) *req = (const void *)msg;
 	struct container *c = container_find(arg, req->container_id);
-	struct attach_opts o = { .send_output = send_entry, .finished = finished, .call = call, .no_follow = !req->follow,
-		.by_mark = true, .until = req->until_ns };
+	struct attach_opts o = { .send_output = send_entry,
+		.finished = finished,
+		.call = call,
+		.no_follow = !req->follow,
+		.by_mark = true,
+		.until = req->until_ns };
 	struct ring *rings[STREAMS_MAX];
 	struct follower *f;
 	int r;
 
 	if (!c) {
-		reply_error(call, FAILURE_NOT_FOUND, ENOENT, "container_id", req->container_id, "no container '%s'",
-			req->container_id);
+		reply_error(call, FAILURE_NOT_FOUND, ENOENT, "container_id", req->container_id,
+			"no container '%s'", req->container_id);
 		return;
 	}
 	f = calloc(1, sizeof(*f));
@@ -195,6 +202,6 @@ void logs_request(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
 	o.arg = f;
 	r = attach_new(container_init(c), &o, &f->attach);
 	if (r < 0)
-		reply_error(call, r == -ENOSPC ? FAILURE_LIMIT : FAILURE_UNKNOWN, -r, "readers", c->id,
-			"cannot follow the logs: %s", strerror(-r));
+		reply_error(call, r == -ENOSPC ? FAILURE_LIMIT : FAILURE_UNKNOWN, -r, "readers",
+			c->id, "cannot follow the logs: %s", strerror(-r));
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* micropod-agent: `init` as PID 1 of a VM, `serve` on a machine that has booted otherwise, and two helpers of containers. */
+/* micropod-agent: `init` as PID 1 of a VM, `serve` on a machine that has booted otherwise, and two
+ * helpers of containers. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,10 +10,11 @@
 #include "agent/serve.h"
 #include "oci/execblob.h"
 
-static const char usage[] = "usage: micropod-agent init | serve --listen ADDRESS | --version | --help\n"
-			    "\n"
-			    "  init    boots a VM as its PID 1 and serves its shim\n"
-			    "  serve   serves on this machine (serve --help)\n";
+static const char usage[] =
+	"usage: micropod-agent init | serve --listen ADDRESS | --version | --help\n"
+	"\n"
+	"  init    boots a VM as its PID 1 and serves its shim\n"
+	"  serve   serves on this machine (serve --help)\n";
 
 static int init_main(int argc, char **argv)
 {

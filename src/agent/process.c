@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: after the waiter has reaped a process, its own output is read to the last byte (agent/streams.h). If
- * the streams end with it, the exit is told at once. If somebody else holds them, a child in the background say,
- * the exit is told LIMIT_EXIT_LINGER_MS later, so that what a pipeline still prints usually comes before it.
- * (Docker waits up to 2 s there; containerd's shim for ever.)
+ * How it works: after the waiter has reaped a process, its own output is read to the last byte
+ * (agent/streams.h). If the streams end with it, the exit is told at once. If somebody else holds
+ * them, a child in the background say, the exit is told LIMIT_EXIT_LINGER_MS later, so that what a
+ * pipeline still prints usually comes before it. (Docker waits up to 2 s there; containerd's shim
+ * for ever.)
  *
- * Finished processes are kept for Wait and Attach: LIMIT_KEPT_PROCESSES of them with at most LIMIT_KEPT_OUTPUT
- * bytes of output together; then the oldest that nobody watches go. First processes of containers stay with their container.
+ * Finished processes are kept for Wait and Attach: LIMIT_KEPT_PROCESSES of them with at most
+ * LIMIT_KEPT_OUTPUT bytes of output together; then the oldest that nobody watches go. First
+ * processes of containers stay with their container.
  */
 #include "agent/process.h"
 
@@ -31,11 +33,12 @@ void process_table_deinit(struct process_table *table)
 		process_delete(list_entry(table->list.next, struct process, link));
 }
 
-struct process *process_find(const struct process_table *table, const char *container_id, const char *exec_id)
+struct process *process_find(
+	const struct process_table *table, const char *container_id, const char *exec_id)
 {
 	struct process *p;
 
-	list_foreach(p, &table->list, link)
+	list_foreach (p, &table->list, link)
 		if (strcmp(p->container_id, container_id) == 0 && strcmp(p->exec_id, exec_id) == 0)
 			return p;
 	return NULL;
@@ -57,9 +60,12 @@ static void process_unref(struct process *p)
 
 static void on_streams(void *arg);
 
-int process_new(struct process_table *table, const struct process_opts *opts, struct process **ret_process)
+int process_new(
+	struct process_table *table, const struct process_opts *opts, struct process **ret_process)
 {
-	struct streams_opts io = { .tty = opts->tty, .open_stdin = opts->open_stdin, .policy = opts->policy,
+	struct streams_opts io = { .tty = opts->tty,
+		.open_stdin = opts->open_stdin,
+		.policy = opts->policy,
 		.changed = on_streams };
 	struct process *p;
 	int r;
@@ -113,12 +119,13 @@ void process_notify(struct process *p)
 {
 	struct process_watch *w;
 
-	list_foreach(w, &p->watches, link)
+	list_foreach (w, &p->watches, link)
 		if (w->cb)
 			loop_defer_queue(p->loop, &w->defer, deliver);
 }
 
-void process_watch(struct process *p, struct process_watch *watch, void (*cb)(struct process_watch *watch))
+void process_watch(
+	struct process *p, struct process_watch *watch, void (*cb)(struct process_watch *watch))
 {
 	*watch = (struct process_watch){ .process = p, .cb = cb };
 	list_add_tail(&p->watches, &watch->link);
@@ -154,13 +161,13 @@ static void forget_oldest(struct process_table *table)
 	struct process *p, *next;
 	size_t n = 0, bytes = 0;
 
-	list_foreach(p, &table->list, link) {
+	list_foreach (p, &table->list, link) {
 		if (is_kept(p)) {
 			n++;
 			bytes += kept_output(p);
 		}
 	}
-	list_foreach_safe(p, next, &table->list, link) {
+	list_foreach_safe (p, next, &table->list, link) {
 		if (n <= LIMIT_KEPT_PROCESSES && bytes <= LIMIT_KEPT_OUTPUT)
 			break;
 		if (!is_kept(p) || !list_empty(&p->watches))
@@ -225,7 +232,8 @@ static void on_exited(struct waiter_child *child, int wstatus)
 	p->exit.ended = clock_realtime();
 	if (p->on_exit)
 		p->on_exit(p, p->on_exit_arg);
-	loop_timer_arm(p->loop, &p->linger, deadline_in(LIMIT_EXIT_LINGER_MS * NSEC_PER_MSEC), on_linger);
+	loop_timer_arm(
+		p->loop, &p->linger, deadline_in(LIMIT_EXIT_LINGER_MS * NSEC_PER_MSEC), on_linger);
 	streams_process_ended(&p->io);
 	settle(p);
 	process_notify(p);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A process as an object: (container id, exec id), from its creation over its run to its kept remains. The
- * container's first process has the empty exec id. Whoever starts it (agent/exec.h, agent/container.h) tells its
- * pid; everything after that is the same for both.
+ * A process as an object: (container id, exec id), from its creation over its run to its kept
+ * remains. The container's first process has the empty exec id. Whoever starts it (agent/exec.h,
+ * agent/container.h) tells its pid; everything after that is the same for both.
  */
 #pragma once
 
@@ -28,7 +28,8 @@ struct process_exit {
 	int64_t started, ended; /* CLOCK_REALTIME ns */
 };
 
-/* Somebody who wants to know when anything about a process changes; also holds a reference to it. */
+/* Somebody who wants to know when anything about a process changes; also holds a reference to it.
+ */
 struct process_watch {
 	struct list link;
 	struct loop_defer defer;
@@ -44,8 +45,9 @@ struct process {
 	struct process_table *table; /* NULL once deleted */
 	char container_id[LIMIT_ID + 1], exec_id[LIMIT_ID + 1];
 	struct strv args;
-	struct strv labels; /* key, value, key, value, ... */
-	uint64_t fingerprint; /* of the request that made it, so that a repeated one is known again */
+	struct strv labels;   /* key, value, key, value, ... */
+	uint64_t fingerprint; /* of the request that made it, so that a repeated one is known again
+			       */
 	enum process_state state;
 	pid_t pid;
 	struct streams io;
@@ -55,7 +57,8 @@ struct process {
 	bool lingered, settled;
 	struct process_exit exit;
 	struct list watches;
-	void (*on_exit)(struct process *p, void *arg); /* reaped; sets exit.oom_killed, say. Optional */
+	void (*on_exit)(
+		struct process *p, void *arg); /* reaped; sets exit.oom_killed, say. Optional */
 	void *on_exit_arg;
 	/* Undoes what belongs to the one who started it (agent/exec.h). Optional. */
 	void (*release)(struct process *p);
@@ -81,10 +84,13 @@ void process_table_init(struct process_table *table, struct loop *loop, struct w
 void process_table_deinit(struct process_table *table);
 
 /* NULL if there is none. */
-struct process *process_find(const struct process_table *table, const char *container_id, const char *exec_id);
+struct process *process_find(
+	const struct process_table *table, const char *container_id, const char *exec_id);
 
-/* A new object in the table, state created. 0, -ENOSPC (LIMIT_PROCESSES), -ENOMEM or -errno. The table holds the reference. */
-int process_new(struct process_table *table, const struct process_opts *opts, struct process **ret_process);
+/* A new object in the table, state created. 0, -ENOSPC (LIMIT_PROCESSES), -ENOMEM or -errno. The
+ * table holds the reference. */
+int process_new(
+	struct process_table *table, const struct process_opts *opts, struct process **ret_process);
 
 /* Takes it out of the table and drops the table's reference; watchers keep theirs. */
 void process_delete(struct process *p);
@@ -97,11 +103,13 @@ void process_notify(struct process *p);
 
 /* Whether Wait may answer: it is reaped, and its output is read or was given its time. */
 bool process_exit_known(const struct process *p);
-/* Whether all output that will be told is in the rings: with every reader at its end the exit may follow. */
+/* Whether all output that will be told is in the rings: with every reader at its end the exit may
+ * follow. */
 bool process_output_complete(const struct process *p);
 
 /* cb may be NULL: only a reference. */
-void process_watch(struct process *p, struct process_watch *watch, void (*cb)(struct process_watch *watch));
+void process_watch(
+	struct process *p, struct process_watch *watch, void (*cb)(struct process_watch *watch));
 void process_unwatch(struct process_watch *watch); /* no-op if not watching; may free the process */
 
 /* Sends a signal to the running process. 0, -ESRCH (not running) or -errno. */

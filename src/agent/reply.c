@@ -12,7 +12,8 @@
 
 #define TYPE_URL "type.googleapis.com/micropod.agent.v1.Failure"
 
-/* Protobuf's wire format (protobuf.dev/programming-guides/encoding): three fields are not worth a generated type. */
+/* Protobuf's wire format (protobuf.dev/programming-guides/encoding): three fields are not worth a
+ * generated type. */
 #define FIELD_VARINT(n) ((n) << 3 | 0)
 #define FIELD_BYTES(n)	((n) << 3 | 2)
 
@@ -50,7 +51,8 @@ enum rpc_code reply_code(const struct failure *f)
 	}
 }
 
-/* Messages quote paths and words of strangers: what is not UTF-8 in them may not go into a string field. */
+/* Messages quote paths and words of strangers: what is not UTF-8 in them may not go into a string
+ * field. */
 static void make_utf8(char *s)
 {
 	if (utf8_valid(s, strlen(s)))
@@ -60,7 +62,7 @@ static void make_utf8(char *s)
 			*s = '?';
 }
 
-void reply_fill_failure(API(Failure) *out, const struct failure *f)
+void reply_fill_failure(API(Failure) * out, const struct failure *f)
 {
 	*out = (API(Failure))MICROPOD__AGENT__V1__FAILURE__INIT;
 	out->kind = (API(Failure__Kind))f->kind;
@@ -105,8 +107,8 @@ void reply_failure(struct rpc_call *call, const struct failure *failure)
 	rpc_status_deinit(&status);
 }
 
-void reply_error(struct rpc_call *call, enum failure_kind kind, int code, const char *step, const char *object,
-	const char *fmt, ...)
+void reply_error(struct rpc_call *call, enum failure_kind kind, int code, const char *step,
+	const char *object, const char *fmt, ...)
 {
 	char text[LIMIT_ERR_MESSAGE];
 	struct failure f = FAILURE_INIT;
@@ -119,7 +121,7 @@ void reply_error(struct rpc_call *call, enum failure_kind kind, int code, const 
 	reply_failure(call, &f);
 }
 
-void reply_fill_exit(API(Exit) *out, const struct process_exit *exit)
+void reply_fill_exit(API(Exit) * out, const struct process_exit *exit)
 {
 	*out = (API(Exit))MICROPOD__AGENT__V1__EXIT__INIT;
 	out->code = exit->code;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: a power-of-two buffer indexed by the absolute offset, doubled until it has LIMIT_RING bytes,
- * so that a process which prints a line costs a small block. Times are kept as marks {offset, time}: a new one
- * is set when `resolution` has passed since the last, and when there are too many every second one goes and
- * the resolution doubles; so memory is bounded and a busy stream only loses precision.
+ * How it works: a power-of-two buffer indexed by the absolute offset, doubled until it has
+ * LIMIT_RING bytes, so that a process which prints a line costs a small block. Times are kept as
+ * marks {offset, time}: a new one is set when `resolution` has passed since the last, and when
+ * there are too many every second one goes and the resolution doubles; so memory is bounded and a
+ * busy stream only loses precision.
  */
 #include "agent/ring.h"
 
@@ -41,7 +42,7 @@ static uint64_t needed_from(const struct ring *ring)
 
 	if (list_empty(&ring->readers))
 		return ring->begin;
-	list_foreach(r, &ring->readers, link)
+	list_foreach (r, &ring->readers, link)
 		from = MIN(from, r->offset);
 	return MAX(from, ring->begin);
 }
@@ -112,7 +113,8 @@ static int add_mark(struct ring *ring, int64_t time)
 	size_t cap = ring->cap_marks ? ring->cap_marks * 2 : 4;
 	struct ring_mark *last = ring->n_marks ? &ring->marks[ring->n_marks - 1] : NULL;
 
-	/* A clock that was set back starts a new mark too: times are what was read, in order of offsets. */
+	/* A clock that was set back starts a new mark too: times are what was read, in order of
+	 * offsets. */
 	if (last && time >= last->time && time < last->time + ring->resolution)
 		return 0;
 	if (ring->n_marks == LIMIT_RING_MARKS)
@@ -201,7 +203,8 @@ static size_t mark_of(const struct ring *ring, uint64_t offset)
 	return lo;
 }
 
-bool ring_peek(const struct ring_reader *reader, size_t max, bool by_mark, struct ring_piece *ret_piece)
+bool ring_peek(
+	const struct ring_reader *reader, size_t max, bool by_mark, struct ring_piece *ret_piece)
 {
 	const struct ring *ring = reader->ring;
 	uint64_t from = MAX(reader->offset, ring->begin);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The kept output of one stream of one process: the last LIMIT_RING bytes under absolute offsets, with the
- * time at which each part was read, and any number of readers, each with its own offset.
+ * The kept output of one stream of one process: the last LIMIT_RING bytes under absolute offsets,
+ * with the time at which each part was read, and any number of readers, each with its own offset.
  *
- * Policy block: a byte makes room for a new one only when every attached reader has had it; without a reader
- * the ring fills up and then takes nothing. Policy drop: the oldest bytes go, and each reader that has missed
- * some is told exactly which. Nothing here blocks.
+ * Policy block: a byte makes room for a new one only when every attached reader has had it; without
+ * a reader the ring fills up and then takes nothing. Policy drop: the oldest bytes go, and each
+ * reader that has missed some is told exactly which. Nothing here blocks.
  */
 #pragma once
 
@@ -15,10 +15,7 @@
 
 #include "base/list.h"
 
-enum ring_policy {
-	RING_BLOCK,
-	RING_DROP
-};
+enum ring_policy { RING_BLOCK, RING_DROP };
 
 struct ring_mark {
 	uint64_t offset; /* of the first byte read at time */
@@ -49,7 +46,7 @@ struct ring_piece {
 	uint64_t offset;	   /* of data[0] */
 	uint64_t gap_from, gap_to; /* bytes lost just before data; equal: none */
 	int64_t time;		   /* when data was read */
-	int64_t last_time;	   /* the same of data's last byte; equal unless the piece spans marks */
+	int64_t last_time; /* the same of data's last byte; equal unless the piece spans marks */
 };
 
 void ring_init(struct ring *ring, enum ring_policy policy);
@@ -70,10 +67,11 @@ void ring_attach(struct ring *ring, struct ring_reader *reader, uint64_t offset)
 void ring_detach(struct ring_reader *reader); /* no-op if not attached */
 
 /*
- * Looks at what comes next for the reader, at most max bytes; by_mark: only bytes of one mark, so that they
- * have one time. False when there is nothing. Nothing is consumed.
+ * Looks at what comes next for the reader, at most max bytes; by_mark: only bytes of one mark, so
+ * that they have one time. False when there is nothing. Nothing is consumed.
  */
-bool ring_peek(const struct ring_reader *reader, size_t max, bool by_mark, struct ring_piece *ret_piece);
+bool ring_peek(
+	const struct ring_reader *reader, size_t max, bool by_mark, struct ring_piece *ret_piece);
 
 /* Moves past what a peek gave (its gap included): to offset, which is at least the reader's. */
 void ring_advance(struct ring_reader *reader, uint64_t offset);

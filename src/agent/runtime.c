@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: stdin, stdout and stderr of `create` become the container's, so messages go to a log file, as JSON lines
- * that both runtimes write alike. The last message of level error is what failed; at most LIMIT_RUNTIME_MESSAGE bytes
- * of the log are looked at.
+ * How it works: stdin, stdout and stderr of `create` become the container's, so messages go to a
+ * log file, as JSON lines that both runtimes write alike. The last message of level error is what
+ * failed; at most LIMIT_RUNTIME_MESSAGE bytes of the log are looked at.
  */
 #include "agent/runtime.h"
 
@@ -38,7 +38,8 @@ struct runtime_job {
 
 static char *find_program(const char *word)
 {
-	static const char *const folders[] = { "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin" };
+	static const char *const folders[] = { "/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
+		"/usr/bin", "/sbin", "/bin" };
 	char *path = NULL;
 
 	if (strchr(word, '/'))
@@ -53,8 +54,8 @@ static char *find_program(const char *word)
 	return NULL;
 }
 
-int runtime_init(struct runtime *rt, struct loop *loop, struct waiter *waiter, const char *program, const char *dir,
-	struct err *err)
+int runtime_init(struct runtime *rt, struct loop *loop, struct waiter *waiter, const char *program,
+	const char *dir, struct err *err)
 {
 	int r;
 
@@ -63,9 +64,11 @@ int runtime_init(struct runtime *rt, struct loop *loop, struct waiter *waiter, c
 	if (!rt->path && !program)
 		rt->path = find_program("runc");
 	if (!rt->path)
-		return err_set(err, ENOENT, "container runtime '%s' not found", program ? program : "crun");
+		return err_set(err, ENOENT, "container runtime '%s' not found",
+			program ? program : "crun");
 	rt->name = strdup(strrchr(rt->path, '/') + 1);
-	if (!rt->name || asprintf(&rt->root, "%s/runtime", dir) < 0 || asprintf(&rt->log_dir, "%s/log", dir) < 0)
+	if (!rt->name || asprintf(&rt->root, "%s/runtime", dir) < 0 ||
+		asprintf(&rt->log_dir, "%s/log", dir) < 0)
 		return err_errno(err, ENOMEM, "cannot set up the container runtime");
 	r = fs_make_dirs(rt->root, 0700);
 	if (r == 0)
@@ -150,7 +153,8 @@ static void on_exit_status(struct waiter_child *child, int wstatus)
 	struct err err = ERR_INIT;
 
 	if (job->late) {
-		err_set(&err, ETIMEDOUT, "the container runtime did not %s within %d s", job->verb, LIMIT_RUNTIME_MS / 1000);
+		err_set(&err, ETIMEDOUT, "the container runtime did not %s within %d s", job->verb,
+			LIMIT_RUNTIME_MS / 1000);
 	} else if (wstatus != 0) {
 		last_error(job->log, reason, sizeof(reason));
 		err_set(&err, EIO, "%s", reason);
@@ -176,19 +180,25 @@ static int hand_down(void *arg, struct err *err)
 		return 0;
 	blob = fcntl(c->blob_fd, F_DUPFD_CLOEXEC, 16);
 	self = fcntl(c->self_fd, F_DUPFD_CLOEXEC, 16);
-	if (blob < 0 || self < 0 || dup2(blob, OCI_EXEC_FD_BLOB) < 0 || dup2(self, OCI_EXEC_FD_AGENT) < 0)
+	if (blob < 0 || self < 0 || dup2(blob, OCI_EXEC_FD_BLOB) < 0 ||
+		dup2(self, OCI_EXEC_FD_AGENT) < 0)
 		return err_errno(err, errno, "cannot hand descriptors to the container runtime");
 	return 0;
 }
 
 /* Runs "<runtime> --root ... --log ... <words>"; c: stdio and descriptors, NULL: none. */
-static int run(struct runtime *rt, const char *verb, struct strv *words, const struct runtime_create *c,
-	struct runtime_done done, struct runtime_job **ret_job, struct err *err)
+static int run(struct runtime *rt, const char *verb, struct strv *words,
+	const struct runtime_create *c, struct runtime_done done, struct runtime_job **ret_job,
+	struct err *err)
 {
-	static const struct runtime_create nothing = { .stdio = { -1, -1, -1 }, .blob_fd = -1, .self_fd = -1 };
+	static const struct runtime_create nothing = {
+		.stdio = { -1, -1, -1 }, .blob_fd = -1, .self_fd = -1
+	};
 	auto_strv struct strv argv = STRV_INIT;
 	struct runtime_job *job = calloc(1, sizeof(*job));
-	struct proc_opts opts = { .path = rt->path, .die_with_parent = true, .in_child = hand_down };
+	struct proc_opts opts = {
+		.path = rt->path, .die_with_parent = true, .in_child = hand_down
+	};
 	pid_t pid;
 	int r;
 
@@ -200,8 +210,9 @@ static int run(struct runtime *rt, const char *verb, struct strv *words, const s
 	snprintf(job->verb, sizeof(job->verb), "%s", verb);
 	if (asprintf(&job->log, "%s/%llu", rt->log_dir, (unsigned long long)rt->commands++) < 0)
 		job->log = NULL;
-	if (!job->log || strv_addv(&argv, (const char *const[]){ rt->path, "--root", rt->root, "--log", job->log,
-					  "--log-format", "json", verb, NULL }) < 0 ||
+	if (!job->log ||
+		strv_addv(&argv, (const char *const[]){ rt->path, "--root", rt->root, "--log",
+					 job->log, "--log-format", "json", verb, NULL }) < 0 ||
 		strv_addv(&argv, (const char *const *)strv_items(words)) < 0) {
 		job_free(job);
 		return err_errno(err, ENOMEM, "cannot %s the container", verb);
@@ -217,7 +228,8 @@ static int run(struct runtime *rt, const char *verb, struct strv *words, const s
 		return r;
 	}
 	waiter_watch(rt->waiter, &job->child, pid, on_exit_status);
-	if (loop_timer_arm(rt->loop, &job->timer, deadline_in(LIMIT_RUNTIME_MS * NSEC_PER_MSEC), on_deadline) < 0) {
+	if (loop_timer_arm(rt->loop, &job->timer, deadline_in(LIMIT_RUNTIME_MS * NSEC_PER_MSEC),
+		    on_deadline) < 0) {
 		runtime_cancel(job);
 		return err_errno(err, ENOMEM, "cannot %s the container", verb);
 	}
@@ -229,19 +241,22 @@ int runtime_create(struct runtime *rt, const struct runtime_create *c, struct ru
 	struct runtime_job **ret_job, struct err *err)
 {
 	auto_strv struct strv words = STRV_INIT;
-	int r = strv_addv(&words, (const char *const[]){ "--bundle", c->bundle, "--pid-file", c->pid_file, NULL });
+	int r = strv_addv(&words,
+		(const char *const[]){ "--bundle", c->bundle, "--pid-file", c->pid_file, NULL });
 
 	if (r == 0 && c->console_socket)
-		r = strv_addv(&words, (const char *const[]){ "--console-socket", c->console_socket, NULL });
+		r = strv_addv(&words,
+			(const char *const[]){ "--console-socket", c->console_socket, NULL });
 	if (r == 0 && c->blob_fd >= 0)
 		r = strv_addv(&words, (const char *const[]){ "--preserve-fds", "2", NULL });
 	if (r == 0)
 		r = strv_add(&words, c->id);
-	return r < 0 ? err_errno(err, -r, "cannot create the container") : run(rt, "create", &words, c, done, ret_job, err);
+	return r < 0 ? err_errno(err, -r, "cannot create the container")
+		     : run(rt, "create", &words, c, done, ret_job, err);
 }
 
-int runtime_start(struct runtime *rt, const char *id, struct runtime_done done, struct runtime_job **ret_job,
-	struct err *err)
+int runtime_start(struct runtime *rt, const char *id, struct runtime_done done,
+	struct runtime_job **ret_job, struct err *err)
 {
 	auto_strv struct strv words = STRV_INIT;
 
@@ -250,8 +265,8 @@ int runtime_start(struct runtime *rt, const char *id, struct runtime_done done, 
 	return run(rt, "start", &words, NULL, done, ret_job, err);
 }
 
-int runtime_delete(struct runtime *rt, const char *id, struct runtime_done done, struct runtime_job **ret_job,
-	struct err *err)
+int runtime_delete(struct runtime *rt, const char *id, struct runtime_done done,
+	struct runtime_job **ret_job, struct err *err)
 {
 	auto_strv struct strv words = STRV_INIT;
 

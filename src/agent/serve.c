@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who may call: whoever reaches the unix socket (its mode rules), the shim over the serial port, and over vsock the host's
- * processes that know the key. A vsock connection is on a list until it ends; before its first call has shown the
- * key every call on it is refused and the connection ended.
+ * Who may call: whoever reaches the unix socket (its mode rules), the shim over the serial port,
+ * and over vsock the host's processes that know the key. A vsock connection is on a list until it
+ * ends; before its first call has shown the key every call on it is refused and the connection
+ * ended.
  */
 #include "agent/serve.h"
 
@@ -38,7 +39,7 @@ static struct vsock_conn *find_conn(struct agent *agent, const struct rpc_conn *
 {
 	struct vsock_conn *v;
 
-	list_foreach(v, &agent->vsock_conns, link)
+	list_foreach (v, &agent->vsock_conns, link)
 		if (v->conn == conn)
 			return v;
 	return NULL;
@@ -83,7 +84,8 @@ static void on_vsock(void *arg, int fd)
 		safe_close(fd);
 		return;
 	}
-	if (io_stream_new_fd(agent->loop, fd, &stream) < 0 || rpc_server_add_stream(agent->server, stream, &v->conn) < 0)
+	if (io_stream_new_fd(agent->loop, fd, &stream) < 0 ||
+		rpc_server_add_stream(agent->server, stream, &v->conn) < 0)
 		free(v);
 	else
 		list_add_tail(&agent->vsock_conns, &v->link);
@@ -117,10 +119,13 @@ void serve_vsock_close(struct agent *agent)
 
 /* PID 1 */
 
-static int pid1_start(struct pid1 *pid1, struct loop *loop, const struct cmdline *cmdline, void **ret_agent, struct err *err)
+static int pid1_start(struct pid1 *pid1, struct loop *loop, const struct cmdline *cmdline,
+	void **ret_agent, struct err *err)
 {
-	struct agent_opts opts = { .state_dir = "/run/micropod", .containers_dir = "/containers",
-		.cgroup_parent = "/containers", .pid1 = pid1 };
+	struct agent_opts opts = { .state_dir = "/run/micropod",
+		.containers_dir = "/containers",
+		.cgroup_parent = "/containers",
+		.pid1 = pid1 };
 	struct agent *agent = NULL;
 	int r;
 
@@ -197,13 +202,15 @@ struct serve_opts {
 };
 
 static const char usage[] =
-	"usage: micropod-agent serve --listen ADDRESS [--runtime crun|runc|PATH] [--state-dir DIR] [--log LEVEL]\n"
+	"usage: micropod-agent serve --listen ADDRESS [--runtime crun|runc|PATH] [--state-dir DIR] "
+	"[--log LEVEL]\n"
 	"\n"
 	"Serves the agent's API on this machine, without a VM. Needs root.\n"
 	"\n"
 	"  --listen unix:PATH   where to listen\n"
 	"  --runtime NAME       the OCI runtime (default: crun, else runc)\n"
-	"  --state-dir DIR      bundles, pid files, the runtime's state (default: " DEFAULT_STATE_DIR ")\n"
+	"  --state-dir DIR      bundles, pid files, the runtime's state "
+	"(default: " DEFAULT_STATE_DIR ")\n"
 	"  --log LEVEL          error, warning, info or debug (default: warning)\n";
 
 /* -1 to go on, else the exit code. */
@@ -243,7 +250,8 @@ static int parse_options(int argc, char **argv, struct serve_opts *o)
 		}
 	}
 	if (optind < argc - 1 || !o->listen) {
-		fprintf(stderr, "micropod-agent: serve: %s (see --help)\n", o->listen ? "too many words" : "--listen is missing");
+		fprintf(stderr, "micropod-agent: serve: %s (see --help)\n",
+			o->listen ? "too many words" : "--listen is missing");
 		return 2;
 	}
 	return -1;

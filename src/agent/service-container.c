@@ -14,13 +14,14 @@ static struct container *find(struct rpc_call *call, struct agent *agent, const 
 	struct container *c = container_find(agent, id);
 
 	if (!c)
-		reply_error(call, FAILURE_NOT_FOUND, ENOENT, "container_id", id, "no container '%s'", id);
+		reply_error(call, FAILURE_NOT_FOUND, ENOENT, "container_id", id,
+			"no container '%s'", id);
 	return c;
 }
 
 /*
- * An operation goes on when its call is cancelled, so its callback holds a reference to the call, and answering one that is over
- * does nothing.
+ * An operation goes on when its call is cancelled, so its callback holds a reference to the call,
+ * and answering one that is over does nothing.
  */
 
 struct creation {
@@ -171,7 +172,8 @@ static void on_grace(struct loop_timer *timer)
 	struct stopping *s = container_of(timer, struct stopping, grace);
 	struct container *c = container_find(s->agent, s->id);
 
-	if (c && container_init(c) == s->watch.process && s->watch.process->state != PROCESS_EXITED) {
+	if (c && container_init(c) == s->watch.process &&
+		s->watch.process->state != PROCESS_EXITED) {
 		container_kill(c);
 		tell(s, "killed", NULL);
 	}
@@ -189,22 +191,26 @@ void service_stop_container(struct rpc_call *call, const ProtobufCMessage *msg, 
 		return;
 	signal = c->stop_signal;
 	if (*req->signal && oci_signal_parse(req->signal, &signal) < 0) {
-		reply_error(call, FAILURE_INVALID, EINVAL, "signal", "", "signal: '%s' is none", req->signal);
+		reply_error(call, FAILURE_INVALID, EINVAL, "signal", "", "signal: '%s' is none",
+			req->signal);
 		return;
 	}
 	s = container_init(c)->pid ? calloc(1, sizeof(*s)) : NULL;
 	if (!s) {
-		reply_error(call, FAILURE_CONFLICT, EBUSY, "state", c->id, "container '%s' is being created", c->id);
+		reply_error(call, FAILURE_CONFLICT, EBUSY, "state", c->id,
+			"container '%s' is being created", c->id);
 		return;
 	}
 	s->call = rpc_call_ref(call);
 	s->agent = agent;
 	snprintf(s->id, sizeof(s->id), "%s", c->id);
 	process_watch(container_init(c), &s->watch, on_stop_change);
-	if (container_init(c)->state != PROCESS_EXITED && req->grace_ns != 0 && container_signal(c, signal) == 0) {
+	if (container_init(c)->state != PROCESS_EXITED && req->grace_ns != 0 &&
+		container_signal(c, signal) == 0) {
 		tell(s, "signalled", NULL);
 		if (req->grace_ns > 0)
-			loop_timer_arm(agent->loop, &s->grace, deadline_in(req->grace_ns), on_grace);
+			loop_timer_arm(
+				agent->loop, &s->grace, deadline_in(req->grace_ns), on_grace);
 	} else if (container_init(c)->state != PROCESS_EXITED) {
 		container_kill(c);
 		tell(s, "killed", NULL);
@@ -214,7 +220,7 @@ void service_stop_container(struct rpc_call *call, const ProtobufCMessage *msg, 
 
 /* Listing */
 
-static int add_labels(API(Container) *out, const struct strv *labels)
+static int add_labels(API(Container) * out, const struct strv *labels)
 {
 	size_t n = labels->n / 2;
 
@@ -224,7 +230,8 @@ static int add_labels(API(Container) *out, const struct strv *labels)
 
 		if (!e)
 			return -ENOMEM;
-		*e = (API(Container__LabelsEntry))MICROPOD__AGENT__V1__CONTAINER__LABELS_ENTRY__INIT;
+		*e = (API(
+			Container__LabelsEntry))MICROPOD__AGENT__V1__CONTAINER__LABELS_ENTRY__INIT;
 		e->key = strdup(labels->v[2 * i]);
 		e->value = strdup(labels->v[2 * i + 1]);
 		out->labels[out->n_labels++] = e;
@@ -235,7 +242,7 @@ static int add_labels(API(Container) *out, const struct strv *labels)
 }
 
 /* All of it is malloc'd, as protobuf_c_message_free_unpacked() wants it. */
-static API(Container) *describe(const struct container *c)
+static API(Container) * describe(const struct container *c)
 {
 	API(Container) *out = malloc(sizeof(*out));
 
@@ -262,10 +269,11 @@ void service_list_containers(struct rpc_call *call, const ProtobufCMessage *msg,
 	struct container *c;
 
 	if (out) {
-		*out = (API(ListContainersResponse))MICROPOD__AGENT__V1__LIST_CONTAINERS_RESPONSE__INIT;
+		*out = (API(
+			ListContainersResponse))MICROPOD__AGENT__V1__LIST_CONTAINERS_RESPONSE__INIT;
 		out->containers = calloc(agent->n_containers + 1, sizeof(*out->containers));
 	}
-	list_foreach(c, &agent->containers, link) {
+	list_foreach (c, &agent->containers, link) {
 		API(Container) *one = out && out->containers ? describe(c) : NULL;
 
 		if (one)

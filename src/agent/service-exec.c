@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: all three calls are a thin layer over a process object, so that nothing is lost when a call is: output stays
- * in the rings, input that was taken is counted. Input stops being read from a call while the process' queue is
- * full, or its terminal is not there yet.
+ * How it works: all three calls are a thin layer over a process object, so that nothing is lost
+ * when a call is: output stays in the rings, input that was taken is counted. Input stops being
+ * read from a call while the process' queue is full, or its terminal is not there yet.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,11 +16,12 @@
 
 /* Output to ExecEvent and ProcessEvent, which differ in type only. */
 
-static void fill_output(API(Output) *out, API(Gap) *gap, enum streams_id stream, const struct ring_piece *p)
+static void fill_output(
+	API(Output) * out, API(Gap) * gap, enum streams_id stream, const struct ring_piece *p)
 {
 	*out = (API(Output))MICROPOD__AGENT__V1__OUTPUT__INIT;
-	out->stream = stream == STREAMS_OUT ? MICROPOD__AGENT__V1__STREAM__STREAM_STDOUT :
-					      MICROPOD__AGENT__V1__STREAM__STREAM_STDERR;
+	out->stream = stream == STREAMS_OUT ? MICROPOD__AGENT__V1__STREAM__STREAM_STDOUT
+					    : MICROPOD__AGENT__V1__STREAM__STREAM_STDERR;
 	out->offset = p->offset;
 	out->data = (ProtobufCBinaryData){ p->len, (uint8_t *)p->data };
 	out->time_ns = p->last_time;
@@ -39,13 +40,14 @@ struct pcall {
 	struct agent *agent;
 	struct process_watch watch;
 	struct attach *attach;
-	bool known;    /* the process was there before: input it has taken already is skipped */
-	bool started;  /* exec: Started is sent */
+	bool known;   /* the process was there before: input it has taken already is skipped */
+	bool started; /* exec: Started is sent */
 	bool paused;
 	uint64_t in_at; /* exec: offset of the next input byte in this call */
 };
 
-static struct pcall *pcall_new(struct rpc_call *call, struct agent *agent, const struct rpc_call_ops *ops)
+static struct pcall *pcall_new(
+	struct rpc_call *call, struct agent *agent, const struct rpc_call_ops *ops)
 {
 	struct pcall *x = calloc(1, sizeof(*x));
 
@@ -95,7 +97,8 @@ static void set_paused(struct pcall *x, bool pause)
 
 static void refuse_reader(struct rpc_call *call, int r)
 {
-	reply_error(call, r == -ENOSPC ? FAILURE_LIMIT : FAILURE_UNKNOWN, -r, "readers", "", "cannot attach: %s",
+	reply_error(call, r == -ENOSPC ? FAILURE_LIMIT : FAILURE_UNKNOWN, -r, "readers", "",
+		"cannot attach: %s",
 		r == -ENOSPC ? "the process has too many readers" : strerror(-r));
 }
 
@@ -128,7 +131,10 @@ static void exec_begin(struct pcall *x, struct process *p)
 {
 	API(ExecEvent) event = MICROPOD__AGENT__V1__EXEC_EVENT__INIT;
 	API(Started) started = MICROPOD__AGENT__V1__STARTED__INIT;
-	struct attach_opts o = { .send_output = exec_send_output, .send_exit = exec_send_exit, .finished = finished, .arg = x,
+	struct attach_opts o = { .send_output = exec_send_output,
+		.send_exit = exec_send_exit,
+		.finished = finished,
+		.arg = x,
 		.call = x->call };
 	int r;
 
@@ -166,7 +172,7 @@ static void on_exec_change(struct process_watch *watch)
 }
 
 /* A flat message of the first contract as what it means. */
-static int exec_first(struct pcall *x, const API(ExecRequest) *req, struct failure *f)
+static int exec_first(struct pcall *x, const API(ExecRequest) * req, struct failure *f)
 {
 	API(ProcessSpec) flat = MICROPOD__AGENT__V1__PROCESS_SPEC__INIT;
 	const API(ProcessSpec) *spec = &flat;
@@ -178,15 +184,18 @@ static int exec_first(struct pcall *x, const API(ExecRequest) *req, struct failu
 		container_id = req->start->container_id;
 		exec_id = req->start->exec_id;
 		spec = req->start->process;
-	} else if (req->kind_case != MICROPOD__AGENT__V1__EXEC_REQUEST__KIND__NOT_SET || !*req->container_id) {
-		return failure_set(f, FAILURE_INVALID, EINVAL, "start", "", "start: the first message must say what to run");
+	} else if (req->kind_case != MICROPOD__AGENT__V1__EXEC_REQUEST__KIND__NOT_SET ||
+		   !*req->container_id) {
+		return failure_set(f, FAILURE_INVALID, EINVAL, "start", "",
+			"start: the first message must say what to run");
 	} else {
 		flat.n_args = req->n_process_args;
 		flat.args = calloc(req->n_process_args + 1, sizeof(*flat.args));
 		if (!flat.args)
 			return failure_set(f, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
 		for (size_t i = 0; i < flat.n_args; i++)
-			flat.args[i] = (ProtobufCBinaryData){ strlen(req->process_args[i]), (uint8_t *)req->process_args[i] };
+			flat.args[i] = (ProtobufCBinaryData){ strlen(req->process_args[i]),
+				(uint8_t *)req->process_args[i] };
 	}
 	r = execs_create(x->agent, container_id, exec_id, spec, &p, &x->known, f);
 	free(flat.args);
@@ -219,7 +228,8 @@ static void exec_input(struct pcall *x, const ProtobufCBinaryData *data)
 	set_paused(x, streams_input_full(&p->io));
 }
 
-static void on_exec_message(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw, size_t len, void *arg)
+static void on_exec_message(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw,
+	size_t len, void *arg)
 {
 	const API(ExecRequest) *req = (const void *)msg;
 	struct pcall *x = arg;
@@ -240,7 +250,8 @@ static void on_exec_message(struct rpc_call *call, const ProtobufCMessage *msg, 
 		break;
 	case MICROPOD__AGENT__V1__EXEC_REQUEST__KIND_SIGNAL:
 		if (req->signal < 1 || req->signal > 64)
-			reply_error(call, FAILURE_INVALID, EINVAL, "signal", "", "signal: %d is none", req->signal);
+			reply_error(call, FAILURE_INVALID, EINVAL, "signal", "",
+				"signal: %d is none", req->signal);
 		else
 			process_signal(p, req->signal);
 		break;
@@ -249,7 +260,8 @@ static void on_exec_message(struct rpc_call *call, const ProtobufCMessage *msg, 
 			streams_input_close(&p->io);
 		break;
 	default:
-		reply_error(call, FAILURE_INVALID, EINVAL, "kind", "", "only the first message may say what to run");
+		reply_error(call, FAILURE_INVALID, EINVAL, "kind", "",
+			"only the first message may say what to run");
 	}
 }
 
@@ -265,7 +277,9 @@ static void on_exec_end(struct rpc_call *call, void *arg)
 
 void service_exec(struct rpc_call *call, void *agent)
 {
-	static const struct rpc_call_ops ops = { .message = on_exec_message, .end = on_exec_end, .writable = on_writable,
+	static const struct rpc_call_ops ops = { .message = on_exec_message,
+		.end = on_exec_end,
+		.writable = on_writable,
 		.done = on_done };
 
 	pcall_new(call, agent, &ops);
@@ -301,9 +315,13 @@ void service_attach(struct rpc_call *call, const ProtobufCMessage *msg, void *ag
 	static const struct rpc_call_ops ops = { .writable = on_writable, .done = on_done };
 	const API(AttachRequest) *req = (const void *)msg;
 	struct process *p = service_find_process(call, agent, req->container_id, req->exec_id);
-	struct attach_opts o = { .offset = { req->stdout_offset, req->stderr_offset }, .from_end = req->from_end,
-		.no_follow = req->no_follow, .send_output = attach_send_output, .send_exit = attach_send_exit,
-		.finished = finished, .call = call };
+	struct attach_opts o = { .offset = { req->stdout_offset, req->stderr_offset },
+		.from_end = req->from_end,
+		.no_follow = req->no_follow,
+		.send_output = attach_send_output,
+		.send_exit = attach_send_exit,
+		.finished = finished,
+		.call = call };
 	struct pcall *x = p ? pcall_new(call, agent, &ops) : NULL;
 	int r;
 
@@ -324,7 +342,8 @@ static void on_input_change(struct process_watch *watch)
 	set_paused(x, streams_input_full(&watch->process->io));
 }
 
-static void on_input_message(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw, size_t len, void *arg)
+static void on_input_message(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw,
+	size_t len, void *arg)
 {
 	const API(SendInputRequest) *req = (const void *)msg;
 	struct pcall *x = arg;
@@ -340,14 +359,17 @@ static void on_input_message(struct rpc_call *call, const ProtobufCMessage *msg,
 	if (req->resize)
 		service_set_window(p, req->resize);
 	if (req->offset_set && req->offset > p->io.taken) {
-		reply_error(call, FAILURE_CONFLICT, ERANGE, "offset", p->exec_id, "offset: %llu bytes of input are missing before it",
+		reply_error(call, FAILURE_CONFLICT, ERANGE, "offset", p->exec_id,
+			"offset: %llu bytes of input are missing before it",
 			(unsigned long long)(req->offset - p->io.taken));
 		return;
 	}
 	if (req->offset_set)
 		skip = (size_t)MIN(p->io.taken - req->offset, req->data.len);
-	if (skip < req->data.len && streams_input(&p->io, req->data.data + skip, req->data.len - skip) < 0) {
-		reply_error(call, FAILURE_CONFLICT, EPIPE, "stdin", p->exec_id, "stdin of the process is closed");
+	if (skip < req->data.len &&
+		streams_input(&p->io, req->data.data + skip, req->data.len - skip) < 0) {
+		reply_error(call, FAILURE_CONFLICT, EPIPE, "stdin", p->exec_id,
+			"stdin of the process is closed");
 		return;
 	}
 	set_paused(x, streams_input_full(&p->io));
@@ -359,7 +381,8 @@ static void on_input_end(struct rpc_call *call, void *arg)
 	API(SendInputResponse) out = MICROPOD__AGENT__V1__SEND_INPUT_RESPONSE__INIT;
 
 	if (!x->watch.process) {
-		reply_error(call, FAILURE_INVALID, EINVAL, "container_id", "", "container_id: no message came");
+		reply_error(call, FAILURE_INVALID, EINVAL, "container_id", "",
+			"container_id: no message came");
 		return;
 	}
 	out.taken = x->watch.process->io.taken;
@@ -368,7 +391,9 @@ static void on_input_end(struct rpc_call *call, void *arg)
 
 void service_send_input(struct rpc_call *call, void *agent)
 {
-	static const struct rpc_call_ops ops = { .message = on_input_message, .end = on_input_end, .done = on_done };
+	static const struct rpc_call_ops ops = {
+		.message = on_input_message, .end = on_input_end, .done = on_done
+	};
 
 	pcall_new(call, agent, &ops);
 }

@@ -48,7 +48,8 @@ static uint64_t own_rss(void)
 	return proc_number("/proc/self/status", "VmRSS", KIB);
 }
 
-/* proc_pid_net(5): "  eth0: rx_bytes packets errs drop fifo frame compressed multicast tx_bytes ..."; lo does not count. */
+/* proc_pid_net(5): "  eth0: rx_bytes packets errs drop fifo frame compressed multicast tx_bytes
+ * ..."; lo does not count. */
 static void add_net(pid_t pid, uint64_t *rx, uint64_t *tx)
 {
 	auto_free char *text = NULL;
@@ -71,23 +72,24 @@ static void add_net(pid_t pid, uint64_t *rx, uint64_t *tx)
 	}
 }
 
-/* The first line of proc_stat(5): user nice system idle iowait irq softirq steal, in clock ticks. */
-static void machine_cpu(API(StatsResponse) *out)
+/* The first line of proc_stat(5): user nice system idle iowait irq softirq steal, in clock ticks.
+ */
+static void machine_cpu(API(StatsResponse) * out)
 {
 	auto_free char *text = NULL;
 	unsigned long long t[8] = { 0 };
 	const uint64_t tick = (uint64_t)(NSEC_PER_SEC / sysconf(_SC_CLK_TCK));
 
 	if (fs_read_file(AT_FDCWD, "/proc/stat", MIB, &text, NULL) < 0 ||
-		sscanf(text, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &t[0], &t[1], &t[2], &t[3], &t[4], &t[5], &t[6],
-			&t[7]) < 7)
+		sscanf(text, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &t[0], &t[1], &t[2],
+			&t[3], &t[4], &t[5], &t[6], &t[7]) < 7)
 		return;
 	out->cpu_user_ns = (t[0] + t[1]) * tick;
 	out->cpu_system_ns = (t[2] + t[5] + t[6]) * tick;
 	out->cpu_usage_ns = out->cpu_user_ns + out->cpu_system_ns;
 }
 
-static void machine_stats(API(StatsResponse) *out)
+static void machine_stats(API(StatsResponse) * out)
 {
 	struct sysinfo info;
 	uint64_t total = proc_number("/proc/meminfo", "MemTotal", KIB);
@@ -101,7 +103,7 @@ static void machine_stats(API(StatsResponse) *out)
 	add_net(getpid(), &out->net_rx_bytes, &out->net_tx_bytes);
 }
 
-static void container_stats(const struct container *c, API(StatsResponse) *out)
+static void container_stats(const struct container *c, API(StatsResponse) * out)
 {
 	struct cgroup_stats s;
 
@@ -131,8 +133,8 @@ void service_stats(struct rpc_call *call, const ProtobufCMessage *msg, void *age
 	if (*req->container_id) {
 		c = container_find(agent, req->container_id);
 		if (!c) {
-			reply_error(call, FAILURE_NOT_FOUND, ENOENT, "container_id", req->container_id, "no container '%s'",
-				req->container_id);
+			reply_error(call, FAILURE_NOT_FOUND, ENOENT, "container_id",
+				req->container_id, "no container '%s'", req->container_id);
 			return;
 		}
 		container_stats(c, &out);
@@ -170,7 +172,7 @@ void service_info(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
 
 /* Network */
 
-static int fill_link(struct netif_link *out, const API(Interface) *in, struct err *err)
+static int fill_link(struct netif_link *out, const API(Interface) * in, struct err *err)
 {
 	if (in->mac.len != 0 && in->mac.len != sizeof(out->mac))
 		return err_set(err, EINVAL, "mac: must be 6 bytes");
@@ -185,16 +187,17 @@ static int fill_link(struct netif_link *out, const API(Interface) *in, struct er
 	for (size_t i = 0; i < in->n_addresses; i++)
 		if (netif_parse_address(in->addresses[i]->address, in->addresses[i]->prefix,
 			    &out->addresses[out->n_addresses++]) < 0)
-			return err_set(err, EINVAL, "address: '%s/%u' is none", in->addresses[i]->address,
-				in->addresses[i]->prefix);
+			return err_set(err, EINVAL, "address: '%s/%u' is none",
+				in->addresses[i]->address, in->addresses[i]->prefix);
 	return 0;
 }
 
-static int fill_route(struct netif_route *out, const API(Route) *in, struct err *err)
+static int fill_route(struct netif_route *out, const API(Route) * in, struct err *err)
 {
 	if (*in->destination && netif_parse_cidr(in->destination, &out->destination) < 0)
 		return err_set(err, EINVAL, "destination: '%s' is no network", in->destination);
-	if (*in->gateway && netif_parse_address(in->gateway, strchr(in->gateway, ':') ? 128 : 32, &out->gateway) < 0)
+	if (*in->gateway && netif_parse_address(in->gateway, strchr(in->gateway, ':') ? 128 : 32,
+				    &out->gateway) < 0)
 		return err_set(err, EINVAL, "gateway: '%s' is no address", in->gateway);
 	if (*in->interface && !netif_name_valid(in->interface))
 		return err_set(err, EINVAL, "interface: '%s' cannot be one's name", in->interface);
@@ -202,8 +205,8 @@ static int fill_route(struct netif_route *out, const API(Route) *in, struct err 
 	return 0;
 }
 
-static int configure(const API(ConfigureNetworkRequest) *req, struct netif_link *links, struct netif_route *routes,
-	struct err *err)
+static int configure(const API(ConfigureNetworkRequest) * req, struct netif_link *links,
+	struct netif_route *routes, struct err *err)
 {
 	int r = 0;
 
@@ -214,8 +217,9 @@ static int configure(const API(ConfigureNetworkRequest) *req, struct netif_link 
 	if (r == 0 && (req->n_interfaces || req->n_routes))
 		r = netif_configure(links, req->n_interfaces, routes, req->n_routes, err);
 	if (r == 0 && (req->n_dns_servers || req->n_dns_search))
-		r = netif_resolv_conf(RESOLV_CONF, (const char *const *)req->dns_servers, req->n_dns_servers,
-			(const char *const *)req->dns_search, req->n_dns_search, err);
+		r = netif_resolv_conf(RESOLV_CONF, (const char *const *)req->dns_servers,
+			req->n_dns_servers, (const char *const *)req->dns_search, req->n_dns_search,
+			err);
 	if (r == 0 && *req->hostname)
 		r = netif_hostname(req->hostname, err);
 	return r;
@@ -231,14 +235,16 @@ void service_configure_network(struct rpc_call *call, const ProtobufCMessage *ms
 	struct err err = ERR_INIT;
 
 	if (!agent->pid1)
-		reply_error(call, FAILURE_CONFLICT, EPERM, "network", "", "the network of this machine is not the agent's");
+		reply_error(call, FAILURE_CONFLICT, EPERM, "network", "",
+			"the network of this machine is not the agent's");
 	else if (req->n_interfaces > NETIF_MAX || req->n_routes > NETIF_ROUTES_MAX)
-		reply_error(call, FAILURE_LIMIT, E2BIG, "network", "", "more than %d interfaces or %d routes", NETIF_MAX,
-			NETIF_ROUTES_MAX);
+		reply_error(call, FAILURE_LIMIT, E2BIG, "network", "",
+			"more than %d interfaces or %d routes", NETIF_MAX, NETIF_ROUTES_MAX);
 	else if (!links || !routes)
 		reply_error(call, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
 	else if (configure(req, links, routes, &err) < 0)
-		reply_error(call, err.code == EINVAL ? FAILURE_INVALID : FAILURE_UNKNOWN, err.code, "network", "", "%s", err.msg);
+		reply_error(call, err.code == EINVAL ? FAILURE_INVALID : FAILURE_UNKNOWN, err.code,
+			"network", "", "%s", err.msg);
 	else
 		rpc_call_reply(call, &out.base);
 }
@@ -250,7 +256,8 @@ void service_listen_vsock(struct rpc_call *call, const ProtobufCMessage *msg, vo
 	struct err err = ERR_INIT;
 
 	if (req->key.len != VSOCK_KEY_SIZE)
-		reply_error(call, FAILURE_INVALID, EINVAL, "key", "", "key: must be %d bytes", VSOCK_KEY_SIZE);
+		reply_error(call, FAILURE_INVALID, EINVAL, "key", "", "key: must be %d bytes",
+			VSOCK_KEY_SIZE);
 	else if (serve_vsock(arg, req->port ? req->port : VSOCK_PORT, req->key.data, &err) < 0)
 		reply_error(call, FAILURE_UNKNOWN, err.code, "vsock", "", "%s", err.msg);
 	else
@@ -264,7 +271,8 @@ void service_shutdown(struct rpc_call *call, const ProtobufCMessage *msg, void *
 	struct agent *agent = arg;
 
 	if (req->grace_ns < 0) {
-		reply_error(call, FAILURE_INVALID, EINVAL, "grace_ns", "", "grace_ns: must not be negative");
+		reply_error(call, FAILURE_INVALID, EINVAL, "grace_ns", "",
+			"grace_ns: must not be negative");
 		return;
 	}
 	rpc_call_reply(call, &out.base);

@@ -7,17 +7,20 @@
 #include "agent/execs.h"
 #include "agent/service.h"
 
-struct process *service_find_process(struct rpc_call *call, struct agent *agent, const char *container_id, const char *exec_id)
+struct process *service_find_process(
+	struct rpc_call *call, struct agent *agent, const char *container_id, const char *exec_id)
 {
 	struct process *p = process_find(&agent->processes, container_id, exec_id);
 
 	if (!p)
-		reply_error(call, FAILURE_NOT_FOUND, ENOENT, container_find(agent, container_id) ? "exec_id" : "container_id",
-			*exec_id ? exec_id : container_id, "no process '%s' in container '%s'", exec_id, container_id);
+		reply_error(call, FAILURE_NOT_FOUND, ENOENT,
+			container_find(agent, container_id) ? "exec_id" : "container_id",
+			*exec_id ? exec_id : container_id, "no process '%s' in container '%s'",
+			exec_id, container_id);
 	return p;
 }
 
-int service_set_window(struct process *p, const API(WindowSize) *window)
+int service_set_window(struct process *p, const API(WindowSize) * window)
 {
 	if (!window || !window->rows || !window->columns)
 		return -EINVAL;
@@ -25,7 +28,9 @@ int service_set_window(struct process *p, const API(WindowSize) *window)
 		return -ENOTTY;
 	p->rows = window->rows;
 	p->columns = window->columns;
-	return p->io.out[STREAMS_OUT].fd < 0 ? 0 : streams_resize(&p->io, window->rows, window->columns);
+	return p->io.out[STREAMS_OUT].fd < 0
+		       ? 0
+		       : streams_resize(&p->io, window->rows, window->columns);
 }
 
 void service_create_process(struct rpc_call *call, const ProtobufCMessage *msg, void *agent)
@@ -36,7 +41,8 @@ void service_create_process(struct rpc_call *call, const ProtobufCMessage *msg, 
 	struct process *p;
 	bool known;
 
-	if (execs_create(agent, req->container_id, req->exec_id, req->process, &p, &known, &f) < 0) {
+	if (execs_create(agent, req->container_id, req->exec_id, req->process, &p, &known, &f) <
+		0) {
 		reply_failure(call, &f);
 		return;
 	}
@@ -69,7 +75,8 @@ static void on_pending(struct process_watch *watch)
 	w->answer(w, watch->process);
 }
 
-static void wait_for(struct rpc_call *call, struct process *p, bool (*answer)(struct pending *w, struct process *p))
+static void wait_for(struct rpc_call *call, struct process *p,
+	bool (*answer)(struct pending *w, struct process *p))
 {
 	static const struct rpc_call_ops ops = { .done = on_pending_done };
 	struct pending *w = calloc(1, sizeof(*w));
@@ -129,7 +136,8 @@ static bool answer_exit(struct pending *w, struct process *p)
 	} else if (execs_started(p, &f) < 0) {
 		reply_failure(w->call, f);
 	} else if (!p->table && p->state == PROCESS_CREATED) {
-		reply_error(w->call, FAILURE_NOT_FOUND, ENOENT, "exec_id", p->exec_id, "the process was deleted");
+		reply_error(w->call, FAILURE_NOT_FOUND, ENOENT, "exec_id", p->exec_id,
+			"the process was deleted");
 	} else {
 		return false;
 	}
@@ -168,7 +176,8 @@ void service_resize(struct rpc_call *call, const ProtobufCMessage *msg, void *ag
 		return;
 	r = service_set_window(p, req->window);
 	if (r == -EINVAL)
-		reply_error(call, FAILURE_INVALID, EINVAL, "window", "", "window: rows and columns must be 1 to 65535");
+		reply_error(call, FAILURE_INVALID, EINVAL, "window", "",
+			"window: rows and columns must be 1 to 65535");
 	else if (r < 0)
 		reply_error(call, FAILURE_CONFLICT, -r, "tty", p->exec_id, "cannot resize: %s",
 			r == -ENOTTY ? "the process has no terminal" : strerror(-r));
@@ -176,13 +185,14 @@ void service_resize(struct rpc_call *call, const ProtobufCMessage *msg, void *ag
 		rpc_call_reply(call, &out.base);
 }
 
-static int signal_process(struct agent *agent, struct process *p, const API(SignalRequest) *req)
+static int signal_process(struct agent *agent, struct process *p, const API(SignalRequest) * req)
 {
 	struct container *c = container_find(agent, req->container_id);
 	struct process *other;
 	int r;
 
-	/* By pidfd for the first process of a container that is created and not started yet, too. */
+	/* By pidfd for the first process of a container that is created and not started yet, too.
+	 */
 	if (c && container_init(c) == p)
 		r = container_signal(c, req->signal);
 	else
@@ -193,7 +203,7 @@ static int signal_process(struct agent *agent, struct process *p, const API(Sign
 		container_kill(c);
 		return 0;
 	}
-	list_foreach(other, &agent->processes.list, link)
+	list_foreach (other, &agent->processes.list, link)
 		if (other != p && strcmp(other->container_id, req->container_id) == 0)
 			process_signal(other, req->signal);
 	return 0;
@@ -209,12 +219,14 @@ void service_signal(struct rpc_call *call, const ProtobufCMessage *msg, void *ag
 	if (!p)
 		return;
 	if (req->signal < 1 || req->signal > 64) {
-		reply_error(call, FAILURE_INVALID, EINVAL, "signal", "", "signal: %d is none", req->signal);
+		reply_error(call, FAILURE_INVALID, EINVAL, "signal", "", "signal: %d is none",
+			req->signal);
 		return;
 	}
 	r = signal_process(agent, p, req);
 	if (r < 0)
-		reply_error(call, FAILURE_CONFLICT, -r, "state", req->exec_id, "the process is not running");
+		reply_error(call, FAILURE_CONFLICT, -r, "state", req->exec_id,
+			"the process is not running");
 	else
 		rpc_call_reply(call, &out.base);
 }
@@ -229,7 +241,8 @@ void service_delete_process(struct rpc_call *call, const ProtobufCMessage *msg, 
 		return;
 	if (!*req->exec_id || p->state == PROCESS_RUNNING || p->state == PROCESS_STARTING) {
 		reply_error(call, FAILURE_CONFLICT, EBUSY, "state", req->exec_id, "%s",
-			*req->exec_id ? "the process is running" : "the first process goes with its container");
+			*req->exec_id ? "the process is running"
+				      : "the first process goes with its container");
 		return;
 	}
 	process_delete(p);
@@ -242,7 +255,7 @@ struct row {
 	API(Process) out;
 	API(Exit) exit;
 	ProtobufCBinaryData *args;
-	API(Process__LabelsEntry) *entries, **labels;
+	API(Process__LabelsEntry) * entries, **labels;
 };
 
 static int fill_row(struct row *row, struct process *p)
@@ -256,9 +269,11 @@ static int fill_row(struct row *row, struct process *p)
 	if (!row->args || !row->entries || !row->labels)
 		return -ENOMEM;
 	for (size_t i = 0; i < p->args.n; i++)
-		row->args[i] = (ProtobufCBinaryData){ strlen(p->args.v[i]), (uint8_t *)p->args.v[i] };
+		row->args[i] =
+			(ProtobufCBinaryData){ strlen(p->args.v[i]), (uint8_t *)p->args.v[i] };
 	for (size_t i = 0; i < n; i++) {
-		row->entries[i] = (API(Process__LabelsEntry))MICROPOD__AGENT__V1__PROCESS__LABELS_ENTRY__INIT;
+		row->entries[i] =
+			(API(Process__LabelsEntry))MICROPOD__AGENT__V1__PROCESS__LABELS_ENTRY__INIT;
 		row->entries[i].key = p->labels.v[2 * i];
 		row->entries[i].value = p->labels.v[2 * i + 1];
 		row->labels[i] = &row->entries[i];
@@ -294,8 +309,9 @@ void service_list_processes(struct rpc_call *call, const ProtobufCMessage *msg, 
 	struct process *p;
 	int r = rows && list ? 0 : -ENOMEM;
 
-	list_foreach(p, &agent->processes.list, link) {
-		if (r < 0 || (*req->container_id && strcmp(req->container_id, p->container_id) != 0))
+	list_foreach (p, &agent->processes.list, link) {
+		if (r < 0 ||
+			(*req->container_id && strcmp(req->container_id, p->container_id) != 0))
 			continue;
 		r = fill_row(&rows[out.n_processes], p);
 		list[out.n_processes] = &rows[out.n_processes].out;
@@ -303,8 +319,8 @@ void service_list_processes(struct rpc_call *call, const ProtobufCMessage *msg, 
 	}
 	out.processes = list;
 	if (*req->container_id && !container_find(agent, req->container_id))
-		reply_error(call, FAILURE_NOT_FOUND, ENOENT, "container_id", req->container_id, "no container '%s'",
-			req->container_id);
+		reply_error(call, FAILURE_NOT_FOUND, ENOENT, "container_id", req->container_id,
+			"no container '%s'", req->container_id);
 	else if (r < 0)
 		reply_error(call, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
 	else

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Handlers of the Agent service, by what they are about; each has the shape that rpc/server.h wants. arg is the struct agent. */
+/* Handlers of the Agent service, by what they are about; each has the shape that rpc/server.h
+ * wants. arg is the struct agent. */
 #pragma once
 
 #include "agent/agent.h"
@@ -28,9 +29,10 @@ void service_wait(struct rpc_call *call, const ProtobufCMessage *req, void *agen
 void service_delete_process(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
 void service_list_processes(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
 /* Finds (container_id, exec_id), or ends the call and returns NULL. */
-struct process *service_find_process(struct rpc_call *call, struct agent *agent, const char *container_id, const char *exec_id);
+struct process *service_find_process(
+	struct rpc_call *call, struct agent *agent, const char *container_id, const char *exec_id);
 /* Applies a new terminal size, also to a terminal that is not there yet. 0 or -errno. */
-int service_set_window(struct process *p, const API(WindowSize) *window);
+int service_set_window(struct process *p, const API(WindowSize) * window);
 
 /* service-machine.c */
 void service_stats(struct rpc_call *call, const ProtobufCMessage *req, void *agent);

@@ -45,7 +45,8 @@ static bool has_home(const struct strv *env)
 	return false;
 }
 
-static int set_env(const API(CreateContainerRequest) *req, const char *hostname, struct exec_settings *s)
+static int set_env(
+	const API(CreateContainerRequest) * req, const char *hostname, struct exec_settings *s)
 {
 	bool home;
 	int r = 0;
@@ -64,8 +65,8 @@ static int set_env(const API(CreateContainerRequest) *req, const char *hostname,
 	return r;
 }
 
-int settings_from_request(const API(CreateContainerRequest) *req, const char *hostname, struct exec_settings *s,
-	struct err *err)
+int settings_from_request(const API(CreateContainerRequest) * req, const char *hostname,
+	struct exec_settings *s, struct err *err)
 {
 	int r = set_env(req, hostname, s);
 
@@ -73,7 +74,8 @@ int settings_from_request(const API(CreateContainerRequest) *req, const char *ho
 		r = api_dup_bytes(&req->cwd, &s->cwd);
 	if (r < 0)
 		return err_errno(err, -r, "env or cwd");
-	return req->seccomp_unconfined || req->privileged ? 0 : set_filter(s, &req->seccomp_bpf, err);
+	return req->seccomp_unconfined || req->privileged ? 0
+							  : set_filter(s, &req->seccomp_bpf, err);
 }
 
 /* A whole spec */
@@ -83,9 +85,9 @@ static int add_strings(struct strv *sv, const json_t *array)
 	const json_t *item;
 	size_t i;
 
-	json_array_foreach (array, i, item)
-		if (!json_is_string(item) || strv_add(sv, json_string_value(item)) < 0)
-			return -EINVAL;
+	json_array_foreach(
+		array, i, item) if (!json_is_string(item) ||
+				    strv_add(sv, json_string_value(item)) < 0) return -EINVAL;
 	return 0;
 }
 
@@ -104,9 +106,9 @@ static uint64_t caps_of(const json_t *caps, const char *set)
 	unsigned cap;
 	size_t i;
 
-	json_array_foreach (json_object_get(caps, set), i, item)
-		if (json_is_string(item) && oci_cap_parse(json_string_value(item), &cap) == 0)
-			mask |= (uint64_t)1 << cap;
+	json_array_foreach(json_object_get(caps, set), i,
+		item) if (json_is_string(item) && oci_cap_parse(json_string_value(item), &cap) == 0)
+		mask |= (uint64_t)1 << cap;
 	return mask;
 }
 
@@ -115,11 +117,13 @@ static int read_limits(struct exec_settings *s, const json_t *limits)
 	const json_t *item;
 	size_t i;
 
-	json_array_foreach (limits, i, item) {
+	json_array_foreach(limits, i, item)
+	{
 		struct oci_rlimit *l = &s->rlimits[s->n_rlimits];
 		const char *type = json_string_value(json_object_get(item, "type"));
 
-		if (s->n_rlimits == OCI_RLIMIT_MAX || !type || oci_rlimit_parse_name(type, &l->resource) < 0)
+		if (s->n_rlimits == OCI_RLIMIT_MAX || !type ||
+			oci_rlimit_parse_name(type, &l->resource) < 0)
 			return -EINVAL;
 		l->soft = number(json_object_get(item, "soft"));
 		l->hard = number(json_object_get(item, "hard"));
@@ -135,7 +139,8 @@ static int read_user(struct exec_settings *s, const json_t *user)
 
 	s->user.uid = (uid_t)number(json_object_get(user, "uid"));
 	s->user.gid = (gid_t)number(json_object_get(user, "gid"));
-	json_array_foreach (json_object_get(user, "additionalGids"), i, item) {
+	json_array_foreach(json_object_get(user, "additionalGids"), i, item)
+	{
 		if (s->user.n_groups == OCI_GROUPS_MAX)
 			return -E2BIG;
 		s->user.groups[s->user.n_groups++] = (gid_t)number(item);
@@ -183,8 +188,8 @@ static int read_words(struct exec_settings *s, const json_t *process, struct str
 	return r == 0 && !args->n ? -EINVAL : r;
 }
 
-int settings_from_spec(const API(CreateContainerRequest) *req, struct exec_settings *s, bool *ret_terminal,
-	struct strv *ret_args, struct err *err)
+int settings_from_spec(const API(CreateContainerRequest) * req, struct exec_settings *s,
+	bool *ret_terminal, struct strv *ret_args, struct err *err)
 {
 	json_error_t where;
 	json_t *spec;
@@ -192,9 +197,10 @@ int settings_from_spec(const API(CreateContainerRequest) *req, struct exec_setti
 	int r;
 
 	if (req->oci_spec.len > LIMIT_OCI_SPEC)
-		return err_set(err, EFBIG, "oci_spec is longer than %llu bytes", (unsigned long long)LIMIT_OCI_SPEC);
-	spec = json_loadb((const char *)req->oci_spec.data, req->oci_spec.len, JSON_DECODE_INT_AS_REAL | JSON_REJECT_DUPLICATES,
-		&where);
+		return err_set(err, EFBIG, "oci_spec is longer than %llu bytes",
+			(unsigned long long)LIMIT_OCI_SPEC);
+	spec = json_loadb((const char *)req->oci_spec.data, req->oci_spec.len,
+		JSON_DECODE_INT_AS_REAL | JSON_REJECT_DUPLICATES, &where);
 	if (!spec)
 		return err_set(err, EINVAL, "oci_spec: line %d: %s", where.line, where.text);
 	process = json_object_get(spec, "process");
@@ -225,7 +231,7 @@ static void remove_env(struct strv *env, const char *key)
 		env->v[n] = NULL;
 }
 
-static int change_env(struct exec_settings *s, const API(ProcessSpec) *spec)
+static int change_env(struct exec_settings *s, const API(ProcessSpec) * spec)
 {
 	int r = 0;
 
@@ -243,7 +249,7 @@ static int change_env(struct exec_settings *s, const API(ProcessSpec) *spec)
 	return r;
 }
 
-static int change_user(struct exec_settings *s, const API(User) *user)
+static int change_user(struct exec_settings *s, const API(User) * user)
 {
 	int r;
 
@@ -256,7 +262,7 @@ static int change_user(struct exec_settings *s, const API(User) *user)
 	return r;
 }
 
-int settings_for_exec(struct exec_settings *s, const API(ProcessSpec) *spec, struct err *err)
+int settings_for_exec(struct exec_settings *s, const API(ProcessSpec) * spec, struct err *err)
 {
 	int r = spec->user ? change_user(s, spec->user) : 0;
 

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: a descriptor is in the loop only while it can get on: one whose ring has no room is taken out, since
- * the loop reports a hang-up whether asked or not and would spin; so is stdin with an empty queue. A terminal is read
- * through one descriptor and written through a duplicate, since the loop knows a source by its descriptor.
+ * How it works: a descriptor is in the loop only while it can get on: one whose ring has no room is
+ * taken out, since the loop reports a hang-up whether asked or not and would spin; so is stdin with
+ * an empty queue. A terminal is read through one descriptor and written through a duplicate, since
+ * the loop knows a source by its descriptor.
  *
- * After the process has ended, what FIONREAD counts in each pipe includes everything it wrote itself; once that many
- * bytes are read its output is complete, whoever else still holds the pipe. A terminal is complete when a read finds
- * nothing, since reading flushes what the line discipline holds back (tty_buffer_flush_work()).
+ * After the process has ended, what FIONREAD counts in each pipe includes everything it wrote
+ * itself; once that many bytes are read its output is complete, whoever else still holds the pipe.
+ * A terminal is complete when a read finds nothing, since reading flushes what the line discipline
+ * holds back (tty_buffer_flush_work()).
  */
 #include "agent/streams.h"
 
@@ -24,7 +26,8 @@
 #include "base/fd.h"
 #include "base/limits.h"
 
-#define PTMX_MAJOR 5 /* Documentation/admin-guide/devices.txt: 5:2 is /dev/ptmx, whatever its path */
+#define PTMX_MAJOR \
+	5 /* Documentation/admin-guide/devices.txt: 5:2 is /dev/ptmx, whatever its path */
 #define PTMX_MINOR 2
 
 static void out_close(struct streams_out *o)
@@ -55,7 +58,8 @@ static void on_output(struct loop_fd *src, uint32_t events)
 			return;
 		o->left = 0;
 	} else if (n <= 0 || ring_write(&o->ring, buf, (size_t)n, clock_realtime()) < 0) {
-		/* End of file; EIO is a terminal's. Without memory for its output a process loses its reader. */
+		/* End of file; EIO is a terminal's. Without memory for its output a process loses
+		 * its reader. */
 		out_close(o);
 	} else {
 		o->left -= MIN(o->left, (size_t)n);
@@ -100,8 +104,12 @@ static int make_pipes(struct streams *s, bool open_stdin)
 
 int streams_init(struct streams *s, struct loop *loop, const struct streams_opts *opts)
 {
-	*s = (struct streams){ .loop = loop, .tty = opts->tty, .in_fd = -1, .child = { -1, -1, -1 },
-		.changed = opts->changed, .arg = opts->arg };
+	*s = (struct streams){ .loop = loop,
+		.tty = opts->tty,
+		.in_fd = -1,
+		.child = { -1, -1, -1 },
+		.changed = opts->changed,
+		.arg = opts->arg };
 	for (int i = 0; i < STREAMS_MAX; i++) {
 		s->out[i].streams = s;
 		s->out[i].fd = -1;
@@ -141,8 +149,8 @@ static bool is_ptmx(int fd)
 	struct stat st;
 	int number;
 
-	return fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(PTMX_MAJOR, PTMX_MINOR) &&
-	       ioctl(fd, TIOCGPTN, &number) == 0;
+	return fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) &&
+	       st.st_rdev == makedev(PTMX_MAJOR, PTMX_MINOR) && ioctl(fd, TIOCGPTN, &number) == 0;
 }
 
 int streams_set_master(struct streams *s, int fd)
@@ -200,7 +208,8 @@ static void on_input(struct loop_fd *src, uint32_t events)
 static void in_flush(struct streams *s)
 {
 	while (s->queue_at < s->queue.len) {
-		ssize_t n = write(s->in_fd, s->queue.data + s->queue_at, s->queue.len - s->queue_at);
+		ssize_t n =
+			write(s->in_fd, s->queue.data + s->queue_at, s->queue.len - s->queue_at);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -214,7 +223,8 @@ static void in_flush(struct streams *s)
 		s->queue_at += (size_t)n;
 	}
 	if (s->queue_at < s->queue.len) {
-		if (!s->in_src.loop && loop_fd_add(s->loop, &s->in_src, s->in_fd, EPOLLOUT, on_input) < 0)
+		if (!s->in_src.loop &&
+			loop_fd_add(s->loop, &s->in_src, s->in_fd, EPOLLOUT, on_input) < 0)
 			in_shut(s);
 		return;
 	}

@@ -37,8 +37,8 @@ static int read_file(int root, const char *path, char **ret_data, size_t *ret_le
 	return err_errno(err, -r, "cannot read %s of the container", path);
 }
 
-static int lookup(int root, struct oci_word user, const struct oci_word *groups, size_t n_groups, struct oci_user *ret_user,
-	struct err *err)
+static int lookup(int root, struct oci_word user, const struct oci_word *groups, size_t n_groups,
+	struct oci_user *ret_user, struct err *err)
 {
 	auto_free char *passwd = NULL, *group = NULL;
 	struct oci_user_files files = { 0 };

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: SIGCHLD merges, so each one means "look until there is nothing". Looking peeks (WNOWAIT) for
- * the pid first: the zombie keeps the pid from being used again until its owner has been found, and only then
- * it is reaped. What is left after LIMIT_REAPED_AT_ONCE children waits for the next turn of the loop, so that
- * a fork bomb's remains do not keep calls waiting.
+ * How it works: SIGCHLD merges, so each one means "look until there is nothing". Looking peeks
+ * (WNOWAIT) for the pid first: the zombie keeps the pid from being used again until its owner has
+ * been found, and only then it is reaped. What is left after LIMIT_REAPED_AT_ONCE children waits
+ * for the next turn of the loop, so that a fork bomb's remains do not keep calls waiting.
  */
 #include "agent/waiter.h"
 
@@ -34,7 +34,7 @@ static struct waiter_child *find(struct waiter *w, pid_t pid)
 {
 	struct waiter_child *c;
 
-	list_foreach(c, &w->children, link)
+	list_foreach (c, &w->children, link)
 		if (c->pid == pid)
 			return c;
 	return NULL;
@@ -158,7 +158,8 @@ void waiter_unwatch(struct waiter_child *child)
 
 void waiter_hold(struct waiter *w)
 {
-	/* Without memory for it statuses of unknown pids are lost, which only an exit this early would notice. */
+	/* Without memory for it statuses of unknown pids are lost, which only an exit this early
+	 * would notice. */
 	if (!w->holds++)
 		w->kept = calloc(LIMIT_KEPT_STATUSES, sizeof(*w->kept));
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The one waiter for all children. As PID 1 (or child subreaper) the agent inherits every orphan, so nothing
- * else in it may call wait: a loop_child would race with it.
+ * The one waiter for all children. As PID 1 (or child subreaper) the agent inherits every orphan,
+ * so nothing else in it may call wait: a loop_child would race with it.
  *
- * A child whose pid is watched is handed to its owner once; any other is reaped at once and forgotten.
- * While a process is being made whose pid is not known yet (waiter_hold()), statuses of unknown pids are
- * kept, the latest LIMIT_KEPT_STATUSES of them, for a waiter_watch() that comes too late.
+ * A child whose pid is watched is handed to its owner once; any other is reaped at once and
+ * forgotten. While a process is being made whose pid is not known yet (waiter_hold()), statuses of
+ * unknown pids are kept, the latest LIMIT_KEPT_STATUSES of them, for a waiter_watch() that comes
+ * too late.
  */
 #pragma once
 
@@ -30,7 +31,8 @@ int waiter_new(struct loop *loop, struct waiter **ret_waiter);
 /* Children still watched are forgotten. Returns NULL. */
 struct waiter *waiter_free(struct waiter *waiter);
 
-/* cb comes once, never from within this call. child is the caller's and lives until then or until unwatch. */
+/* cb comes once, never from within this call. child is the caller's and lives until then or until
+ * unwatch. */
 void waiter_watch(struct waiter *waiter, struct waiter_child *child, pid_t pid,
 	void (*cb)(struct waiter_child *child, int wstatus));
 /* From now on the pid is an unknown one. No-op if not watched. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: the child writes a struct err and then its result into a pipe and exits; the parent reads to the end
- * of the file. A child that dies early leaves a short report, one past its deadline is killed; both become errors.
+ * How it works: the child writes a struct err and then its result into a pipe and exits; the parent
+ * reads to the end of the file. A child that dies early leaves a short report, one past its
+ * deadline is killed; both become errors.
  */
 #include "agent/worker.h"
 
@@ -110,7 +111,8 @@ static void finish(struct worker *w)
 		memcpy(&err, report.data, sizeof(err));
 	w->report = STRBUF_INIT;
 	worker_free(w);
-	o.done(o.arg, &err, err.code ? NULL : report.data + sizeof(err), err.code ? 0 : report.len - sizeof(err));
+	o.done(o.arg, &err, err.code ? NULL : report.data + sizeof(err),
+		err.code ? 0 : report.len - sizeof(err));
 	strbuf_deinit(&report);
 }
 
@@ -151,8 +153,8 @@ static void on_deadline(struct loop_timer *timer)
 	finish(w);
 }
 
-int worker_start(struct loop *loop, struct waiter *waiter, const struct worker_opts *opts, struct worker **ret_worker,
-	struct err *err)
+int worker_start(struct loop *loop, struct waiter *waiter, const struct worker_opts *opts,
+	struct worker **ret_worker, struct err *err)
 {
 	auto_close int in = -1, out = -1;
 	auto_free struct worker *w = calloc(1, sizeof(*w));

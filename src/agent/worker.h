@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Work that may hang or that parses a container's files: a forked child with a deadline, so that the loop goes on.
- * The child has no descriptors of the agent's but 0-2 and those named.
+ * Work that may hang or that parses a container's files: a forked child with a deadline, so that
+ * the loop goes on. The child has no descriptors of the agent's but 0-2 and those named.
  */
 #pragma once
 
@@ -13,8 +13,9 @@ struct worker;
 
 struct worker_opts {
 	/*
-	 * Runs in the child: 0, or -errno with err set. What it puts into result (LIMIT_WORKER_RESULT at most) goes to
-	 * done. It may leave everything unfreed: the child ends after it.
+	 * Runs in the child: 0, or -errno with err set. What it puts into result
+	 * (LIMIT_WORKER_RESULT at most) goes to done. It may leave everything unfreed: the child
+	 * ends after it.
 	 */
 	int (*run)(void *run_arg, struct strbuf *result, struct err *err);
 	void *run_arg; /* only used until worker_start() returns: the child has its copy */
@@ -27,8 +28,8 @@ struct worker_opts {
 };
 
 /* opts is copied. 0 or -errno with err, and then done does not come. */
-int worker_start(struct loop *loop, struct waiter *waiter, const struct worker_opts *opts, struct worker **ret_worker,
-	struct err *err);
+int worker_start(struct loop *loop, struct waiter *waiter, const struct worker_opts *opts,
+	struct worker **ret_worker, struct err *err);
 /* Kills the child; done does not come. Returns NULL. Not needed once done was called. */
 struct worker *worker_cancel(struct worker *worker);
 

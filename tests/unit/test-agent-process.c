@@ -46,12 +46,12 @@ static long long printed_number(const void *data)
 }
 
 /* A turn may make cond true and then wait, hence the short waits. */
-#define RUN_UNTIL(cond, ms)                                                                        \
-	do {                                                                                       \
-		int64_t until_ = deadline_in((ms)*NSEC_PER_MSEC);                                  \
-		while (!(cond) && clock_monotonic() < until_)                                      \
-			loop_once(loop, MIN(until_, deadline_in(5 * NSEC_PER_MSEC)));              \
-		CHECK(cond);                                                                       \
+#define RUN_UNTIL(cond, ms)                                                           \
+	do {                                                                          \
+		int64_t until_ = deadline_in((ms)*NSEC_PER_MSEC);                     \
+		while (!(cond) && clock_monotonic() < until_)                         \
+			loop_once(loop, MIN(until_, deadline_in(5 * NSEC_PER_MSEC))); \
+		CHECK(cond);                                                          \
 	} while (0)
 
 static pid_t child_exits(int code)
@@ -103,7 +103,8 @@ static void waiter_keeps_a_status_while_held(void)
 	down();
 }
 
-/* Memory of its own: exact, unlike statm, and without pages of files that the kernel maps around a fault. */
+/* Memory of its own: exact, unlike statm, and without pages of files that the kernel maps around a
+ * fault. */
 static long rss_kib(void)
 {
 	FILE *f = fopen("/proc/self/smaps_rollup", "r");
@@ -201,7 +202,10 @@ static int work_talks_too_much(void *arg, struct strbuf *result, struct err *err
 
 static void run_worker(int (*run)(void *, struct strbuf *, struct err *), void *arg, int64_t ms)
 {
-	struct worker_opts o = { .run = run, .done = on_worker, .run_arg = arg, .deadline = deadline_in(ms * NSEC_PER_MSEC) };
+	struct worker_opts o = { .run = run,
+		.done = on_worker,
+		.run_arg = arg,
+		.deadline = deadline_in(ms * NSEC_PER_MSEC) };
 	struct worker *w = NULL;
 
 	workers_done = 0;
@@ -252,7 +256,9 @@ static struct process *start(const char *script, enum ring_policy policy, bool o
 {
 	static int number;
 	char id[16];
-	struct process_opts o = { .container_id = "c", .exec_id = id, .policy = policy, .open_stdin = open_stdin };
+	struct process_opts o = {
+		.container_id = "c", .exec_id = id, .policy = policy, .open_stdin = open_stdin
+	};
 	struct process *p = NULL;
 	pid_t pid;
 
@@ -422,7 +428,8 @@ static void fake_terminal_is_refused(void)
 {
 	struct process_opts o = { .container_id = "c", .exec_id = "t", .tty = true };
 	struct process *p = NULL;
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC), file = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC),
+	    file = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
 	int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
 
 	up();
@@ -449,7 +456,7 @@ static void finished_processes_are_kept_up_to_a_limit(void)
 		p = start("exit 0", RING_BLOCK, false);
 		RUN_UNTIL(process_exit_known(p), 5000);
 	}
-	list_foreach(p, &table.list, link)
+	list_foreach (p, &table.list, link)
 		n++;
 	CHECK_INT(n, LIMIT_KEPT_PROCESSES);
 	CHECK_INT(table.n, n);
@@ -475,9 +482,10 @@ static void process_objects_are_limited(void)
 }
 
 TEST_MAIN(TEST(waiter_hands_over_known_children), TEST(waiter_keeps_a_status_while_held),
-	TEST(waiter_reaps_orphans_in_flat_memory), TEST(workers_report), TEST(worker_on_a_fifo_is_killed_at_its_deadline),
-	TEST(exit_comes_after_output), TEST(background_child_does_not_hold_the_exit),
-	TEST(late_output_of_children_is_waited_for), TEST(full_ring_stops_the_process),
-	TEST(dropping_ring_lets_the_process_run), TEST(killed_process_with_full_ring_is_known_to_be_dead),
-	TEST(input_is_bounded_and_exact), TEST(fake_terminal_is_refused),
-	TEST(finished_processes_are_kept_up_to_a_limit), TEST(process_objects_are_limited))
+	TEST(waiter_reaps_orphans_in_flat_memory), TEST(workers_report),
+	TEST(worker_on_a_fifo_is_killed_at_its_deadline), TEST(exit_comes_after_output),
+	TEST(background_child_does_not_hold_the_exit), TEST(late_output_of_children_is_waited_for),
+	TEST(full_ring_stops_the_process), TEST(dropping_ring_lets_the_process_run),
+	TEST(killed_process_with_full_ring_is_known_to_be_dead), TEST(input_is_bounded_and_exact),
+	TEST(fake_terminal_is_refused), TEST(finished_processes_are_kept_up_to_a_limit),
+	TEST(process_objects_are_limited))

@@ -176,6 +176,6 @@ static void marks_are_bounded(void)
 	ring_deinit(&ring);
 }
 
-TEST_MAIN(TEST(grows_and_keeps_bytes), TEST(small_output_costs_little), TEST(drop_tells_each_reader_its_gap),
-	TEST(block_waits_for_the_slowest), TEST(reader_beyond_the_end_waits), TEST(times_follow_bytes),
-	TEST(marks_are_bounded))
+TEST_MAIN(TEST(grows_and_keeps_bytes), TEST(small_output_costs_little),
+	TEST(drop_tells_each_reader_its_gap), TEST(block_waits_for_the_slowest),
+	TEST(reader_beyond_the_end_waits), TEST(times_follow_bytes), TEST(marks_are_bounded))
