@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -28,6 +29,8 @@
 #include "oci/signal.h"
 
 #define HOSTNAME_OF_ID 12
+#define LOOK_FIRST     (NSEC_PER_MSEC / 2)
+#define LOOK_MAX       (200 * NSEC_PER_MSEC)
 
 static void step_delete(struct container *c);
 
@@ -92,6 +95,7 @@ static void container_free(struct container *c)
 		c->agent->n_containers--;
 	list_remove(&c->link);
 	release_hold(c);
+	loop_timer_disarm(&c->look);
 	close_console(c);
 	worker_cancel(c->worker);
 	runtime_cancel(c->job);
@@ -144,6 +148,41 @@ static void fail_runtime(struct container *c, const struct err *err)
 	fail(c, FAILURE_SPAWN, "execute", &e);
 }
 
+/* Which file the first process runs: the runtime's until it becomes the program. False once it has
+ * ended. */
+static bool read_exe(const struct container *c, dev_t *ret_dev, ino_t *ret_ino)
+{
+	char path[32];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", (int)c->pid);
+	if (container_init(c)->state == PROCESS_EXITED || stat(path, &st) < 0)
+		return false;
+	*ret_dev = st.st_dev;
+	*ret_ino = st.st_ino;
+	return true;
+}
+
+/*
+ * A runtime's start returns when it has let the first process go, a moment before that becomes the
+ * program. The kernel has no event for it, so it is looked for, more and more seldom and not for
+ * long.
+ */
+static void on_look(struct loop_timer *timer)
+{
+	struct container *c = container_of(timer, struct container, look);
+	dev_t dev = 0;
+	ino_t ino = 0;
+
+	if (read_exe(c, &dev, &ino) && dev == c->exe_dev && ino == c->exe_ino &&
+		clock_monotonic() < c->look_until) {
+		c->look_every *= 2;
+		loop_timer_arm(c->agent->loop, &c->look, deadline_in(c->look_every), on_look);
+		return;
+	}
+	finish(c, NULL);
+}
+
 static void on_started(void *arg, const struct err *err)
 {
 	struct container *c = arg;
@@ -159,7 +198,9 @@ static void on_started(void *arg, const struct err *err)
 		container_init(c)->state = PROCESS_RUNNING;
 		process_notify(container_init(c));
 	}
-	finish(c, NULL);
+	c->look_every = LOOK_FIRST;
+	c->look_until = deadline_in(LOOK_MAX);
+	on_look(&c->look);
 }
 
 static void step_start(struct container *c)
@@ -167,6 +208,8 @@ static void step_start(struct container *c)
 	struct err err = ERR_INIT;
 
 	container_init(c)->exit.started = clock_realtime();
+	(void)read_exe(
+		c, &c->exe_dev, &c->exe_ino); /* it has ended: then there is nothing to look for */
 	if (runtime_start(&c->agent->runtime, c->id, (struct runtime_done){ on_started, c },
 		    &c->job, &err) < 0)
 		fail(c, FAILURE_UNKNOWN, "start", &err);
@@ -532,7 +575,8 @@ int container_create(struct agent *agent, const API(CreateContainerRequest) * re
 
 static int check_idle(const struct container *c, struct failure *f)
 {
-	if (c->worker || c->job || c->state == CONTAINER_DELETING || c->state == CONTAINER_CREATING)
+	if (c->worker || c->job || c->done.fn || c->state == CONTAINER_DELETING ||
+		c->state == CONTAINER_CREATING)
 		return failure_set(f, FAILURE_CONFLICT, EBUSY, "state", c->id,
 			"container '%s' is being created, started or removed", c->id);
 	return 0;

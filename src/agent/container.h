@@ -3,6 +3,8 @@
  * get. */
 #pragma once
 
+#include <sys/types.h>
+
 #include "agent/agent.h"
 #include "agent/api.h"
 #include "agent/exec.h"
@@ -51,6 +53,12 @@ struct container {
 	int console_fd; /* listening */
 	struct loop_fd console_src;
 	bool held; /* waiter_hold() */
+	/* Between the runtime's start and the program's execve(2): which file the first process ran
+	 * before. */
+	dev_t exe_dev;
+	ino_t exe_ino;
+	struct loop_timer look;
+	int64_t look_every, look_until;
 };
 
 /* NULL if there is none. */

@@ -69,7 +69,8 @@ static _Noreturn void worker_main(const struct worker_opts *o, pid_t parent, int
 	int keep[PROC_KEEP_FDS_MAX + 1], r;
 
 	child_reset_signals();
-	memcpy(keep, o->keep_fds, o->n_keep_fds * sizeof(int));
+	for (size_t i = 0; i < o->n_keep_fds; i++)
+		keep[i] = o->keep_fds[i];
 	keep[o->n_keep_fds] = report;
 	child_close_fds(3, keep, o->n_keep_fds + 1);
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)

@@ -14,8 +14,15 @@ import grpc
 
 TOP = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("MICROPOD_BUILD", TOP / "build"))
-AGENT = Path(os.environ.get("MICROPOD_AGENT", BUILD / "src/agent/micropod-agent"))
+# The static one, as VMs get it, where it is built; a sanitizer build has only its own.
+STATIC = BUILD / "guest/agent"
+AGENT = Path(os.environ.get("MICROPOD_AGENT", STATIC if STATIC.exists() else BUILD / "src/agent/micropod-agent"))
 LONG = os.environ.get("MICROPOD_TEST_LONG") == "1"
+
+
+def is_static(binary=None):
+    headers = subprocess.run(["readelf", "-lW", binary or AGENT], capture_output=True, check=True).stdout
+    return b"INTERP" not in headers
 
 
 def generate(folder: Path):
@@ -107,7 +114,10 @@ class Agent:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(timeout=60)
+            code = self.process.wait(timeout=60)
+            said = (self.folder / "agent.log").read_text(errors="replace")
+            assert "runtime error" not in said and "Sanitizer" not in said, said
+            return code
         finally:
             if self.process.poll() is None:
                 self.process.kill()

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from agent_fixture import LONG, Agent, collect, generate, new_folder, wait_until
+from agent_fixture import Agent, collect, generate, is_static, new_folder, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="containers on this host need root")
 
@@ -199,6 +199,12 @@ def test_bytes_of_argv_and_env_are_exact(agent, box):
     assert r.out == every
     r = agent.exec(box, "sh", "-c", "printf %s \"$X\"", env=[b"X=" + every.replace(b"\n", b"")])
     assert r.out == every.replace(b"\n", b"")
+
+
+# The runtime executes a copy of the agent, which becomes the program (oci/execblob.h).
+@pytest.mark.skipif(not is_static(), reason="only a static agent starts in a root without libraries")
+def test_bytes_of_the_first_process_are_exact(agent):
+    every = bytes(range(1, 256))
     container_id, response = agent.create("printf", b"%s", every)
     assert response.status == "RUNNING", response
     agent.wait(container_id)
@@ -334,6 +340,7 @@ def test_drop_never_stops_and_says_the_gap(agent, box):
     assert r.gaps == [(pb.STREAM_STDOUT, 0, 8000004 - (1 << 20))] and len(r.out) == 1 << 20
 
 
+@pytest.mark.skipif(not is_static(), reason="only the static agent's memory is its own")
 def test_slow_reader_does_not_grow_the_agent(agent, box):
     pb = agent.pb
     before = agent.rss_kib()
@@ -492,13 +499,18 @@ def test_names_in_the_container(agent):
     agent.delete(box)
 
 
+@pytest.mark.skipif(not is_static(), reason="only a static agent starts in a root without libraries")
 def test_init_reaps(agent):
-    # The container's own init runs from a copy of the agent: only a static one starts in a root without libraries.
-    container_id, r = agent.create("sh", "-c", "trap 'exit 9' TERM; (sleep 0.1 &); cat /proc/1/cmdline; echo; sleep 1 & wait",
-                                   init=True)
-    if r.status != "RUNNING" or agent.wait(container_id).code == 127:
-        pytest.skip("the agent under test is not static")
-    assert b"micropod-init\0reap" in b"".join(e.data for e in agent.logs(container_id))
+    script = "(sleep 0.2 &); cat /proc/1/cmdline; echo; sleep 0.5; cat /proc/[0-9]*/status | grep -c zombie; exit 9"
+    container_id, r = agent.create("sh", "-c", script, init=True)
+    assert r.status == "RUNNING", r
+    assert agent.wait(container_id).code == 9
+    said = b"".join(e.data for e in agent.logs(container_id))
+    assert b"/dev/.micropod-init\0reap" in said and said.endswith(b"\n0\n")
+    agent.delete(container_id)
+    container_id, r = agent.create("sh", "-c", "trap 'exit 8' TERM; echo ready; while :; do sleep 0.05; done", init=True)
+    wait_until(lambda: agent.logs(container_id))
+    assert stop(agent, container_id, grace_ns=10_000_000_000)[1].code == 8
     agent.delete(container_id)
 
 
