@@ -4,9 +4,10 @@
 # Builds the static agent: OUTPUT_DIR/agent (stripped; also as micropod-agent), OUTPUT_DIR/agent.debug (the same unstripped)
 # and OUTPUT_DIR/agent.map (its link map). A second run compiles what changed and replaces files only when they differ.
 #
-# usage: build-agent.sh [--arch x86_64] [--build-dir DIR] [--depfile FILE TARGET] [OUTPUT_DIR]
+# usage: build-agent.sh [--arch x86_64] [--test-faults] [--build-dir DIR] [--depfile FILE TARGET] [OUTPUT_DIR]
 #   OUTPUT_DIR   default: bin in the source tree
 #   --build-dir  where the object files are kept; default: build/agent-musl in the source tree
+#   --test-faults  an agent that dies on request, for tests; give it a --build-dir of its own
 #   --depfile    also write a make rule there: TARGET depends on everything that the agent is made from
 set -euo pipefail
 
@@ -20,11 +21,13 @@ die() {
 	exit 1
 }
 
+faults=()
 arch=x86_64 build=$top/build/agent-musl out=$top/bin depfile='' dep_target=''
 while (($#)); do
 	case $1 in
 	--arch) arch=$2 && shift ;;
 	--build-dir) build=$2 && shift ;;
+	--test-faults) faults=(-Dtest_faults=true) ;;
 	--depfile) depfile=$2 dep_target=$3 && shift 2 ;;
 	-*) die "unknown option '$1'" ;;
 	*) out=$1 ;;
@@ -58,7 +61,7 @@ replace() {
 # The meson tree is made anew when what it was configured with has changed: meson reads cross files only once.
 configure() {
 	local -a args=(--cross-file "$build/paths.ini" --cross-file "$cross" --wrap-mode=forcefallback
-		-Dagent_only=true -Doptimization=s -Ddebug=true -Db_staticpic=false -Db_pie=false)
+		"${faults[@]}" -Dagent_only=true -Doptimization=s -Ddebug=true -Db_staticpic=false -Db_pie=false)
 	local log
 	[[ -e $tree/build.ninja && $tree/build.ninja -nt $cross && $tree/build.ninja -nt $here/build-agent.sh &&
 		$tree/build.ninja -nt $build/paths.ini ]] && return

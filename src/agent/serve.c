@@ -45,6 +45,18 @@ static struct vsock_conn *find_conn(struct agent *agent, const struct rpc_conn *
 	return NULL;
 }
 
+#ifdef TEST_FAULTS
+/* What no build for users has: a call that makes the agent die on the spot. */
+static void fault_on_request(struct rpc_call *call)
+{
+	size_t len = 0;
+	const char *word = rpc_call_peer_metadata(call, "micropod-fault", 0, &len);
+
+	if (word && len == strlen("abort") && memcmp(word, "abort", len) == 0)
+		abort();
+}
+#endif
+
 bool serve_admit(struct rpc_call *call, struct rpc_conn *conn, void *arg)
 {
 	struct agent *agent = arg;
@@ -52,6 +64,9 @@ bool serve_admit(struct rpc_call *call, struct rpc_conn *conn, void *arg)
 	size_t len = 0;
 	const void *key;
 
+#ifdef TEST_FAULTS
+	fault_on_request(call);
+#endif
 	if (!v || v->known)
 		return true;
 	key = rpc_call_peer_metadata(call, VSOCK_KEY_METADATA, 0, &len);

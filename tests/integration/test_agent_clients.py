@@ -164,3 +164,9 @@ def test_crun(api):
         assert stages == ["signalled", "killed", "stopped"]
         for name in (box, first, tty):
             a.delete(name)
+
+
+def test_no_fault_on_request(agent):
+    """What a -Dtest_faults build does: this one must not."""
+    agent.stub.Info(agent.pb.InfoRequest(), metadata=[("micropod-fault", "abort")], timeout=10)
+    assert agent.process.poll() is None
