@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/cgroup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -15,9 +16,10 @@
 #include "base/macro.h"
 #include "base/parse.h"
 
-#define MOUNT	    "/sys/fs/cgroup"
-#define FILE_MAX    (64 * KIB)
-#define KILL_ROUNDS 50 /* of reading a v1 group's pids, against one that forks meanwhile */
+#define REMOVE_DEPTH 8 /* of groups within a container's */
+#define MOUNT	     "/sys/fs/cgroup"
+#define FILE_MAX     (64 * KIB)
+#define KILL_ROUNDS  50 /* of reading a v1 group's pids, against one that forks meanwhile */
 #define V1_UNLIMITED \
 	((uint64_t)1 << 62) /* memory.limit_in_bytes without a limit is a little below 2^63 */
 
@@ -288,4 +290,50 @@ int cgroup_make_sub(const struct cgroup *cg, const char *name, int *ret_parent)
 int cgroup_kill_sub(int fd)
 {
 	return write_at(fd, "cgroup.kill", "1");
+}
+
+/* rmdir with the folders below; the kernel refuses groups that somebody is in. */
+static void remove_below(const char *folder, int depth)
+{
+	auto_closedir DIR *dir = opendir(folder);
+	struct dirent *e;
+
+	while (dir && depth && (e = readdir(dir))) {
+		auto_free char *below = NULL;
+
+		if (e->d_type != DT_DIR || e->d_name[0] == '.')
+			continue;
+		if (asprintf(&below, "%s/%s", folder, e->d_name) < 0) {
+			below = NULL;
+			return;
+		}
+		remove_below(below, depth - 1);
+	}
+	if (dir)
+		rmdir(folder);
+}
+
+void cgroup_remove(const char *path)
+{
+	auto_closedir DIR *dir = opendir(MOUNT);
+	auto_free char *own = NULL;
+	struct dirent *e;
+
+	if (asprintf(&own, MOUNT "%s", path) < 0) {
+		own = NULL;
+		return;
+	}
+	remove_below(own, REMOVE_DEPTH);
+	/* Beside a group of the v2 tree these are v1 hierarchies and the unified tree. */
+	while (access(MOUNT "/cgroup.controllers", F_OK) < 0 && dir && (e = readdir(dir))) {
+		auto_free char *folder = NULL;
+
+		if (e->d_name[0] == '.')
+			continue;
+		if (asprintf(&folder, MOUNT "/%s%s", e->d_name, path) < 0) {
+			folder = NULL;
+			return;
+		}
+		remove_below(folder, REMOVE_DEPTH);
+	}
 }

@@ -52,3 +52,9 @@ void cgroup_read_stats(const struct cgroup *cg, struct cgroup_stats *ret_stats);
  */
 int cgroup_make_sub(const struct cgroup *cg, const char *name, int *ret_parent);
 int cgroup_kill_sub(int fd);
+
+/*
+ * Removes the group of this path ("/containers/id") with those below it from every hierarchy, where
+ * it is empty: what a runtime that failed has left behind. Missing ones are no error.
+ */
+void cgroup_remove(const char *path);

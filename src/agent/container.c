@@ -629,6 +629,7 @@ static void on_removed(void *arg, const struct err *err, const char *result, siz
 		finish(c, &f);
 		return;
 	}
+	cgroup_remove(c->cgroups_path);
 	container_free(c);
 	if (done.fn)
 		done.fn(done.arg, NULL, f.err.code ? &f : NULL);

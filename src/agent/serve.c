@@ -7,7 +7,6 @@
  */
 #include "agent/serve.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -18,6 +17,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "agent/cgroup.h"
 #include "agent/seal.h"
 #include "agent/vsock.h"
 #include "base/cleanup.h"
@@ -286,21 +286,6 @@ static int listen_at(struct agent *agent, const char *text, struct err *err)
 	return r < 0 ? err_errno(err, -r, "cannot listen at '%s'", text) : 0;
 }
 
-/* Removes the empty groups that held this agent's containers. */
-static void remove_cgroups(const char *parent)
-{
-	auto_closedir DIR *dir = opendir("/sys/fs/cgroup");
-	struct dirent *e;
-
-	while (dir && (e = readdir(dir)))
-		if (e->d_name[0] != '.') {
-			char path[512];
-
-			snprintf(path, sizeof(path), "/sys/fs/cgroup/%s%s", e->d_name, parent);
-			rmdir(path);
-		}
-}
-
 static int run(struct serve *s, struct loop *loop, const struct serve_opts *o, struct err *err)
 {
 	sigset_t mask;
@@ -351,7 +336,7 @@ int serve_main(int argc, char **argv)
 	r = run(&s, loop, &o, &err);
 	agent_free(s.agent);
 	loop_free(loop);
-	remove_cgroups(parent);
+	cgroup_remove(parent);
 	if (r < 0)
 		fprintf(stderr, "micropod-agent: %s\n", err.msg);
 	return r < 0 ? 1 : 0;

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent with clients that know less than ours, and with its other runtime."""
+import contextlib
 import json
 import os
 import shutil
@@ -24,17 +25,23 @@ def api(tmp_path_factory):
     return generate(tmp_path_factory.mktemp("stubs"))
 
 
+@contextlib.contextmanager
 def serving(api, **kwargs):
     folder = new_folder()
     a = Agent(folder, *api, **kwargs)
-    yield a
-    assert a.stop() == 0
+    try:
+        yield a
+    finally:
+        code = a.stop()
+    assert code == 0
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/micropod-agent-{a.process.pid}"))
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
 def agent(api):
-    yield from serving(api)
+    with serving(api) as a:
+        yield a
 
 
 def node_modules():
@@ -131,7 +138,7 @@ def spec_for_crun(*args, **process):
 
 
 def test_crun(api):
-    for a in serving(api, runtime="crun", prefix=PURE_V2):
+    with serving(api, runtime="crun", prefix=PURE_V2) as a:
         pb = a.pb
 
         def create(container_id, *args, **process):
