@@ -14,7 +14,8 @@
 static void make_harmless(char *text, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
-		if (text[i] != '\n' && ((unsigned char)text[i] < 0x20 || (unsigned char)text[i] >= 0x7f))
+		if (text[i] != '\n' &&
+			((unsigned char)text[i] < 0x20 || (unsigned char)text[i] >= 0x7f))
 			text[i] = text[i] == '\r' || text[i] == '\t' ? ' ' : '?';
 }
 
@@ -50,7 +51,7 @@ void console_show_tail(const struct sandbox_root *root, const char *id, FILE *ou
 	text[len] = 0;
 	make_harmless(text, (size_t)len);
 	fprintf(out, "The guest's console ended with:\n");
-	for (char *line = strtok_r(last_lines(text, (size_t)len, CONSOLE_TAIL_LINES), "\n", &save); line;
-		line = strtok_r(NULL, "\n", &save))
+	for (char *line = strtok_r(last_lines(text, (size_t)len, CONSOLE_TAIL_LINES), "\n", &save);
+		line; line = strtok_r(NULL, "\n", &save))
 		fprintf(out, "  | %s\n", line);
 }

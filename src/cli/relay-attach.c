@@ -22,6 +22,7 @@ struct attach {
 	struct rpc_call *output;
 	uint64_t offset[2]; /* next byte of stdout, stderr */
 	bool output_done;   /* with the exit, or for good */
+	bool last_try;	    /* it has ended, and nothing came since the call was made again */
 	bool have_exit;
 	int exit_code;
 
@@ -81,6 +82,7 @@ static void on_event(struct rpc_call *call, const ProtobufCMessage *msg, const u
 
 		a->offset[o->stream == MICROPOD__AGENT__V1__STREAM__STREAM_STDERR] =
 			o->offset + o->data.len;
+		a->last_try = false;
 		relay_output(&a->relay, o, call);
 	} else if (ev->kind_case == MICROPOD__AGENT__V1__PROCESS_EVENT__KIND_EXIT) {
 		a->have_exit = true;
@@ -94,7 +96,10 @@ static void on_output_done(struct rpc_call *call, const struct rpc_status *statu
 
 	log_debug("output ended: %s %s", rpc_code_name(status->code), status->message);
 	a->output = NULL;
-	if (!a->have_exit && !a->waited && status->code == RPC_UNAVAILABLE) {
+	/* Also when it has ended: what is left of its output can still be had, as long as some
+	 * comes each time. */
+	if (!a->have_exit && !a->last_try && status->code == RPC_UNAVAILABLE) {
+		a->last_try = a->waited;
 		later(a);
 		return;
 	}
@@ -276,14 +281,13 @@ static void on_again(struct loop_timer *timer)
 {
 	struct attach *a = container_of(timer, struct attach, again);
 
-	if (a->relay.over || a->waited) {
-		a->output_done = a->output_done || !a->output;
-		check_over(a);
+	if (a->relay.over)
 		return;
+	if (!a->output && !a->output_done && start_output(a) < 0) {
+		a->output_done = true;
+		check_over(a);
 	}
-	if (!a->output && !a->output_done && start_output(a) < 0)
-		later(a);
-	if (!a->input && a->relay.input)
+	if (!a->waited && !a->input && a->relay.input)
 		pump_input(a);
 }
 
@@ -344,8 +348,6 @@ static void on_wait_done(struct rpc_call *call, const struct rpc_status *status,
 					    : client_failure(status, a->relay.client->name,
 						      &a->wait_error);
 	}
-	if (!a->output)
-		a->output_done = true;
 	check_over(a);
 }
 
@@ -416,6 +418,8 @@ int relay_attach(struct cli *cli, const struct sandbox *box, bool input, bool si
 		return r;
 	}
 	r = relay_init(&a.relay, &attach_kind, &client, box->config.tty, input, sig_proxy, err);
+	if (r == 0)
+		r = relay_raw(&a.relay, err);
 	if (r == 0) {
 		r = start_all(&a);
 		if (r < 0)

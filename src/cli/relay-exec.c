@@ -130,6 +130,8 @@ int relay_exec(struct client *client, Micropod__Agent__V1__ExecStart *start, str
 	int r = relay_init(&e.relay, &exec_kind, client, start->process->tty,
 		start->process->open_stdin, true, err);
 
+	if (r == 0)
+		r = relay_raw(&e.relay, err);
 	if (r == 0) {
 		r = rpc_channel_call(client->channel, AGENT_METHOD("ExecInContainer"),
 			&micropod__agent__v1__exec_event__descriptor, NULL, &exec_ops, &e, &e.call);

@@ -176,19 +176,22 @@ int relay_init(struct relay *relay, const struct relay_kind *kind, struct client
 	return r < 0 ? err_errno(err, -r, "cannot use stdin and stdout") : 0;
 }
 
+int relay_raw(struct relay *relay, struct err *err)
+{
+	int r = relay->tty && relay->input ? term_set_raw(&relay->term, STDIN_FILENO) : 0;
+
+	return r < 0 ? err_errno(err, -r, "cannot use the terminal") : 0;
+}
+
 int relay_go(struct relay *relay, struct err *err)
 {
-	int r = 0;
+	int r;
 
-	if (relay->over)
+	if (relay->over || !relay->input)
 		return 0;
-	if (relay->tty && relay->input)
-		r = term_set_raw(&relay->term, STDIN_FILENO);
-	if (r == 0 && relay->input) {
-		r = source_open(&relay->in, relay->client->loop, STDIN_FILENO, on_input);
-		relay_input_changed(relay);
-	}
-	return r < 0 ? err_errno(err, -r, "cannot use the terminal") : 0;
+	r = source_open(&relay->in, relay->client->loop, STDIN_FILENO, on_input);
+	relay_input_changed(relay);
+	return r < 0 ? err_errno(err, -r, "cannot read the input") : 0;
 }
 
 static void die(int sig)

@@ -49,7 +49,9 @@ struct relay {
  * either case. */
 int relay_init(struct relay *relay, const struct relay_kind *kind, struct client *client, bool tty,
 	bool input, bool sig_proxy, struct err *err);
-/* Raw terminal and stdin, from now on: the process is there. 0 or -errno with err. */
+/* Our terminal is made raw, before the process can write to it. 0 or -errno with err. */
+int relay_raw(struct relay *relay, struct err *err);
+/* Input from now on: the process is there. 0 or -errno with err. */
 int relay_go(struct relay *relay, struct err *err);
 /* Runs until the relay is over and all output is written. The exit code; err->code 0 or what to
  * tell. Dies if a signal says so. */

@@ -69,6 +69,7 @@ class Cli:
             "kernel": str(guest / "vmlinuz"), "initramfs": str(guest / "initramfs.cpio"), "initramfs_runc": str(guest / "initramfs.cpio"),
             "version": "6.1", "kind": "cloud", "key": "x"}))
         self.env["FAKE_SHIM_RUN"] = self.run_folder()
+        self.ok("run", "--rm", self.image, "true")  # says the notice on KVM, once
 
     def run_folder(self):
         value = 0xcbf29ce484222325

@@ -37,7 +37,7 @@ def cli(module_cli):
     yield module_cli
     module_cli.clean()
     assert module_cli.boxes() == [] and os.listdir(module_cli.root / "names") in ([], [".lock"])
-    assert os.listdir(module_cli.run_folder()) == []
+    until(lambda: os.listdir(module_cli.run_folder()) == [])
 
 
 def until(condition, seconds=20):
@@ -475,7 +475,7 @@ class Terminal:
                                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0), **kwargs)
         self.seen = b""
 
-    def expect(self, pattern, seconds=20):
+    def expect(self, pattern, seconds=60):
         deadline = time.monotonic() + seconds
         while True:
             hit = re.search(pattern, self.seen)
