@@ -64,7 +64,7 @@ static void clock_options_follow_the_accelerator(void)
 	HAS(a, "-accel tcg,");
 	HAS(a, "tsc_early_khz=2500000");
 	HAS(a, "no_timer_check tsc=reliable");
-	HAS(a, "-cpu Nehalem");
+	HAS(a, "-cpu Nehalem,-spec-ctrl,+arat");
 	HAS(b, "-accel kvm ");
 	HAS(b, "-cpu host ");
 	HAS_NOT(b, "tsc_early_khz");
