@@ -29,6 +29,8 @@
 #include "base/fs.h"
 #include "base/proc.h"
 
+#define VERDICT_SPARE (15 * NSEC_PER_SEC) /* the shim keeps the deadline itself and says which step missed it */
+#define REMOVE_TIME (20 * NSEC_PER_SEC) /* for rm -f to get hold of a sandbox */
 #define CONFIG_MAX (8 * MIB) /* of config.json: argv and environment are bounded by LIMIT_ARGV */
 
 void sandbox_deinit(struct sandbox *box)
@@ -570,6 +572,27 @@ static int delete_box(struct sandbox_root *root, const char *id, const char *nam
 	return r < 0 ? err_errno(err, -r, "cannot remove the files of sandbox %.12s", id) : 0;
 }
 
+/*
+ * Kills the shim and takes the lock. Whoever holds it may not have said yet who it is (a shim writes its pid as
+ * the first thing, and before that a command line is about to start it), so the state is read again and again.
+ */
+static int kill_and_lock(struct sandbox_root *root, int dfd, const char *id)
+{
+	int64_t deadline = deadline_in(REMOVE_TIME);
+	int lock;
+
+	do {
+		struct sandbox_state state = { 0 };
+		struct err ignored = ERR_INIT;
+
+		if (load_state(dfd, id, &state, &ignored) == 0)
+			kill_shim(root, &state);
+		sandbox_state_deinit(&state);
+		lock = lock_box(dfd, deadline_in(100 * NSEC_PER_MSEC));
+	} while (lock == -ETIMEDOUT && clock_monotonic() < deadline);
+	return lock;
+}
+
 int sandbox_remove(struct sandbox_root *root, const char *id, bool force, struct err *err)
 {
 	auto_close int dfd = open_box(root, id, err), lock = -1;
@@ -585,11 +608,11 @@ int sandbox_remove(struct sandbox_root *root, const char *id, bool force, struct
 		return err_set(err, ENOENT, "no such sandbox: %.12s", id);
 	memcpy(name, box.config.name, sizeof(name));
 	lock = lock_box(dfd, deadline_in(force ? 0 : 2 * NSEC_PER_SEC));
-	if (lock == -ETIMEDOUT && force) {
-		kill_shim(root, &box.state);
-		lock = lock_box(dfd, deadline_in(10 * NSEC_PER_SEC));
-	}
+	if (lock == -ETIMEDOUT && force)
+		lock = kill_and_lock(root, dfd, id);
 	sandbox_deinit(&box);
+	if (lock == -ETIMEDOUT && force)
+		return err_set(err, EBUSY, "sandbox %s: its lock is held and its shim cannot be killed: see micropod doctor", name);
 	if (lock == -ETIMEDOUT)
 		return err_set(err, EBUSY, "sandbox %s is running: stop it first (micropod stop %s) or use rm -f", name, name);
 	if (lock < 0)
