@@ -2,6 +2,7 @@
 #include "cli/start.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -14,6 +15,9 @@
 #define STOP_SPARE                                                                                \
 	(60 * NSEC_PER_SEC) /* beyond the grace: for the kill, the guest's shutdown, the VM's end \
 			     */
+
+#define START_TIME 60 /* seconds: an emulated guest on a busy host */
+#define START_TIME_MAX 86400
 
 static enum log_level shim_level(void)
 {
@@ -33,12 +37,27 @@ static int attach(struct cli *cli, const char *id, struct start_opts *opts, stru
 	return code;
 }
 
+static int start_time(unsigned *ret_seconds, struct err *err)
+{
+	const char *value = getenv("MICROPOD_START_TIMEOUT");
+
+	*ret_seconds = START_TIME;
+	if (!value || !*value || parse_uint(value, 1, START_TIME_MAX, ret_seconds) == 0)
+		return 0;
+	return err_set(err, EINVAL,
+		"variable MICROPOD_START_TIMEOUT is '%.100s': give seconds, from 1 to %d", value,
+		START_TIME_MAX);
+}
+
 int start_box(struct cli *cli, const char *id, struct start_opts *opts, struct err *err)
 {
 	struct sandbox_start_opts start = { .detached = opts->detached, .log_level = shim_level() };
-	int code = EXIT_MICROPOD, r = sandbox_start(cli->root, id, &start, &code, err);
+	int code = EXIT_MICROPOD, r = start_time(&start.timeout_s, err);
 
 	opts->started = false;
+	if (r < 0)
+		return r;
+	r = sandbox_start(cli->root, id, &start, &code, err);
 	if (r < 0 && code == EXIT_MICROPOD && r != -EALREADY)
 		console_show_tail(cli->root, id, stderr);
 	if (r < 0)

@@ -456,9 +456,9 @@ static int judge(int r, const char *line, const char *name, int *ret_exit, struc
 
 	*ret_exit = 125;
 	if (r == -ETIMEDOUT)
-		return err_set(err, ETIMEDOUT, "sandbox '%s' did not start before the deadline: see micropod logs --system %s", name, name);
+		return err_set(err, ETIMEDOUT, "sandbox '%s' did not start before the deadline (MICROPOD_START_TIMEOUT)", name);
 	if (r < 0)
-		return err_set(err, EIO, "the shim of sandbox '%s' died while starting: see micropod logs --system %s", name, name);
+		return err_set(err, EIO, "the shim of sandbox '%s' died while starting it", name);
 	if (strcmp(line, "ok") == 0) {
 		*ret_exit = 0;
 		return 0;
@@ -490,6 +490,7 @@ static int start_locked(struct sandbox_root *root, const struct sandbox *box, in
 	if (strv_add(&argv, shim) < 0 || strv_addf(&argv, "--root=%s", root->path) < 0 || strv_addf(&argv, "--id=%s", id) < 0 ||
 		strv_addf(&argv, "--lock-fd=%d", lock) < 0 || strv_addf(&argv, "--status-fd=%d", say) < 0 ||
 		strv_addf(&argv, "--log-level=%d", opts->log_level) < 0 ||
+		strv_addf(&argv, "--start-timeout=%u", opts->timeout_s) < 0 ||
 		(opts->detached && strv_add(&argv, "--detached") < 0))
 		return err_errno(err, ENOMEM, "cannot start the shim of sandbox '%s'", box->config.name);
 	l = (struct launch){ .argv = strv_items(&argv), .keep = { lock, say }, .log_fd = log };
@@ -497,7 +498,7 @@ static int start_locked(struct sandbox_root *root, const struct sandbox *box, in
 	say = safe_close(say);
 	if (r < 0)
 		return err_wrap(err, "cannot start the shim of sandbox '%s'", box->config.name);
-	r = read_verdict(said, deadline_in(opts->timeout_ns ? opts->timeout_ns : 60 * NSEC_PER_SEC), line, sizeof(line));
+	r = read_verdict(said, deadline_in(opts->timeout_s * NSEC_PER_SEC + VERDICT_SPARE), line, sizeof(line));
 	return judge(r, line, box->config.name, ret_exit, err);
 }
 

@@ -34,7 +34,7 @@ int sandbox_find(struct sandbox_root *root, const char *word, char out[static ID
 int sandbox_list(struct sandbox_root *root, struct strv *ids, struct err *err);
 
 struct sandbox_start_opts {
-	int64_t timeout_ns; /* for the whole start; 0: 60 s */
+	unsigned timeout_s; /* from the shim's start to the running process */
 	bool detached;	    /* the shim starts the process itself; else it waits for Start */
 	int log_level;	    /* enum log_level for the shim's log */
 };

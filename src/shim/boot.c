@@ -20,6 +20,14 @@
 #include "net/net.h"
 #include "shim/shim.h"
 
+/* For the next call to the agent. */
+static int64_t step_time(const struct shim *shim)
+{
+	int64_t left = shim->start_deadline - clock_monotonic();
+
+	return MIN(MAX(left, NSEC_PER_MSEC), SHIM_CALL_DEADLINE);
+}
+
 /* errno of a failed call, 125 as exit code: the agent's word in front. */
 static void fail_status(struct shim *shim, const char *what, const struct rpc_status *status)
 {
@@ -51,11 +59,11 @@ static void on_net_exit(struct loop_child *child, int wstatus)
 	}
 	/* Its sockets are gone and cannot be joined to the running guest again: better an end that is told than a deaf sandbox. */
 	log_error("micropod-net ended with status %d", proc_exit_code(wstatus));
-	snprintf(shim->box.state.error, sizeof(shim->box.state.error), "its network process (micropod-net) died");
+	snprintf(shim->box.state.error, sizeof(shim->box.state.error), "the VM's network process (micropod-net) died");
 	if (shim->ready && shim->started)
 		shim_stop_container(shim, "", shim->box.config.stop_grace_ns);
 	else
-		shim_lost(shim, "its network process (micropod-net) died");
+		shim_lost(shim, "the VM's network process (micropod-net) died");
 }
 
 static int copy_ports(const struct sandbox_config *config, struct net_port **ret_ports)
@@ -226,7 +234,7 @@ void shim_start_container(struct shim *shim)
 
 	req.container_id = (char *)SANDBOX_CONTAINER_ID;
 	shim_agent_call(shim, "StartContainer", &req.base, &micropod__agent__v1__start_container_response__descriptor,
-		SHIM_CALL_DEADLINE, on_started);
+		shim->detached ? step_time(shim) : SHIM_CALL_DEADLINE, on_started);
 }
 
 /* 126 and 127 as a shell and Docker have them: found but not executable, not found. */
@@ -317,7 +325,7 @@ static void create_container(struct shim *shim)
 	/* Nothing is lost while we keep the log, and we live as long as the VM does. */
 	req.output_policy = MICROPOD__AGENT__V1__OUTPUT_POLICY__OUTPUT_POLICY_BLOCK;
 	shim_agent_call(shim, "CreateContainer", &req.base, &micropod__agent__v1__create_container_response__descriptor,
-		SHIM_CALL_DEADLINE, on_container);
+		step_time(shim), on_container);
 }
 
 static void on_network(struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
@@ -358,7 +366,7 @@ static void configure_network(struct shim *shim)
 		req.n_dns_servers = 1;
 	}
 	shim_agent_call(shim, "ConfigureNetwork", &req.base, &micropod__agent__v1__configure_network_response__descriptor,
-		SHIM_CALL_DEADLINE, on_network);
+		step_time(shim), on_network);
 }
 
 static void on_info(struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
@@ -406,12 +414,17 @@ static void on_fall_back(struct loop_timer *timer)
 	launch(shim);
 }
 
+static bool may_fall_back(const struct shim *shim)
+{
+	return shim->accel == VM_ACCEL_KVM && shim->box.config.accel == VM_ACCEL_AUTO;
+}
+
 /* A guest that does not come up under KVM is tried once more without: some hosts have the device and cannot run a guest. */
 static bool fall_back(struct shim *shim, const struct err *why)
 {
 	struct err err = ERR_INIT;
 
-	if (shim->accel != VM_ACCEL_KVM || shim->box.config.accel != VM_ACCEL_AUTO)
+	if (!may_fall_back(shim))
 		return false;
 	log_warning("no guest starts under KVM (%s): going on without it", why->msg);
 	if (accel_record(shim->root->path, false, why->msg, &err) < 0)
@@ -441,12 +454,13 @@ static void on_session(struct io_stream *stream, const struct err *err, void *ar
 		shim_fail(shim, 125, &oom);
 		return;
 	}
-	shim_agent_call(shim, "Info", &req.base, &micropod__agent__v1__info_response__descriptor, SHIM_CALL_DEADLINE, on_info);
+	shim_agent_call(shim, "Info", &req.base, &micropod__agent__v1__info_response__descriptor, step_time(shim), on_info);
 }
 
 static void launch(struct shim *shim)
 {
 	struct err err = ERR_INIT;
+	int64_t deadline = shim->start_deadline;
 	int r = start_net(shim, &err);
 
 	if (r == 0)
@@ -456,7 +470,9 @@ static void launch(struct shim *shim)
 		return;
 	}
 	shim_save_state(shim);
-	shim->driver->open_session(shim->vm, shim->transport, false, deadline_in(SHIM_BOOT_DEADLINE), on_session, shim);
+	if (may_fall_back(shim))
+		deadline = MIN(deadline, deadline_in(SHIM_KVM_TRIAL));
+	shim->driver->open_session(shim->vm, shim->transport, false, deadline, on_session, shim);
 }
 
 static int choose(struct shim *shim, struct err *err)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* micropod-shim --root=DIR --id=ID --lock-fd=N --status-fd=N --log-level=N [--detached]: started by sandbox_start() only. */
+/* micropod-shim --root=DIR --id=ID --lock-fd=N --status-fd=N --log-level=N --start-timeout=SECONDS [--detached]: started by sandbox_start() only. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -20,7 +20,7 @@
 
 struct args {
 	const char *root, *id;
-	unsigned lock_fd, status_fd, log_level;
+	unsigned lock_fd, status_fd, log_level, start_timeout;
 	bool detached;
 };
 
@@ -32,6 +32,7 @@ static int parse_args(int argc, char **argv, struct args *a)
 		{ "lock-fd", required_argument, NULL, 'l' },
 		{ "status-fd", required_argument, NULL, 's' },
 		{ "log-level", required_argument, NULL, 'v' },
+		{ "start-timeout", required_argument, NULL, 't' },
 		{ "detached", no_argument, NULL, 'd' },
 		{ 0 },
 	};
@@ -54,6 +55,9 @@ static int parse_args(int argc, char **argv, struct args *a)
 		case 'v':
 			r = parse_uint(optarg, 0, LOG_LEVEL_MAX - 1, &a->log_level);
 			break;
+		case 't':
+			r = parse_uint(optarg, 1, INT32_MAX, &a->start_timeout);
+			break;
 		case 'd':
 			a->detached = true;
 			break;
@@ -61,7 +65,7 @@ static int parse_args(int argc, char **argv, struct args *a)
 			r = -EINVAL;
 		}
 	}
-	return r < 0 || !a->root || !a->id || !a->lock_fd || !a->status_fd ? -EINVAL : 0;
+	return r < 0 || !a->root || !a->id || !a->lock_fd || !a->status_fd || !a->start_timeout ? -EINVAL : 0;
 }
 
 static void on_signal(struct loop_signals *sigs, const struct signalfd_siginfo *info)
@@ -150,6 +154,7 @@ int main(int argc, char **argv)
 	shim.lock_fd = (int)a.lock_fd;
 	shim.status_fd = (int)a.status_fd;
 	shim.detached = a.detached;
+	shim.start_deadline = deadline_in(a.start_timeout * NSEC_PER_SEC);
 	fd_set_cloexec(shim.lock_fd, true);
 	fd_set_cloexec(shim.status_fd, true);
 	if (set_up(&shim, &a, &err) < 0) {

@@ -21,8 +21,8 @@
 #include "agent.pb-c.h"
 #include "sandbox.pb-c.h"
 
-#define SHIM_BOOT_DEADLINE    (50 * NSEC_PER_SEC) /* from the VMM's start to the greeted session: TCG on a busy host */
-#define SHIM_CALL_DEADLINE    (30 * NSEC_PER_SEC) /* one call to the agent during the start */
+#define SHIM_KVM_TRIAL	      (20 * NSEC_PER_SEC) /* for a guest under KVM, where TCG is tried after it */
+#define SHIM_CALL_DEADLINE    (30 * NSEC_PER_SEC) /* one call to the agent */
 #define SHIM_START_WAIT	      (30 * NSEC_PER_SEC) /* for the command line's Start */
 #define SHIM_LOST_GRACE	      (2 * NSEC_PER_SEC)  /* after a lost session, for the VMM to say that it ended */
 #define SHIM_SHUTDOWN_GRACE   (10 * NSEC_PER_SEC)
@@ -49,6 +49,7 @@ struct shim {
 	int dfd; /* of the sandbox's folder */
 	int lock_fd, status_fd;
 	bool detached;
+	int64_t start_deadline; /* of the whole start, until the verdict */
 	char *run_dir;
 
 	const struct driver *driver;

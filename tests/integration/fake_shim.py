@@ -377,6 +377,7 @@ def main():
     parser.add_argument("--lock-fd", type=int)
     parser.add_argument("--status-fd", type=int)
     parser.add_argument("--log-level")
+    parser.add_argument("--start-timeout", type=int, required=True)
     parser.add_argument("--detached", action="store_true")
     args = parser.parse_args()
     shim = Shim(args)
