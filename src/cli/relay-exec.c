@@ -6,11 +6,14 @@
 
 #include "cli/relay.h"
 
+#define EXEC_START_TIME (LIMIT_SPAWN_MS * NSEC_PER_MSEC + 10 * NSEC_PER_SEC)
+
 struct exec {
 	struct relay relay;
 	struct rpc_call *call;
 	bool started, have_exit;
 	int exit_code;
+	struct loop_timer silence; /* until it has started */
 };
 
 static struct exec *of(struct relay *relay)
@@ -69,6 +72,18 @@ static const struct relay_kind exec_kind = {
 	.can_send = can_send, .send = send_input, .resize = resize, .signal = send_signal
 };
 
+/* The agent has a deadline of its own for a start: it is not there, or has no time at all. */
+static void on_silence(struct loop_timer *timer)
+{
+	struct exec *e = container_of(timer, struct exec, silence);
+	const char *name = e->relay.client->name;
+	struct err err = ERR_INIT;
+
+	err_set(&err, ETIMEDOUT,
+		"sandbox '%s': the agent does not answer: stop it (micropod stop %s) or remove it (micropod rm -f %s)", name, name, name);
+	relay_fail(&e->relay, EXIT_MICROPOD, &err);
+}
+
 static void on_event(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw,
 	size_t len, void *arg)
 {
@@ -81,6 +96,7 @@ static void on_event(struct rpc_call *call, const ProtobufCMessage *msg, const u
 		if (!e->started && relay_go(&e->relay, &err) < 0)
 			relay_fail(&e->relay, EXIT_MICROPOD, &err);
 		e->started = true;
+		loop_timer_disarm(&e->silence);
 		break;
 	case MICROPOD__AGENT__V1__EXEC_EVENT__KIND_OUTPUT:
 		relay_output(&e->relay, ev->output, call);
@@ -108,6 +124,7 @@ static void on_done(struct rpc_call *call, const struct rpc_status *status, void
 	int code;
 
 	e->call = NULL;
+	loop_timer_disarm(&e->silence);
 	if (e->have_exit) {
 		relay_finish(&e->relay, e->exit_code);
 		return;
@@ -143,9 +160,11 @@ int relay_exec(struct client *client, Micropod__Agent__V1__ExecStart *start, str
 		req.start = start;
 		rpc_call_send(e.call, &req.base);
 		rpc_call_start(e.call);
+		loop_timer_arm(client->loop, &e.silence, deadline_in(EXEC_START_TIME), on_silence);
 		r = relay_run(&e.relay, err);
 	}
 	e.relay.over = true;
+	loop_timer_disarm(&e.silence);
 	relay_deinit(&e.relay);
 	client->channel = rpc_channel_free(client->channel);
 	return r;
