@@ -18,6 +18,8 @@
 
 struct attach {
 	struct relay relay;
+	struct cli *cli;
+	const char *id;
 
 	struct rpc_call *output;
 	uint64_t offset[2]; /* next byte of stdout, stderr */
@@ -336,18 +338,36 @@ static void on_wait_answer(struct rpc_call *call, const ProtobufCMessage *msg, c
 		err_set(&a->wait_error, EIO, "sandbox '%s': %s", a->relay.client->name, w->error);
 }
 
+/* A shim that was killed after the exit has written it down. */
+static bool recorded_exit(struct attach *a)
+{
+	struct err err = ERR_INIT;
+	struct sandbox box;
+	bool exited;
+
+	if (sandbox_load(a->cli->root, a->id, &box, &err) < 0)
+		return false;
+	exited = box.state.phase == SANDBOX_EXITED;
+	if (exited)
+		a->wait_code = box.state.exit_code;
+	if (exited && box.state.error[0])
+		err_set(&a->wait_error, EIO, "sandbox '%s': %s", a->relay.client->name,
+			box.state.error);
+	sandbox_deinit(&box);
+	return exited;
+}
+
 static void on_wait_done(struct rpc_call *call, const struct rpc_status *status, void *arg)
 {
 	struct attach *a = arg;
 
-	/* The shim is gone. What the agent said of the exit still holds; without that nobody knows.
-	 */
-	if (!a->waited) {
-		a->waited = true;
-		a->wait_code = a->have_exit ? a->exit_code
-					    : client_failure(status, a->relay.client->name,
-						      &a->wait_error);
-	}
+	/* The shim is gone. What the agent said of the exit still holds, and what is on the disk;
+	 * without that nobody knows. */
+	if (!a->waited && a->have_exit)
+		a->wait_code = a->exit_code;
+	else if (!a->waited && !recorded_exit(a))
+		a->wait_code = client_failure(status, a->relay.client->name, &a->wait_error);
+	a->waited = true;
 	check_over(a);
 }
 
@@ -407,7 +427,9 @@ static int start_all(struct attach *a)
 int relay_attach(struct cli *cli, const struct sandbox *box, bool input, bool sig_proxy,
 	bool *ret_started, struct err *err)
 {
-	struct attach a = { .kept = malloc(LIMIT_STDIN_UNTAKEN) };
+	struct attach a = {
+		.kept = malloc(LIMIT_STDIN_UNTAKEN), .cli = cli, .id = box->config.id
+	};
 	struct client client;
 	int r = a.kept ? client_open(cli, box, &client, err)
 		       : err_errno(err, ENOMEM, "cannot attach to sandbox '%s'", box->config.name);
