@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+from leaks import Leaks
+
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("MICROPOD_BUILD", TOP / "build"))
 GUEST = pathlib.Path(os.environ.get("MICROPOD_TEST_GUEST", BUILD / "test-guest"))
@@ -20,18 +22,25 @@ BOOT = 120  # seconds: an emulated guest on a busy host
 
 
 class Micropod:
-    def __init__(self, folder):
+    open = []  # whose roots are counted after each test
+
+    def __init__(self, folder, root=None, guest=GUEST):
         self.folder = pathlib.Path(folder)
-        self.root = self.folder / "root"
+        self.root = pathlib.Path(root or self.folder / "root")
         self.env = {**os.environ, "MICROPOD_ROOT": str(self.root), "MICROPOD_ACCEL": ACCEL, "XDG_CONFIG_HOME": str(self.folder / "config")}
         self.env.pop("MICROPOD_LOG", None)
         self.program = BUILD / "src/cli/micropod"
         self.ok("ps")
-        (self.root / "guest").symlink_to(GUEST / "guest")
+        (self.root / "guest").symlink_to(guest / "guest")
         (self.root / "cache/notice").write_text("")
         self.busybox = f"oci:{IMAGES}/busybox:latest"
         # Says the notice on KVM once, here.
         self.ok("run", "--rm", self.busybox, "true")
+        self.leaks = Leaks(self.root, self.env)
+        Micropod.open.append(self)
+
+    def close(self):
+        Micropod.open.remove(self)
 
     def __call__(self, *words, env=None, **kwargs):
         kwargs.setdefault("timeout", BOOT)
@@ -56,30 +65,7 @@ class Micropod:
         return done.stderr.decode().splitlines()[-1].removeprefix("micropod: ")
 
     def processes(self):
-        """Everything that runs with this root in its arguments or open files."""
-        found = []
-        for folder in pathlib.Path("/proc").glob("[0-9]*"):
-            try:
-                if int(folder.name) == os.getpid():
-                    continue
-                command = (folder / "cmdline").read_bytes()
-                links = [os.readlink(link) for link in (folder / "fd").iterdir()]
-            except OSError:
-                continue
-            if os.fsencode(self.root) in command or any(link.startswith(str(self.root)) for link in links):
-                found.append(f"{folder.name}: {command.replace(bytes(1), b' ').decode(errors='replace')[:200]}")
-        return found
-
-    def leaks(self):
-        left = self.processes()
-        left += [line for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines() if str(self.root) in line]
-        left += [f"sandboxes/{name}" for name in os.listdir(self.root / "sandboxes")]
-        left += [f"names/{name}" for name in os.listdir(self.root / "names") if name != ".lock"]
-        left += [f"images/tmp/{name}" for name in os.listdir(self.root / "images/tmp")]
-        doctor = [json.loads(line) for line in self("doctor", "--format", "json").stdout.decode().splitlines()]
-        run = next(row["Detail"] for row in doctor if row["ID"] == "run-folder").split("'")[1]
-        left += [f"{run}/{name}" for name in os.listdir(run)]
-        return left
+        return list(self.leaks.processes().values())
 
     def clean(self):
         ids = self.ok("ps", "-aq").split()
@@ -88,19 +74,34 @@ class Micropod:
         self.ok("prune", "-f")
 
 
+    def settle(self):
+        """Removes everything, and counts what is left of it: killed processes need a moment to be gone."""
+        for _ in self.leaks.files():
+            pass
+        self.clean()
+        deadline = time.monotonic() + 15
+        while (left := self.leaks.count()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not left, left
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    """After each test, whichever roots it used: rm -f and prune leave nothing."""
+    yield
+    for micropod in list(Micropod.open):
+        micropod.settle()
+
+
 @pytest.fixture(scope="module")
 def micropod_root():
     folder = tempfile.mkdtemp(prefix="micropod-e2e-")
     micropod = Micropod(folder)
     yield micropod
+    micropod.close()
     shutil.rmtree(folder)
 
 
 @pytest.fixture
 def micropod(micropod_root):
-    yield micropod_root
-    micropod_root.clean()
-    deadline = time.monotonic() + 10
-    while (left := micropod_root.leaks()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not left, left
+    return micropod_root
