@@ -427,9 +427,7 @@ static int start_all(struct attach *a)
 int relay_attach(struct cli *cli, const struct sandbox *box, bool input, bool sig_proxy,
 	bool *ret_started, struct err *err)
 {
-	struct attach a = {
-		.kept = malloc(LIMIT_STDIN_UNTAKEN), .cli = cli, .id = box->config.id
-	};
+	struct attach a = { .kept = malloc(LIMIT_STDIN_UNTAKEN), .cli = cli, .id = box->config.id };
 	struct client client;
 	int r = a.kept ? client_open(cli, box, &client, err)
 		       : err_errno(err, ENOMEM, "cannot attach to sandbox '%s'", box->config.name);

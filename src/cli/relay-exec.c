@@ -80,7 +80,9 @@ static void on_silence(struct loop_timer *timer)
 	struct err err = ERR_INIT;
 
 	err_set(&err, ETIMEDOUT,
-		"sandbox '%s': the agent does not answer: stop it (micropod stop %s) or remove it (micropod rm -f %s)", name, name, name);
+		"sandbox '%s': the agent does not answer: stop it (micropod stop %s) or remove it "
+		"(micropod rm -f %s)",
+		name, name, name);
 	relay_fail(&e->relay, EXIT_MICROPOD, &err);
 }
 

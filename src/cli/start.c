@@ -16,7 +16,7 @@
 	(60 * NSEC_PER_SEC) /* beyond the grace: for the kill, the guest's shutdown, the VM's end \
 			     */
 
-#define START_TIME 60 /* seconds: an emulated guest on a busy host */
+#define START_TIME     60 /* seconds: an emulated guest on a busy host */
 #define START_TIME_MAX 86400
 
 static enum log_level shim_level(void)
