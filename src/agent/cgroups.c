@@ -81,5 +81,7 @@ int cgroups_setup(struct err *err)
 
 int cgroups_unprotect_child(void)
 {
-	return write_file("/proc/self/oom_score_adj", "0");
+	int r = write_file("/proc/self/oom_score_adj", "0");
+
+	return r == -EACCES ? 0 : r;
 }

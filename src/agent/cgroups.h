@@ -19,6 +19,7 @@ int cgroups_setup(struct err *err);
 /*
  * For every child that runs what is not the agent's, the container runtime included, between fork
  * and execve: gives up the oom_score_adj that it has inherited. crun does not: it takes a 0 in a
- * spec for "not said". 0 or -errno. Async-signal-safe.
+ * spec for "not said". A process that was never protected, and may not lower its own, keeps what it
+ * has. 0 or -errno. Async-signal-safe.
  */
 int cgroups_unprotect_child(void);

@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "agent/cgroups.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fs.h"
@@ -174,8 +175,10 @@ static void on_deadline(struct loop_timer *timer)
 static int hand_down(void *arg, struct err *err)
 {
 	const struct runtime_create *c = arg;
-	int blob, self;
+	int blob, self, r = cgroups_unprotect_child();
 
+	if (r < 0)
+		return err_errno(err, -r, "cannot set oom_score_adj");
 	if (c->blob_fd < 0)
 		return 0;
 	blob = fcntl(c->blob_fd, F_DUPFD_CLOEXEC, 16);
