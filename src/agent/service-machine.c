@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent/container.h"
@@ -205,6 +206,18 @@ static int fill_route(struct netif_route *out, const API(Route) * in, struct err
 	return 0;
 }
 
+static int set_clock(int64_t realtime_ns, struct err *err)
+{
+	struct timespec ts = { .tv_sec = realtime_ns / NSEC_PER_SEC,
+		.tv_nsec = realtime_ns % NSEC_PER_SEC };
+
+	if (realtime_ns < 0)
+		return err_set(err, EINVAL, "realtime_ns: must not be negative");
+	return clock_settime(CLOCK_REALTIME, &ts) < 0
+		       ? err_errno(err, errno, "cannot set the clock")
+		       : 0;
+}
+
 static int configure(const API(ConfigureNetworkRequest) * req, struct netif_link *links,
 	struct netif_route *routes, struct err *err)
 {
@@ -222,6 +235,8 @@ static int configure(const API(ConfigureNetworkRequest) * req, struct netif_link
 			err);
 	if (r == 0 && *req->hostname)
 		r = netif_hostname(req->hostname, err);
+	if (r == 0 && req->realtime_ns)
+		r = set_clock(req->realtime_ns, err);
 	return r;
 }
 

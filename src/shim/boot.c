@@ -349,6 +349,7 @@ static void configure_network(struct shim *shim)
 
 	snprintf(hostname, sizeof(hostname), "%.*s", ID_SHOWN_LEN, shim->box.config.id);
 	req.hostname = shim->box.config.hostname ? shim->box.config.hostname : hostname;
+	req.realtime_ns = clock_realtime();
 	if (!shim->box.config.no_network) {
 		addr.address = (char *)NET_GUEST_ADDRESS;
 		addr.prefix = NET_GUEST_PREFIX;
