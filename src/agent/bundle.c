@@ -155,11 +155,15 @@ static int write_file(const struct bundle *b, const char *name, const char *data
 static int write_hosts(const struct bundle *b, struct err *err)
 {
 	auto_strbuf struct strbuf text = STRBUF_INIT;
+	char address[INET_ADDRSTRLEN];
 
 	strbuf_adds(&text, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 			   "fe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-"
 			   "allnodes\nff02::2\tip6-allrouters\n");
-	strbuf_addf(&text, "127.0.1.1\t%s\n", b->hostname);
+	/* As Docker: a server that binds to its own name is to be reached from outside. */
+	if (netif_own_address(address) < 0)
+		return err_set(err, ENOMEM, "cannot write hosts");
+	strbuf_addf(&text, "%s\t%s\n", address, b->hostname);
 	for (size_t i = 0; i < b->req->n_extra_hosts; i++) {
 		const char *entry = b->req->extra_hosts[i], *colon = strchr(entry, ':');
 

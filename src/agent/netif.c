@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
 #include <net/if.h>
@@ -352,6 +353,26 @@ int netif_resolv_conf(const char *path, const char *const *servers, size_t n_ser
 			r = -errno;
 	}
 	return r < 0 ? err_errno(err, -r, "cannot write %s", path) : 0;
+}
+
+int netif_own_address(char out[static INET_ADDRSTRLEN])
+{
+	struct ifaddrs *all;
+	int r = getifaddrs(&all) < 0 ? -errno : 0;
+
+	snprintf(out, INET_ADDRSTRLEN, "127.0.1.1");
+	if (r < 0)
+		return r;
+	for (const struct ifaddrs *i = all; i; i = i->ifa_next) {
+		if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET ||
+			(i->ifa_flags & IFF_LOOPBACK))
+			continue;
+		inet_ntop(AF_INET, &((const struct sockaddr_in *)i->ifa_addr)->sin_addr, out,
+			INET_ADDRSTRLEN);
+		break;
+	}
+	freeifaddrs(all);
+	return 0;
 }
 
 int netif_hostname(const char *name, struct err *err)

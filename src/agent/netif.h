@@ -3,6 +3,7 @@
  * already stays. */
 #pragma once
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -50,6 +51,9 @@ int netif_loopback_up(struct err *err);
  * (milliseconds). 0 or -errno with err (-ENODEV: no link has that MAC). */
 int netif_configure(const struct netif_link *links, size_t n_links,
 	const struct netif_route *routes, size_t n_routes, struct err *err);
+
+/* The first IPv4 address that is not lo's, else 127.0.1.1. 0 or -errno. */
+int netif_own_address(char out[static INET_ADDRSTRLEN]);
 
 /* What Docker sets in a container's network: unprivileged users may bind low ports and ping. 0 or
  * -errno with err. */

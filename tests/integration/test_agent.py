@@ -2,6 +2,7 @@
 """The agent's API, as a client sees it: `micropod-agent serve` with runc on this host, as root."""
 import os
 import random
+import re
 import signal
 import socket
 import threading
@@ -495,7 +496,7 @@ def test_names_in_the_container(agent):
                         extra_hosts=["other:192.0.2.7"])
     r = agent.exec(box, "sh", "-c", "hostname; cat /etc/hostname /etc/resolv.conf; grep -E 'other|given' /etc/hosts")
     assert r.out.startswith(b"given\ngiven\n") and b"nameserver 192.0.2.1\n" in r.out and b"example.org" in r.out
-    assert b"192.0.2.7\tother\n" in r.out and b"127.0.1.1\tgiven\n" in r.out
+    assert b"192.0.2.7\tother\n" in r.out and re.search(rb"^[0-9.]+\tgiven$", r.out, re.M)
     agent.delete(box)
 
 
