@@ -112,7 +112,10 @@ int client_failure(const struct rpc_status *status, const char *name, struct err
 	else
 		err_wrap(err, "sandbox '%s'", name);
 	if (f && f->kind == MICROPOD__AGENT__V1__FAILURE__KIND__SPAWN)
-		code = f->errno_value == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+		/* A user or a folder that is not there is no missing command. */
+		code = f->errno_value == ENOENT && strcmp(f->step, "execute") == 0
+			       ? EXIT_NOT_FOUND
+			       : EXIT_CANNOT_RUN;
 	if (f)
 		micropod__agent__v1__failure__free_unpacked(f, NULL);
 	return code;
