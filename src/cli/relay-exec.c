@@ -11,7 +11,7 @@
 struct exec {
 	struct relay relay;
 	struct rpc_call *call;
-	bool started, have_exit;
+	bool started, have_exit, oom_killed;
 	int exit_code;
 	struct loop_timer silence; /* until it has started */
 };
@@ -106,6 +106,7 @@ static void on_event(struct rpc_call *call, const ProtobufCMessage *msg, const u
 	case MICROPOD__AGENT__V1__EXEC_EVENT__KIND_EXIT:
 		e->have_exit = true;
 		e->exit_code = ev->exit->code;
+		e->oom_killed = ev->exit->oom_killed;
 		break;
 	default:
 		break; /* of a newer agent */
@@ -127,6 +128,14 @@ static void on_done(struct rpc_call *call, const struct rpc_status *status, void
 
 	e->call = NULL;
 	loop_timer_disarm(&e->silence);
+	if (e->oom_killed) {
+		err_set(&err, ENOMEM,
+			"sandbox '%s': the command was killed by the guest's OOM killer: its "
+			"memory is too small, raise -m",
+			e->relay.client->name);
+		relay_fail(&e->relay, e->exit_code, &err);
+		return;
+	}
 	if (e->have_exit) {
 		relay_finish(&e->relay, e->exit_code);
 		return;

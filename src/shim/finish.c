@@ -130,7 +130,7 @@ void shim_container_exited(struct shim *shim, const Micropod__Agent__V1__Exit *e
 	shim->box.state.oom_killed = exit->oom_killed;
 	if (exit->oom_killed)
 		snprintf(shim->box.state.error, sizeof(shim->box.state.error),
-			"killed by the guest's OOM killer: memory of %llu MiB is too small, raise -m",
+			"the guest's OOM killer has killed a process of it: memory of %llu MiB is too small, raise -m",
 			(unsigned long long)(shim->box.config.memory / MIB));
 	log_info("container exited code=%d oom=%d", exit->code, exit->oom_killed);
 	begin_end(shim);
