@@ -20,6 +20,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/lockdown.h"
+#include "base/parse.h"
 #include "base/proc.h"
 #include "driver/accel.h"
 #include "driver/confine.h"
@@ -62,6 +63,7 @@ struct vm {
 	char killed[LIMIT_ERR_MESSAGE]; /* why we killed it; empty: we did not */
 	int64_t next_notice;
 	struct loop_defer no_landlock;
+	char serials[LIMIT_DISKS][24]; /* of its disks, for notices */
 };
 
 /* ---- what comes out of QEMU ---- */
@@ -118,9 +120,22 @@ static void on_stderr(struct loop_fd *src, uint32_t events)
 	read_stderr(container_of(src, struct vm, stderr_src));
 }
 
+/* QEMU's name of a disk is "disk" and its number (qemu-args.c). */
+static const char *disk_name(const struct vm *vm, const char *node)
+{
+	unsigned i;
+
+	if (!node)
+		return "disk";
+	if (strncmp(node, "disk", 4) == 0 && parse_uint(node + 4, 0, LIMIT_DISKS - 1, &i) == 0 &&
+		vm->serials[i][0])
+		return vm->serials[i];
+	return node;
+}
+
 static void on_block_error(struct vm *vm, json_t *data)
 {
-	const char *node = json_string_value(json_object_get(data, "node-name"));
+	const char *node = disk_name(vm, json_string_value(json_object_get(data, "node-name")));
 	const char *reason = json_string_value(json_object_get(data, "reason"));
 	char text[256];
 
@@ -131,12 +146,11 @@ static void on_block_error(struct vm *vm, json_t *data)
 	if (json_is_true(json_object_get(data, "nospace")) ||
 		(reason && strcmp(reason, strerror(ENOSPC)) == 0))
 		snprintf(text, sizeof(text),
-			"the host's disk is full: writes fail in the guest (%.20s)",
-			node ? node : "disk");
+			"the host's disk is full: writes fail in the guest (%.20s)", node);
 	else
 		snprintf(text, sizeof(text),
-			"the host cannot read or write a disk of the guest (%.20s: %.100s)",
-			node ? node : "disk", reason ? reason : "no reason given");
+			"the host cannot read or write a disk of the guest (%.20s: %.100s)", node,
+			reason ? reason : "no reason given");
 	vm->events.notice(vm, text, vm->events.arg);
 }
 
@@ -550,6 +564,8 @@ static int qemu_start(struct loop *loop, const struct vm_config *config,
 	vm->events = *events;
 	vm->pidfd = vm->console_fd = vm->stderr_fd = vm->agent_fd = -1;
 	vm->vsock_cid = config->vsock_cid;
+	for (unsigned i = 0; i < config->n_disks; i++)
+		snprintf(vm->serials[i], sizeof(vm->serials[i]), "%s", config->disks[i].serial);
 	r = check_files(config, err);
 	if (r == 0)
 		r = make_channels(vm, &far, &qmp_fd, err);

@@ -156,7 +156,7 @@ def test_full_host_disk_is_an_error_not_a_stop(guest, tmp_path):
             vm.greeted()
             assert "error" in vm.ask("write /dev/vda 16").lower()
             assert [line for line in vm.lines.all if line.startswith("notice")] == \
-                ["notice the host's disk is full: writes fail in the guest (disk0)"]
+                ["notice the host's disk is full: writes fail in the guest (scratch)"]
             assert vm.ask("echo alive") == "alive"
     finally:
         subprocess.run(["umount", tmp_path], check=True)
