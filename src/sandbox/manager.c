@@ -31,6 +31,8 @@
 
 #define VERDICT_SPARE (15 * NSEC_PER_SEC) /* the shim keeps the deadline itself and says which step missed it */
 #define REMOVE_TIME (20 * NSEC_PER_SEC) /* for rm -f to get hold of a sandbox */
+#define RESERVE_FILE "state.reserve"
+#define RESERVE_BYTES (64 * KIB) /* more than any state.json */
 #define CONFIG_MAX (8 * MIB) /* of config.json: argv and environment are bounded by LIMIT_ARGV */
 
 void sandbox_deinit(struct sandbox *box)
@@ -336,6 +338,23 @@ int sandbox_list(struct sandbox_root *root, struct strv *ids, struct err *err)
 	return 0;
 }
 
+static int make_reserve(int dfd)
+{
+	auto_close int fd = openat(dfd, RESERVE_FILE, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	return fd < 0 ? -errno : -posix_fallocate(fd, 0, RESERVE_BYTES);
+}
+
+/* The state before gives back as much as the new one takes, so there is room for the reserve again. */
+static int replace_and_reserve(int dfd, const char *text)
+{
+	int r = fs_replace_file(dfd, "state.json", text, strlen(text), 0600, true);
+
+	if (make_reserve(dfd) < 0)
+		unlinkat(dfd, RESERVE_FILE, 0);
+	return r;
+}
+
 int sandbox_save_state(struct sandbox_root *root, const char *id, const struct sandbox_state *state, struct err *err)
 {
 	auto_close int dfd = open_box(root, id, err);
@@ -345,7 +364,17 @@ int sandbox_save_state(struct sandbox_root *root, const char *id, const struct s
 	if (r < 0)
 		return r;
 	r = fs_replace_file(dfd, "state.json", text, strlen(text), 0600, true);
+	if ((r == -ENOSPC || r == -EDQUOT) && unlinkat(dfd, RESERVE_FILE, 0) == 0)
+		r = replace_and_reserve(dfd, text);
 	return r < 0 ? err_errno(err, -r, "cannot write the state of sandbox %.12s", id) : 0;
+}
+
+int sandbox_reserve(struct sandbox_root *root, const char *id, struct err *err)
+{
+	auto_close int dfd = open_box(root, id, err);
+	int r = dfd < 0 ? dfd : make_reserve(dfd);
+
+	return dfd < 0 || r == 0 ? r : err_errno(err, -r, "cannot set room aside for the state of sandbox %.12s", id);
 }
 
 static void on_alarm(int sig)

@@ -59,8 +59,14 @@ int sandbox_remove_held(struct sandbox_root *root, const char *id, const char *n
 /* Removes what crashes left: half-made and half-removed folders, names and run folders without a sandbox. */
 int sandbox_sweep(struct sandbox_root *root, struct err *err);
 
-/* Writes state.json. Only the holder of the lock may. 0 or -errno. */
+/*
+ * Writes state.json. Only the holder of the lock may. On a full disk it takes the room that sandbox_reserve() has set
+ * aside. 0 or -errno.
+ */
 int sandbox_save_state(struct sandbox_root *root, const char *id, const struct sandbox_state *state, struct err *err);
+
+/* Sets room aside, so that the end of a sandbox can be written down also when it has filled the disk. 0 or -errno. */
+int sandbox_reserve(struct sandbox_root *root, const char *id, struct err *err);
 
 /* Waits until nobody holds the sandbox's lock, i.e. its shim has gone. 0, -ETIMEDOUT. */
 int sandbox_wait_gone(struct sandbox_root *root, const char *id, int64_t deadline);

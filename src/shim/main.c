@@ -98,12 +98,17 @@ static int enter(struct shim *shim, struct err *err)
 {
 	struct sandbox_state *st = &shim->box.state;
 	const char *id = shim->box.config.id;
+	int r;
 
 	sandbox_state_deinit(st);
 	*st = (struct sandbox_state){ .phase = SANDBOX_STARTING, .shim_pid = getpid() };
 	memcpy(st->boot_id, shim->root->boot_id, sizeof(st->boot_id));
 	proc_start_time(getpid(), &st->shim_start);
-	shim_save_state(shim);
+	r = sandbox_save_state(shim->root, id, st, err);
+	if (r == 0)
+		r = sandbox_reserve(shim->root, id, err);
+	if (r < 0)
+		return r;
 	shim->run_dir = sandbox_run_dir(shim->root, id);
 	if (!shim->run_dir)
 		return err_errno(err, ENOMEM, "cannot name the run folder");
