@@ -156,6 +156,7 @@ static void add_status(struct cli *cli, const struct sandbox *box, json_t *o)
 	set_int(o, "NetPid", st->net_pid);
 	set_string(o, "Accel", answer ? st->accel : accel_name(box->config.accel));
 	set_string(o, "ShimVersion", st->shim_version);
+	set_string(o, "Notice", st->notice);
 	if (answer)
 		protobuf_c_message_free_unpacked(answer, NULL);
 }

@@ -136,6 +136,9 @@ static int start_net(struct shim *shim, struct err *err)
 
 static void on_notice(struct vm *vm, const char *text, void *arg)
 {
+	struct shim *shim = arg;
+
+	snprintf(shim->notice, sizeof(shim->notice), "%s", text);
 	log_warning("%s", text);
 }
 

@@ -298,6 +298,7 @@ static void answer_status(struct shim *shim, struct rpc_call *call, bool connect
 	resp.shim_version = (char *)MICROPOD_VERSION;
 	resp.started_ns = st->started_ns;
 	resp.vmm = shim->vmm_version ? shim->vmm_version : (char *)shim->driver->name;
+	resp.notice = shim->notice;
 	rpc_call_reply(call, &resp.base);
 }
 

@@ -55,6 +55,7 @@ struct shim {
 	const struct driver *driver;
 	struct vm *vm;
 	char *vmm_version;
+	char notice[256]; /* the VMM's last: there may be no room to log it */
 	enum vm_accel accel;
 	enum vm_transport transport;
 
