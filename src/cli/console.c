@@ -52,6 +52,11 @@ void console_show_tail(const struct sandbox_root *root, const char *id, FILE *ou
 	make_harmless(text, (size_t)len);
 	fprintf(out, "The guest's console ended with:\n");
 	for (char *line = strtok_r(last_lines(text, (size_t)len, CONSOLE_TAIL_LINES), "\n", &save);
-		line; line = strtok_r(NULL, "\n", &save))
-		fprintf(out, "  | %s\n", line);
+		line; line = strtok_r(NULL, "\n", &save)) {
+		size_t n = strlen(line);
+
+		while (n && line[n - 1] == ' ') /* that of its carriage return */
+			n--;
+		fprintf(out, "  | %.*s\n", (int)n, line);
+	}
 }

@@ -160,6 +160,8 @@ void shim_fail(struct shim *shim, int exit_code, const struct err *err)
 		return;
 	log_error("start failed: %s", err->msg);
 	shim->ending = true;
+	/* run shows the console's end from the sandbox's folder first, and removes it then, with --rm or without. */
+	shim->remove = false;
 	shim->box.state.phase = SANDBOX_EXITED;
 	shim->box.state.finished_ns = clock_realtime();
 	shim->box.state.exit_code = exit_code;
