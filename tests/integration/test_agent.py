@@ -76,7 +76,7 @@ def test_first_contract_starts_a_process(agent):
     r = old(agent, "CreateContainer", pb.CreateContainerRequest(
         container_id="first", process_args=["sleep", "1000"], rootfs_path=str(agent.root)), pb.CreateContainerResponse)
     assert (r.container_id, r.status, r.error_message) == ("first", "RUNNING", "")
-    assert Path(f"/proc/{r.pid}/cmdline").read_bytes() == b"sleep\x001000\x00"
+    wait_until(lambda: Path(f"/proc/{r.pid}/cmdline").read_bytes() == b"sleep\x001000\x00")
     agent.delete("first")
     assert not Path(f"/proc/{r.pid}").exists()
 
@@ -182,7 +182,7 @@ def test_pid_is_real(agent, box):
         stop.wait(20)
     events = agent.stub.ExecInContainer(requests(), timeout=30)
     pid = next(events).started.pid
-    assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"cat\0"
+    wait_until(lambda: Path(f"/proc/{pid}/cmdline").read_bytes() == b"cat\0")
     stop.set()  # half-close ends stdin: cat ends by itself
     assert [e.exit.code for e in events if e.WhichOneof("kind") == "exit"] == [0]
 
