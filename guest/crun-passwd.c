@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Linked into the static crun in place of the C library's getpwuid_r. glibc's would load the NSS modules that the
- * container's own /etc/nsswitch.conf names, and so run an image's code inside the runtime. This one reads
- * /etc/passwd and nothing else.
+ * Linked into the static crun in place of the C library's getpwuid_r. glibc's would load the NSS
+ * modules that the container's own /etc/nsswitch.conf names, and so run an image's code inside the
+ * runtime. This one reads /etc/passwd and nothing else.
  */
 #include <errno.h>
 #include <pwd.h>

@@ -11,24 +11,25 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define auto_free  __attribute__((cleanup(cleanup_free)))
-#define auto_close __attribute__((cleanup(cleanup_close)))
-#define auto_fclose __attribute__((cleanup(cleanup_fclose)))
+#define auto_free     __attribute__((cleanup(cleanup_free)))
+#define auto_close    __attribute__((cleanup(cleanup_close)))
+#define auto_fclose   __attribute__((cleanup(cleanup_fclose)))
 #define auto_closedir __attribute__((cleanup(cleanup_closedir)))
 
-/* For any type with `T *T_free(T *)`: DEFINE_CLEANUP(foo, struct foo *, foo_free) gives auto_clean(foo). */
+/* For any type with `T *T_free(T *)`: DEFINE_CLEANUP(foo, struct foo *, foo_free) gives
+ * auto_clean(foo). */
 #define auto_clean(name) __attribute__((cleanup(cleanup_##name)))
-#define DEFINE_CLEANUP(name, type, fn)                                                             \
-	static inline void cleanup_##name(type *p)                                                 \
-	{                                                                                          \
-		fn(*p);                                                                            \
+#define DEFINE_CLEANUP(name, type, fn)             \
+	static inline void cleanup_##name(type *p) \
+	{                                          \
+		fn(*p);                            \
 	}
 
-#define take_ptr(p)                                                                                \
-	({                                                                                         \
-		__typeof__(p) taken_ = (p);                                                        \
-		(p) = NULL;                                                                        \
-		taken_;                                                                            \
+#define take_ptr(p)                         \
+	({                                  \
+		__typeof__(p) taken_ = (p); \
+		(p) = NULL;                 \
+		taken_;                     \
 	})
 
 static inline int take_fd(int *fd)
@@ -39,7 +40,8 @@ static inline int take_fd(int *fd)
 	return taken;
 }
 
-/* Closes fd if it is not negative; keeps errno; never retries (close(2): the fd is gone in any case). Returns -1. */
+/* Closes fd if it is not negative; keeps errno; never retries (close(2): the fd is gone in any
+ * case). Returns -1. */
 static inline int safe_close(int fd)
 {
 	if (fd >= 0) {

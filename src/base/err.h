@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Errors that a person reads. A caller-owned struct with a code (a positive errno value) and one line
- * that says what failed, on which object, why, and what to do. No allocation, nothing to release.
- * Set once where the error arises; callers above may put what they were doing in front.
+ * Errors that a person reads. A caller-owned struct with a code (a positive errno value) and one
+ * line that says what failed, on which object, why, and what to do. No allocation, nothing to
+ * release. Set once where the error arises; callers above may put what they were doing in front.
  */
 #pragma once
 
@@ -16,7 +16,8 @@ struct err {
 
 #define ERR_INIT ((struct err){ 0 })
 
-/* Sets code (positive errno) and message, replacing what was there. Returns -code. err may be NULL. */
+/* Sets code (positive errno) and message, replacing what was there. Returns -code. err may be NULL.
+ */
 int err_set(struct err *err, int code, const char *fmt, ...) PRINTF(3, 4);
 
 /* err_set with ": <strerror(code)>" behind the message. Returns -code. */

@@ -9,10 +9,12 @@
 /* Reads until n bytes or end of file. Blocks. Returns the count read, or -errno. */
 ssize_t fd_read_full(int fd, void *buf, size_t n);
 
-/* Writes all n bytes. Blocks; a full non-blocking fd is waited for with poll(2). Returns 0 or -errno. */
+/* Writes all n bytes. Blocks; a full non-blocking fd is waited for with poll(2). Returns 0 or
+ * -errno. */
 int fd_write_full(int fd, const void *buf, size_t n);
 
-/* Reads the rest of fd, at most max bytes (-EFBIG beyond), into *ret_data (malloc'd, NUL behind it). 0 or -errno. */
+/* Reads the rest of fd, at most max bytes (-EFBIG beyond), into *ret_data (malloc'd, NUL behind
+ * it). 0 or -errno. */
 int fd_read_all(int fd, size_t max, char **ret_data, size_t *ret_len);
 
 int fd_set_nonblock(int fd, bool on); /* 0 or -errno */
@@ -21,5 +23,6 @@ int fd_set_cloexec(int fd, bool on);  /* 0 or -errno */
 /* A connected pair of stream sockets, CLOEXEC. 0 or -errno. */
 int fd_socketpair(int ret_fds[2]);
 
-/* Copies all data extents of src to dst (holes stay holes) and sets dst's size. Both regular. Blocks. 0 or -errno. */
+/* Copies all data extents of src to dst (holes stay holes) and sets dst's size. Both regular.
+ * Blocks. 0 or -errno. */
 int fd_copy_sparse(int src, int dst);

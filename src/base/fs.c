@@ -36,7 +36,8 @@ static int write_and_sync(int fd, const void *data, size_t len, bool durable)
 	return r;
 }
 
-int fs_replace_file(int dirfd, const char *path, const void *data, size_t len, mode_t mode, bool durable)
+int fs_replace_file(
+	int dirfd, const char *path, const void *data, size_t len, mode_t mode, bool durable)
 {
 	auto_free char *tmp = NULL;
 	auto_close int fd = -1;
@@ -160,9 +161,12 @@ int fs_private_dir(const char *path, struct err *err)
 	if (lstat(path, &st) < 0)
 		return err_errno(err, errno, "cannot look at folder '%s'", path);
 	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid())
-		return err_set(err, EPERM, "'%s' is not a folder of user %u: remove it or choose another", path, geteuid());
+		return err_set(err, EPERM,
+			"'%s' is not a folder of user %u: remove it or choose another", path,
+			geteuid());
 	if (st.st_mode & 022)
-		return err_set(err, EPERM, "folder '%s' can be written to by others: run chmod 700 on it", path);
+		return err_set(err, EPERM,
+			"folder '%s' can be written to by others: run chmod 700 on it", path);
 	return 0;
 }
 

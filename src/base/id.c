@@ -19,7 +19,8 @@ void random_bytes(void *buf, size_t n)
 		ssize_t got = getrandom(p, n, 0);
 
 		if (got < 0)
-			continue; /* EINTR: the only error that getrandom(2) lists for valid arguments */
+			continue; /* EINTR: the only error that getrandom(2) lists for valid
+				     arguments */
 		p += got;
 		n -= (size_t)got;
 	}
@@ -83,18 +84,23 @@ bool name_valid(const char *name)
 
 void name_generate(char *out, size_t size)
 {
-	static const char *const adjectives[] = { "amber", "bold", "brisk", "calm", "clear", "crisp", "deft", "eager",
-		"fair", "fleet", "fresh", "gentle", "glad", "golden", "grand", "happy", "hardy", "jolly", "keen", "kind",
-		"lively", "lucid", "merry", "mild", "neat", "noble", "nimble", "plain", "proud", "quick", "quiet", "ready",
-		"royal", "sharp", "silver", "smart", "solid", "steady", "sunny", "swift", "tidy", "vivid", "warm", "wise" };
-	static const char *const nouns[] = { "acorn", "alder", "aspen", "badger", "beacon", "birch", "brook", "canyon",
-		"cedar", "cliff", "comet", "coral", "crane", "dune", "falcon", "fern", "finch", "fjord", "forest", "glacier",
-		"grove", "harbor", "heron", "island", "lagoon", "lark", "maple", "meadow", "mesa", "otter", "pebble", "pine",
-		"plover", "prairie", "raven", "reef", "ridge", "river", "robin", "sparrow", "spruce", "summit", "tern", "willow" };
+	static const char *const adjectives[] = { "amber", "bold", "brisk", "calm", "clear",
+		"crisp", "deft", "eager", "fair", "fleet", "fresh", "gentle", "glad", "golden",
+		"grand", "happy", "hardy", "jolly", "keen", "kind", "lively", "lucid", "merry",
+		"mild", "neat", "noble", "nimble", "plain", "proud", "quick", "quiet", "ready",
+		"royal", "sharp", "silver", "smart", "solid", "steady", "sunny", "swift", "tidy",
+		"vivid", "warm", "wise" };
+	static const char *const nouns[] = { "acorn", "alder", "aspen", "badger", "beacon", "birch",
+		"brook", "canyon", "cedar", "cliff", "comet", "coral", "crane", "dune", "falcon",
+		"fern", "finch", "fjord", "forest", "glacier", "grove", "harbor", "heron", "island",
+		"lagoon", "lark", "maple", "meadow", "mesa", "otter", "pebble", "pine", "plover",
+		"prairie", "raven", "reef", "ridge", "river", "robin", "sparrow", "spruce",
+		"summit", "tern", "willow" };
 	uint32_t r[2];
 
 	random_bytes(r, sizeof(r));
-	snprintf(out, size, "%s_%s", adjectives[r[0] % ARRAY_SIZE(adjectives)], nouns[r[1] % ARRAY_SIZE(nouns)]);
+	snprintf(out, size, "%s_%s", adjectives[r[0] % ARRAY_SIZE(adjectives)],
+		nouns[r[1] % ARRAY_SIZE(nouns)]);
 }
 
 bool secret_equal(const void *a, const void *b, size_t n)

@@ -1,97 +1,109 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every numeric limit on what comes from outside, in one place: what a peer, guest, image, registry or
- * user may make us hold. Each has a test that reaches it.
+ * Every numeric limit on what comes from outside, in one place: what a peer, guest, image, registry
+ * or user may make us hold. Each has a test that reaches it.
  */
 #pragma once
 
 #include "base/macro.h"
 
 /* Errors and logs */
-#define LIMIT_ERR_MESSAGE  512 /* bytes of one error line, NUL included */
-#define LIMIT_LOG_LINE     1024
-#define LIMIT_SYSTEM_LOG   (4 * MIB) /* shim, agent and console log of one sandbox; then rotated once */
+#define LIMIT_ERR_MESSAGE 512 /* bytes of one error line, NUL included */
+#define LIMIT_LOG_LINE	  1024
+#define LIMIT_SYSTEM_LOG \
+	(4 * MIB) /* shim, agent and console log of one sandbox; then rotated once */
 
 /* Names and references */
-#define LIMIT_NAME         64	/* sandbox name, network name */
-#define LIMIT_ID           128	/* container id and exec id on the wire */
-#define LIMIT_REFERENCE    1024 /* image reference */
+#define LIMIT_NAME	64   /* sandbox name, network name */
+#define LIMIT_ID	128  /* container id and exec id on the wire */
+#define LIMIT_REFERENCE 1024 /* image reference */
 
 /* rpc */
-#define LIMIT_RPC_STREAMS        1024		/* calls open at once on one connection, server side */
-#define LIMIT_RPC_HEADER_LIST    (32 * KIB)	/* all names and values of one header block, RFC 9113 6.5.2 */
-#define LIMIT_RPC_HEADER_COUNT   128
-#define LIMIT_RPC_MESSAGE        (16 * MIB)	/* one message, after decompression */
-#define LIMIT_RPC_RESETS         200		/* RST_STREAM from a peer in a second, then ENHANCE_YOUR_CALM */
-#define LIMIT_RPC_CONTROL_FRAMES 1000		/* PING, SETTINGS, empty DATA in a second */
-#define LIMIT_RPC_SEND_BUFFER    (4 * MIB)	/* queued for one stream before the sender is told to stop */
-#define LIMIT_RPC_WINDOW_FIRST   (64 * KIB)	/* a stream's receive window when it opens */
-#define LIMIT_RPC_WINDOW_MAX     (4 * MIB)	/* what it grows to while its consumer keeps up */
-#define LIMIT_RPC_STATUS_MESSAGE (4 * KIB)	/* sent; received ones are cut to LIMIT_ERR_MESSAGE */
-#define LIMIT_RPC_SEND_HIGH      (256 * KIB)	/* queued for one stream: rpc_call_writable() is false above */
-#define LIMIT_RPC_RETRY_BUFFER   (256 * KIB)	/* sent messages a client keeps for a retry */
-#define LIMIT_RPC_RETRIES        5		/* of a call without deadline */
-#define LIMIT_RPC_WINDOWS        (64 * MIB)	/* by which the windows of one connection's streams may grow in sum */
-#define LIMIT_RPC_ASSEMBLY       (64 * MIB)	/* messages above their window being received at once on one connection */
-#define LIMIT_RPC_OUTBOUND       20000		/* frames that wait because the peer does not read */
-#define LIMIT_RPC_CONNECTIONS    1024		/* of one server */
-#define LIMIT_RPC_NESTING        64		/* messages in messages */
-#define LIMIT_RPC_DECODED        (64 * MIB)	/* memory of one decoded message ... */
-#define LIMIT_RPC_DECODED_RATIO  64		/* ... which is also at most 1 MiB plus this times its bytes */
+#define LIMIT_RPC_STREAMS 1024 /* calls open at once on one connection, server side */
+#define LIMIT_RPC_HEADER_LIST \
+	(32 * KIB) /* all names and values of one header block, RFC 9113 6.5.2 */
+#define LIMIT_RPC_HEADER_COUNT	 128
+#define LIMIT_RPC_MESSAGE	 (16 * MIB) /* one message, after decompression */
+#define LIMIT_RPC_RESETS	 200 /* RST_STREAM from a peer in a second, then ENHANCE_YOUR_CALM */
+#define LIMIT_RPC_CONTROL_FRAMES 1000 /* PING, SETTINGS, empty DATA in a second */
+#define LIMIT_RPC_SEND_BUFFER \
+	(4 * MIB) /* queued for one stream before the sender is told to stop */
+#define LIMIT_RPC_WINDOW_FIRST	 (64 * KIB) /* a stream's receive window when it opens */
+#define LIMIT_RPC_WINDOW_MAX	 (4 * MIB)  /* what it grows to while its consumer keeps up */
+#define LIMIT_RPC_STATUS_MESSAGE (4 * KIB)  /* sent; received ones are cut to LIMIT_ERR_MESSAGE */
+#define LIMIT_RPC_SEND_HIGH \
+	(256 * KIB) /* queued for one stream: rpc_call_writable() is false above */
+#define LIMIT_RPC_RETRY_BUFFER (256 * KIB) /* sent messages a client keeps for a retry */
+#define LIMIT_RPC_RETRIES      5	   /* of a call without deadline */
+#define LIMIT_RPC_WINDOWS \
+	(64 * MIB) /* by which the windows of one connection's streams may grow in sum */
+#define LIMIT_RPC_ASSEMBLY \
+	(64 * MIB) /* messages above their window being received at once on one connection */
+#define LIMIT_RPC_OUTBOUND	20000	   /* frames that wait because the peer does not read */
+#define LIMIT_RPC_CONNECTIONS	1024	   /* of one server */
+#define LIMIT_RPC_NESTING	64	   /* messages in messages */
+#define LIMIT_RPC_DECODED	(64 * MIB) /* memory of one decoded message ... */
+#define LIMIT_RPC_DECODED_RATIO 64 /* ... which is also at most 1 MiB plus this times its bytes */
 
 /* agent */
-#define LIMIT_RING              (1 * MIB) /* kept output of one stream of one process */
-#define LIMIT_RING_MARKS        1024 /* times kept for them */
-#define LIMIT_OUTPUT_CHUNK      (32 * KIB)
-#define LIMIT_PROCESSES         4096 /* process objects, running and kept */
-#define LIMIT_KEPT_PROCESSES    256 /* finished ones kept for Wait and Attach */
-#define LIMIT_KEPT_OUTPUT       (8 * MIB) /* output of all of these together; beyond it the oldest go */
-#define LIMIT_CONTAINERS        128
-#define LIMIT_ATTACH_READERS    16 /* per process */
-#define LIMIT_ARGV              (2 * MIB) /* bytes of arguments and environment of one process */
-#define LIMIT_STDIN_QUEUE       (256 * KIB)
-#define LIMIT_OCI_SPEC          (1 * MIB)
-#define LIMIT_PASSWD_FILE       (1 * MIB) /* /etc/passwd, /etc/group of an image */
-#define LIMIT_LABELS            64 /* of one container or process */
-#define LIMIT_LABEL_BYTES       (4 * KIB) /* one key with its value */
-#define LIMIT_KEPT_STATUSES     1024 /* of unknown children, while a process is being made */
-#define LIMIT_REAPED_AT_ONCE    256 /* children, before the loop looks at anything else */
-#define LIMIT_WORKER_RESULT     (64 * KIB) /* what a worker hands back */
-#define LIMIT_RUNTIME_MESSAGE   (4 * KIB) /* of a container runtime's log, for an error */
-#define LIMIT_EXIT_LINGER_MS    250 /* for output of a process' children after it has ended and its own was read */
-#define LIMIT_SPAWN_MS          30000 /* from fork to execve in a container, look-up of its user included */
-#define LIMIT_WORKER_MS         60000 /* one piece of work on a container's files */
-#define LIMIT_RUNTIME_MS        120000 /* one command of the container runtime */
+#define LIMIT_RING	      (1 * MIB) /* kept output of one stream of one process */
+#define LIMIT_RING_MARKS      1024	/* times kept for them */
+#define LIMIT_OUTPUT_CHUNK    (32 * KIB)
+#define LIMIT_PROCESSES	      4096	/* process objects, running and kept */
+#define LIMIT_KEPT_PROCESSES  256	/* finished ones kept for Wait and Attach */
+#define LIMIT_KEPT_OUTPUT     (8 * MIB) /* output of all of these together; beyond it the oldest go */
+#define LIMIT_CONTAINERS      128
+#define LIMIT_ATTACH_READERS  16	/* per process */
+#define LIMIT_ARGV	      (2 * MIB) /* bytes of arguments and environment of one process */
+#define LIMIT_STDIN_QUEUE     (256 * KIB)
+#define LIMIT_OCI_SPEC	      (1 * MIB)
+#define LIMIT_PASSWD_FILE     (1 * MIB)	 /* /etc/passwd, /etc/group of an image */
+#define LIMIT_LABELS	      64	 /* of one container or process */
+#define LIMIT_LABEL_BYTES     (4 * KIB)	 /* one key with its value */
+#define LIMIT_KEPT_STATUSES   1024	 /* of unknown children, while a process is being made */
+#define LIMIT_REAPED_AT_ONCE  256	 /* children, before the loop looks at anything else */
+#define LIMIT_WORKER_RESULT   (64 * KIB) /* what a worker hands back */
+#define LIMIT_RUNTIME_MESSAGE (4 * KIB)	 /* of a container runtime's log, for an error */
+#define LIMIT_EXIT_LINGER_MS \
+	250 /* for output of a process' children after it has ended and its own was read */
+#define LIMIT_SPAWN_MS 30000   /* from fork to execve in a container, look-up of its user included \
+				*/
+#define LIMIT_WORKER_MS	 60000 /* one piece of work on a container's files */
+#define LIMIT_RUNTIME_MS 120000 /* one command of the container runtime */
 
 /* images */
-#define LIMIT_MANIFEST          (4 * MIB) /* manifest, index or config, as Docker and containerd have it */
-#define LIMIT_LAYERS            512
-#define LIMIT_LAYER_ENTRIES     2000000
-#define LIMIT_LAYER_BYTES       (64 * GIB) /* unpacked */
-#define LIMIT_LAYER_RATIO       1100 /* unpacked : packed; gzip can reach 1032:1 on zeros */
+#define LIMIT_MANIFEST		(4 * MIB) /* manifest, index or config, as Docker and containerd have it */
+#define LIMIT_LAYERS		512
+#define LIMIT_LAYER_ENTRIES	2000000
+#define LIMIT_LAYER_BYTES	(64 * GIB) /* unpacked */
+#define LIMIT_LAYER_RATIO	1100	   /* unpacked : packed; gzip can reach 1032:1 on zeros */
 #define LIMIT_LAYER_RATIO_FLOOR (64 * MIB) /* below this size the ratio is not looked at */
-#define LIMIT_XATTR_BYTES       (64 * KIB) /* of one entry, names and values */
-#define LIMIT_PATH_DEPTH        256
-#define LIMIT_SYMLINKS          40 /* followed on the way to one entry, as the kernel does */
-#define LIMIT_IMAGE_MEMORY      (4 * GIB) /* address space of the worker that builds a disk */
-#define LIMIT_FETCH_STALL       (120 * (int64_t)1000000000) /* ns without a byte from a registry */
-#define LIMIT_DISK_BUILD        (3600 * (int64_t)1000000000) /* ns, for one disk */
+#define LIMIT_XATTR_BYTES	(64 * KIB) /* of one entry, names and values */
+#define LIMIT_PATH_DEPTH	256
+#define LIMIT_SYMLINKS		40	  /* followed on the way to one entry, as the kernel does */
+#define LIMIT_IMAGE_MEMORY	(4 * GIB) /* address space of the worker that builds a disk */
+#define LIMIT_FETCH_STALL	(120 * (int64_t)1000000000)  /* ns without a byte from a registry */
+#define LIMIT_DISK_BUILD	(3600 * (int64_t)1000000000) /* ns, for one disk */
 
 /* VMs */
-#define LIMIT_QMP_LINE          (1 * MIB)
-#define LIMIT_QMP_PENDING       64 /* commands without an answer */
-#define LIMIT_VMM_STDERR        (4 * KIB) /* the end of what the VMM wrote to stderr */
-#define LIMIT_CONSOLE_TAIL      (16 * KIB) /* shown in a start error */
-#define DISK_VIRTUAL_SIZE       (1 * TIB) /* of every disk, sparse, so that any disk fits any template */
-#define LIMIT_DISKS             8
-#define LIMIT_NET_FRAME         (68 * KIB)	/* one Ethernet frame on QEMU's stream (its NET_BUFSIZE) */
-#define LIMIT_NET_QUEUE         (1 * MIB)	/* frames for a guest that does not read; then they are dropped */
-#define LIMIT_NET_SOCKETS       4096		/* of one sandbox, all protocols: descriptors of micropod-net */
-#define LIMIT_NET_RELAYS        256		/* connections over IPv6 to published ports */
-#define LIMIT_NET_FLOWS         1024		/* UDP clients of published ports; then the longest silent one is forgotten */
-#define LIMIT_PORTS             256 /* published ports of one sandbox */
+#define LIMIT_QMP_LINE	   (1 * MIB)
+#define LIMIT_QMP_PENDING  64	      /* commands without an answer */
+#define LIMIT_VMM_STDERR   (4 * KIB)  /* the end of what the VMM wrote to stderr */
+#define LIMIT_CONSOLE_TAIL (16 * KIB) /* shown in a start error */
+#define DISK_VIRTUAL_SIZE  (1 * TIB)  /* of every disk, sparse, so that any disk fits any template \
+				       */
+#define LIMIT_DISKS	8
+#define LIMIT_NET_FRAME (68 * KIB) /* one Ethernet frame on QEMU's stream (its NET_BUFSIZE) */
+#define LIMIT_NET_QUEUE (1 * MIB)  /* frames for a guest that does not read; then they are dropped \
+				    */
+#define LIMIT_NET_SOCKETS 4096	   /* of one sandbox, all protocols: descriptors of micropod-net */
+#define LIMIT_NET_RELAYS  256	   /* connections over IPv6 to published ports */
+#define LIMIT_NET_FLOWS \
+	1024 /* UDP clients of published ports; then the longest silent one is forgotten */
+#define LIMIT_PORTS 256 /* published ports of one sandbox */
 
 /* command line */
-#define LIMIT_SETTINGS          (64 * KIB) /* micropod.yaml */
-#define LIMIT_ENV_FILE          (2 * MIB)  /* --env-file; LIMIT_ARGV bounds what comes of it */
-#define LIMIT_STDIN_UNTAKEN     (256 * KIB) /* input sent and kept until the agent says that it has it */
+#define LIMIT_SETTINGS (64 * KIB) /* micropod.yaml */
+#define LIMIT_ENV_FILE (2 * MIB)  /* --env-file; LIMIT_ARGV bounds what comes of it */
+#define LIMIT_STDIN_UNTAKEN \
+	(256 * KIB) /* input sent and kept until the agent says that it has it */

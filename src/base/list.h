@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An intrusive doubly linked list: a head and its entries are all `struct list`, linked in a ring. */
+/* An intrusive doubly linked list: a head and its entries are all `struct list`, linked in a ring.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -10,7 +11,10 @@ struct list {
 	struct list *prev, *next;
 };
 
-#define LIST_INIT(l) { &(l), &(l) }
+#define LIST_INIT(l)       \
+	{                  \
+		&(l), &(l) \
+	}
 
 static inline void list_init(struct list *l)
 {
@@ -41,13 +45,13 @@ static inline void list_remove(struct list *entry)
 
 #define list_entry(ptr, type, member) container_of(ptr, type, member)
 
-#define list_foreach(pos, head, member)                                                            \
-	for (pos = list_entry((head)->next, __typeof__(*pos), member); &pos->member != (head);     \
+#define list_foreach(pos, head, member)                                                        \
+	for (pos = list_entry((head)->next, __typeof__(*pos), member); &pos->member != (head); \
 		pos = list_entry(pos->member.next, __typeof__(*pos), member))
 
 /* The entry at pos may be removed and freed in the body; no other may. */
-#define list_foreach_safe(pos, tmp, head, member)                                                  \
-	for (pos = list_entry((head)->next, __typeof__(*pos), member),                             \
-		tmp = list_entry(pos->member.next, __typeof__(*pos), member);                      \
-		&pos->member != (head);                                                            \
+#define list_foreach_safe(pos, tmp, head, member)                         \
+	for (pos = list_entry((head)->next, __typeof__(*pos), member),    \
+	    tmp = list_entry(pos->member.next, __typeof__(*pos), member); \
+		&pos->member != (head);                                   \
 		pos = tmp, tmp = list_entry(tmp->member.next, __typeof__(*tmp), member))

@@ -61,8 +61,8 @@ void log_line(enum log_level level, const char *fmt, ...)
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &tm);
 	len = strftime(line, sizeof(line), "%Y-%m-%dT%H:%M:%S", &tm);
-	len += (size_t)snprintf(line + len, sizeof(line) - len, ".%03ldZ %s %s ", now.tv_nsec / 1000000,
-		log_state.ident, level_words[level]);
+	len += (size_t)snprintf(line + len, sizeof(line) - len, ".%03ldZ %s %s ",
+		now.tv_nsec / 1000000, log_state.ident, level_words[level]);
 	va_start(ap, fmt);
 	vsnprintf(line + len, sizeof(line) - len - 1, fmt, ap);
 	va_end(ap);

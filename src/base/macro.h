@@ -6,11 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ARRAY_SIZE(a)  (sizeof(a) / sizeof((a)[0]))
-#define PRINTF(f, a)   __attribute__((format(printf, f, a)))
-#define MUST_USE       __attribute__((warn_unused_result))
-#define MIN(a, b)      ((a) < (b) ? (a) : (b))
-#define MAX(a, b)      ((a) > (b) ? (a) : (b))
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define PRINTF(f, a)  __attribute__((format(printf, f, a)))
+#define MUST_USE      __attribute__((warn_unused_result))
+#define MIN(a, b)     ((a) < (b) ? (a) : (b))
+#define MAX(a, b)     ((a) > (b) ? (a) : (b))
 
 #define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 

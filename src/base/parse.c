@@ -8,14 +8,16 @@
 #include "base/clock.h"
 #include "base/macro.h"
 
-/* Reads digits of the base; *s is left behind the last one. -EINVAL without a digit, -ERANGE on overflow. */
+/* Reads digits of the base; *s is left behind the last one. -EINVAL without a digit, -ERANGE on
+ * overflow. */
 static int digits(const char **s, unsigned base, uint64_t *ret_value)
 {
 	uint64_t v = 0;
 	const char *p = *s;
 
 	for (; *p >= '0' && *p < (char)('0' + base); p++)
-		if (__builtin_mul_overflow(v, base, &v) || __builtin_add_overflow(v, (uint64_t)(*p - '0'), &v))
+		if (__builtin_mul_overflow(v, base, &v) ||
+			__builtin_add_overflow(v, (uint64_t)(*p - '0'), &v))
 			return -ERANGE;
 	if (p == *s)
 		return -EINVAL;
@@ -170,7 +172,8 @@ int parse_duration(const char *s, int64_t *ret_ns)
 		if (len == 0 && !*s && total == 0)
 			unit = NSEC_PER_SEC;
 		for (size_t i = 0; i < ARRAY_SIZE(duration_units); i++)
-			if (strlen(duration_units[i].name) == len && strncmp(s, duration_units[i].name, len) == 0)
+			if (strlen(duration_units[i].name) == len &&
+				strncmp(s, duration_units[i].name, len) == 0)
 				unit = duration_units[i].ns;
 		if (!unit)
 			return -EINVAL;
@@ -218,7 +221,11 @@ bool utf8_valid(const void *data, size_t len)
 
 	while (p < end) {
 		uint32_t c = *p++;
-		unsigned more = c < 0x80 ? 0 : (c & 0xe0) == 0xc0 ? 1 : (c & 0xf0) == 0xe0 ? 2 : (c & 0xf8) == 0xf0 ? 3 : 4;
+		unsigned more = c < 0x80	     ? 0
+				: (c & 0xe0) == 0xc0 ? 1
+				: (c & 0xf0) == 0xe0 ? 2
+				: (c & 0xf8) == 0xf0 ? 3
+						     : 4;
 
 		if (more == 4 || (size_t)(end - p) < more)
 			return false;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: a child reports what went wrong before execve over a CLOEXEC pipe as one `struct err`;
- * a successful execve closes the pipe, so that end of file means success. Errors never cross as exit codes.
+ * How it works: a child reports what went wrong before execve over a CLOEXEC pipe as one `struct
+ * err`; a successful execve closes the pipe, so that end of file means success. Errors never cross
+ * as exit codes.
  */
 #include "base/proc.h"
 
@@ -38,8 +39,8 @@ static void reset_signals(void)
 }
 
 /*
- * The parent may have died before; getppid(2) does not tell in a new pid namespace, but the report pipe does: only
- * the parent can have its other end.
+ * The parent may have died before; getppid(2) does not tell in a new pid namespace, but the report
+ * pipe does: only the parent can have its other end.
  */
 static int die_with_parent(int report)
 {
@@ -98,8 +99,10 @@ static _Noreturn void child_main(const struct proc_opts *o, int report)
 
 static pid_t fork_into(unsigned long namespaces)
 {
-	/* Without CLONE_VM and a stack clone(2) is fork(2); the libraries' fork handlers matter only to threads. */
-	return namespaces ? (pid_t)syscall(SYS_clone, namespaces | SIGCHLD, NULL, NULL, NULL, 0) : fork();
+	/* Without CLONE_VM and a stack clone(2) is fork(2); the libraries' fork handlers matter
+	 * only to threads. */
+	return namespaces ? (pid_t)syscall(SYS_clone, namespaces | SIGCHLD, NULL, NULL, NULL, 0)
+			  : fork();
 }
 
 int proc_spawn(const struct proc_opts *opts, pid_t *ret_pid, int *ret_pidfd, struct err *err)
@@ -227,7 +230,10 @@ int proc_run(const char *const *argv, size_t max, char **ret_out, struct err *er
 	FILE *out = tmpfile(), *diag = tmpfile();
 	auto_fclose FILE *out_owner = out, *diag_owner = diag;
 	auto_free char *text = NULL;
-	struct proc_opts opts = { .path = argv[0], .argv = (char *const *)argv, .stdin_fd = -1, .die_with_parent = true };
+	struct proc_opts opts = { .path = argv[0],
+		.argv = (char *const *)argv,
+		.stdin_fd = -1,
+		.die_with_parent = true };
 	int status, r;
 	pid_t pid;
 
@@ -244,8 +250,8 @@ int proc_run(const char *const *argv, size_t max, char **ret_out, struct err *er
 	if (status != 0) {
 		rewind(diag);
 		r = fd_read_all(fileno(diag), MIB, &text, NULL);
-		return err_set(err, EIO, "%s failed with status %d: %s", argv[0], proc_exit_code(status),
-			r < 0 ? "" : last_line(text));
+		return err_set(err, EIO, "%s failed with status %d: %s", argv[0],
+			proc_exit_code(status), r < 0 ? "" : last_line(text));
 	}
 	if (ret_out) {
 		lseek(fileno(out), 0, SEEK_SET);
@@ -271,7 +277,8 @@ int proc_start_time(pid_t pid, uint64_t *ret_ticks)
 	r = fs_read_file(AT_FDCWD, path, 8192, &text, NULL);
 	if (r < 0)
 		return r;
-	/* Field 2 is the name in parentheses and may hold anything, so count from the last ')', which ends it. */
+	/* Field 2 is the name in parentheses and may hold anything, so count from the last ')',
+	 * which ends it. */
 	field = strrchr(text, ')');
 	for (int n = 2; field && n < 22; n++)
 		field = strchr(field + 1, ' ');

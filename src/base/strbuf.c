@@ -28,7 +28,8 @@ static bool reserve(struct strbuf *sb, size_t more)
 
 	if (sb->failed)
 		return false;
-	if (__builtin_add_overflow(sb->len, more, &need) || __builtin_add_overflow(need, 1, &need)) {
+	if (__builtin_add_overflow(sb->len, more, &need) ||
+		__builtin_add_overflow(need, 1, &need)) {
 		sb->failed = true;
 		return false;
 	}

@@ -31,7 +31,8 @@ void strbuf_consume(struct strbuf *sb, size_t n);
 /* 0, or -ENOMEM if any append failed. */
 int strbuf_error(const struct strbuf *sb);
 
-/* The string, owned by the caller (free()), never NULL on success; sb is empty afterwards. NULL: out of memory. */
+/* The string, owned by the caller (free()), never NULL on success; sb is empty afterwards. NULL:
+ * out of memory. */
 char *strbuf_finish(struct strbuf *sb);
 
 #define auto_strbuf __attribute__((cleanup(strbuf_deinit)))

@@ -31,39 +31,42 @@ enum vm_ability {
 	VM_CAN_PAUSE = 1 << 0,
 	VM_CAN_SNAPSHOT = 1 << 1,
 	VM_CAN_PLUG = 1 << 2,
-	VM_CAN_FS = 1 << 3,	/* virtio-fs */
+	VM_CAN_FS = 1 << 3, /* virtio-fs */
 	VM_CAN_VSOCK = 1 << 4,
 	VM_CAN_BALLOON = 1 << 5,
 };
 
 struct vm_disk {
 	const char *path;   /* raw image; DISK_VIRTUAL_SIZE long, sparse */
-	const char *serial; /* how the guest finds it: "image", "scratch", "agentroot"; at most 20 bytes */
+	const char *serial; /* how the guest finds it: "image", "scratch", "agentroot"; at most 20
+			       bytes */
 	bool read_only;
 };
 
 /* All strings borrowed until start returns. */
 struct vm_config {
-	const char *vmm;	/* path of the VMM's binary, or NULL: found by the driver */
-	const char *kernel;	/* bzImage or ELF */
-	const char *initramfs;	/* NULL only where the kernel itself can mount agent_rootfs */
+	const char *vmm;       /* path of the VMM's binary, or NULL: found by the driver */
+	const char *kernel;    /* bzImage or ELF */
+	const char *initramfs; /* NULL only where the kernel itself can mount agent_rootfs */
 	/*
-	 * ext4 image with the agent as /sbin/init, given read-only as the disk with serial "agentroot"; NULL: the initramfs
-	 * is the root. With an initramfs the kernel is told micropod.root=agentroot, and its init changes over to it.
+	 * ext4 image with the agent as /sbin/init, given read-only as the disk with serial
+	 * "agentroot"; NULL: the initramfs is the root. With an initramfs the kernel is told
+	 * micropod.root=agentroot, and its init changes over to it.
 	 */
 	const char *agent_rootfs;
-	const char *cmdline;	/* more kernel command line, or NULL */
-	const char *run_dir;	/* private folder of this sandbox for what the VMM must find by path */
-	uint64_t memory;	/* bytes */
+	const char *cmdline; /* more kernel command line, or NULL */
+	const char *run_dir; /* private folder of this sandbox for what the VMM must find by path */
+	uint64_t memory;     /* bytes */
 	unsigned cpus;
 	struct vm_disk disks[LIMIT_DISKS];
 	unsigned n_disks;
-	enum vm_accel accel;	/* not AUTO */
-	int net_fd;		/* QEMU `-netdev stream` socket to micropod-net, borrowed; -1: no network device */
+	enum vm_accel accel; /* not AUTO */
+	int net_fd; /* QEMU `-netdev stream` socket to micropod-net, borrowed; -1: no network device
+		     */
 	uint8_t mac[6];
-	unsigned vsock_cid;	/* 0: no vsock device */
-	int vhost_vsock_fd;	/* borrowed; -1 without */
-	bool confine;		/* false only for debugging by --debug-unconfined; true always otherwise */
+	unsigned vsock_cid; /* 0: no vsock device */
+	int vhost_vsock_fd; /* borrowed; -1 without */
+	bool confine; /* false only for debugging by --debug-unconfined; true always otherwise */
 };
 
 struct vm;
@@ -72,7 +75,8 @@ struct vm;
 struct vm_events {
 	/* Guest console output as it comes. */
 	void (*console)(struct vm *vm, const void *data, size_t len, void *arg);
-	/* The VMM has ended: why is one line ("guest powered off", "guest panicked", "QEMU was killed by signal 9", ...). */
+	/* The VMM has ended: why is one line ("guest powered off", "guest panicked", "QEMU was
+	 * killed by signal 9", ...). */
 	void (*exited)(struct vm *vm, bool clean, const char *why, void *arg);
 	/* Something the user should know (a disk error on the host: full), one line. */
 	void (*notice)(struct vm *vm, const char *text, void *arg);
@@ -82,16 +86,20 @@ struct vm_events {
 struct driver {
 	const char *name; /* "qemu" */
 	unsigned abilities;
-	/* Whether this host can use it: 0, or -errno with err saying what is missing and how to get it. *ret_version malloc'd. Blocks. */
+	/* Whether this host can use it: 0, or -errno with err saying what is missing and how to get
+	 * it. *ret_version malloc'd. Blocks. */
 	int (*probe)(const char *vmm, char **ret_version, struct err *err);
-	/* Starts the VMM process; returns when it has been executed, not booted. err names the step. */
-	int (*start)(struct loop *loop, const struct vm_config *config, const struct vm_events *events, struct vm **ret_vm,
-		struct err *err);
+	/* Starts the VMM process; returns when it has been executed, not booted. err names the
+	 * step. */
+	int (*start)(struct loop *loop, const struct vm_config *config,
+		const struct vm_events *events, struct vm **ret_vm, struct err *err);
 	/*
-	 * Joins the agent over the transport: cb gets a stream that is the caller's, greeted and ready for HTTP/2, or
-	 * an error (-ETIMEDOUT at the deadline). One at a time. reconnect: an earlier session may be cut mid-frame.
+	 * Joins the agent over the transport: cb gets a stream that is the caller's, greeted and
+	 * ready for HTTP/2, or an error (-ETIMEDOUT at the deadline). One at a time. reconnect: an
+	 * earlier session may be cut mid-frame.
 	 */
-	void (*open_session)(struct vm *vm, enum vm_transport transport, bool reconnect, int64_t deadline,
+	void (*open_session)(struct vm *vm, enum vm_transport transport, bool reconnect,
+		int64_t deadline,
 		void (*cb)(struct io_stream *stream, const struct err *err, void *arg), void *arg);
 	/* Asks the VMM to end now; exited comes. */
 	void (*kill)(struct vm *vm);

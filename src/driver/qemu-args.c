@@ -131,8 +131,8 @@ static int add_kernel(const struct vm_config *c, const struct qemu_view *v,
 	int r;
 
 	/*
-	 * reboot=t: the quickest reset, which -no-reboot makes an end; panic=-1: at once. The self-tests of the
-	 * kernel's ciphers take an emulated guest half a second of its three.
+	 * reboot=t: the quickest reset, which -no-reboot makes an end; panic=-1: at once. The
+	 * self-tests of the kernel's ciphers take an emulated guest half a second of its three.
 	 */
 	strbuf_adds(&line, "console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests");
 	if (*o->cmdline)

@@ -80,7 +80,8 @@ int addr_parse(const char *text, struct addr *ret_addr, struct err *err)
 		r = parse_tcp(text + 4, &a);
 	}
 	if (r < 0 || a.kind == ADDR_MAX)
-		return err_set(err, EINVAL, "'%s' is no address: give unix:PATH, vsock:CID:PORT or tcp:IP:PORT", text);
+		return err_set(err, EINVAL,
+			"'%s' is no address: give unix:PATH, vsock:CID:PORT or tcp:IP:PORT", text);
 	*ret_addr = a;
 	return 0;
 }
@@ -93,7 +94,8 @@ union sockaddr_any {
 	struct sockaddr_in6 in6;
 };
 
-/* sockaddr_un holds 108 bytes; longer paths go through an O_PATH fd of the folder, which *hold keeps open. */
+/* sockaddr_un holds 108 bytes; longer paths go through an O_PATH fd of the folder, which *hold
+ * keeps open. */
 static int fill_unix(const char *path, struct sockaddr_un *un, int *hold)
 {
 	const char *slash = strrchr(path, '/');
@@ -109,7 +111,8 @@ static int fill_unix(const char *path, struct sockaddr_un *un, int *hold)
 	*hold = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (*hold < 0)
 		return -errno;
-	if (snprintf(un->sun_path, sizeof(un->sun_path), "/proc/self/fd/%d/%s", *hold, slash + 1) >= (int)sizeof(un->sun_path))
+	if (snprintf(un->sun_path, sizeof(un->sun_path), "/proc/self/fd/%d/%s", *hold, slash + 1) >=
+		(int)sizeof(un->sun_path))
 		return -ENAMETOOLONG;
 	return 0;
 }
@@ -122,7 +125,9 @@ static int fill(const struct addr *a, union sockaddr_any *sa, socklen_t *len, in
 		*len = sizeof(sa->un);
 		return fill_unix(a->path, &sa->un, hold);
 	case ADDR_VSOCK:
-		sa->vm = (struct sockaddr_vm){ .svm_family = AF_VSOCK, .svm_cid = a->cid, .svm_port = a->port };
+		sa->vm = (struct sockaddr_vm){
+			.svm_family = AF_VSOCK, .svm_cid = a->cid, .svm_port = a->port
+		};
 		*len = sizeof(sa->vm);
 		return 0;
 	case ADDR_TCP:
@@ -170,7 +175,8 @@ int addr_listen(const struct addr *addr, unsigned mode, struct err *err)
 			return err_errno(err, EADDRINUSE, "cannot listen on %s", addr->text);
 		unlink(sa.un.sun_path);
 	}
-	/* The mode must hold from birth: fchmod on the socket before bind sets what bind creates (unix(7)). */
+	/* The mode must hold from birth: fchmod on the socket before bind sets what bind creates
+	 * (unix(7)). */
 	if (addr->kind == ADDR_UNIX && fchmod(fd, mode) < 0)
 		return err_errno(err, errno, "cannot set the mode of %s", addr->text);
 	if (bind(fd, &sa.sa, len) < 0 || listen(fd, 128) < 0)
@@ -209,7 +215,8 @@ int addr_dial(const struct addr *addr, int64_t deadline, struct err *err)
 	if (fd < 0)
 		return err_errno(err, errno, "cannot make a socket for %s", addr->text);
 	if (connect(fd, &sa.sa, len) < 0) {
-		/* EAGAIN is a full backlog of a unix socket: connect(2) gives no event for it, so it is an error here. */
+		/* EAGAIN is a full backlog of a unix socket: connect(2) gives no event for it, so
+		 * it is an error here. */
 		r = errno == EINPROGRESS ? finish_connect(fd, deadline) : -errno;
 		if (r < 0)
 			return err_errno(err, -r, "cannot connect to %s", addr->text);

@@ -4,12 +4,7 @@
 
 #include "base/err.h"
 
-enum addr_kind {
-	ADDR_UNIX,
-	ADDR_VSOCK,
-	ADDR_TCP,
-	ADDR_MAX
-};
+enum addr_kind { ADDR_UNIX, ADDR_VSOCK, ADDR_TCP, ADDR_MAX };
 
 struct addr {
 	enum addr_kind kind;
@@ -19,17 +14,19 @@ struct addr {
 	char host[64]; /* ADDR_TCP: numeric IPv4 or IPv6, without brackets */
 };
 
-/* "unix:PATH" (or "unix://PATH"), "vsock:CID:PORT" (CID may be "any"), "tcp:127.0.0.1:80", "tcp:[::1]:80". 0 or -EINVAL with err. */
+/* "unix:PATH" (or "unix://PATH"), "vsock:CID:PORT" (CID may be "any"), "tcp:127.0.0.1:80",
+ * "tcp:[::1]:80". 0 or -EINVAL with err. */
 int addr_parse(const char *text, struct addr *ret_addr, struct err *err);
 
 /*
- * A listening socket, CLOEXEC and non-blocking, or -errno with err. A unix path longer than sockaddr_un
- * holds is reached through /proc/self/fd of its folder; a stale socket file is replaced, a live one is
- * -EADDRINUSE. mode: of the socket file.
+ * A listening socket, CLOEXEC and non-blocking, or -errno with err. A unix path longer than
+ * sockaddr_un holds is reached through /proc/self/fd of its folder; a stale socket file is
+ * replaced, a live one is -EADDRINUSE. mode: of the socket file.
  */
 int addr_listen(const struct addr *addr, unsigned mode, struct err *err);
 
-/* A connected socket, CLOEXEC, or -errno with err. Blocks until connected or deadline (CLOCK_MONOTONIC ns). */
+/* A connected socket, CLOEXEC, or -errno with err. Blocks until connected or deadline
+ * (CLOCK_MONOTONIC ns). */
 int addr_dial(const struct addr *addr, int64_t deadline, struct err *err);
 
 /* Accepts one connection, CLOEXEC and non-blocking. fd or -errno (-EAGAIN: none waiting). */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How it works: a turn runs what was deferred, waits in epoll for the nearest timer at most, then
- * dispatches descriptors and due timers. A descriptor removed while its batch is being dispatched has its
- * entries in that batch cleared, so that removal takes effect at once and the memory may be freed.
+ * dispatches descriptors and due timers. A descriptor removed while its batch is being dispatched
+ * has its entries in that batch cleared, so that removal takes effect at once and the memory may be
+ * freed.
  */
 #include "io/loop.h"
 
@@ -76,7 +77,8 @@ void loop_fd_set(struct loop_fd *src, uint32_t events)
 	if (!src->loop || src->events == events)
 		return;
 	src->events = events;
-	/* Fails only for an fd that is not in the set: the owner closed it before removing the source. */
+	/* Fails only for an fd that is not in the set: the owner closed it before removing the
+	 * source. */
 	if (epoll_ctl(src->loop->epfd, EPOLL_CTL_MOD, src->fd, &ev) < 0)
 		assert(errno == ENOMEM);
 }
@@ -145,7 +147,8 @@ void loop_timer_disarm(struct loop_timer *timer)
 	heap_down(loop, last->index - 1);
 }
 
-int loop_timer_arm(struct loop *loop, struct loop_timer *timer, int64_t deadline, void (*cb)(struct loop_timer *timer))
+int loop_timer_arm(struct loop *loop, struct loop_timer *timer, int64_t deadline,
+	void (*cb)(struct loop_timer *timer))
 {
 	if (timer->index)
 		loop_timer_disarm(timer);
@@ -157,7 +160,8 @@ int loop_timer_arm(struct loop *loop, struct loop_timer *timer, int64_t deadline
 		return 0;
 	if (loop->n_timers == loop->cap_timers) {
 		size_t cap = loop->cap_timers ? loop->cap_timers * 2 : 16;
-		struct loop_timer **heap = reallocarray(loop->heap, cap, sizeof(struct loop_timer *));
+		struct loop_timer **heap =
+			reallocarray(loop->heap, cap, sizeof(struct loop_timer *));
 
 		if (!heap)
 			return -ENOMEM;
@@ -177,7 +181,8 @@ static void run_timers(struct loop *loop)
 	if (!loop->n_timers)
 		return;
 	now = clock_monotonic();
-	/* Those armed meanwhile lie after now, so that a timer which rearms itself cannot starve descriptors. */
+	/* Those armed meanwhile lie after now, so that a timer which rearms itself cannot starve
+	 * descriptors. */
 	while (loop->n_timers && loop->heap[0]->deadline <= now) {
 		struct loop_timer *t = loop->heap[0];
 
@@ -188,7 +193,8 @@ static void run_timers(struct loop *loop)
 
 /* Deferred work */
 
-void loop_defer_queue(struct loop *loop, struct loop_defer *defer, void (*cb)(struct loop_defer *defer))
+void loop_defer_queue(
+	struct loop *loop, struct loop_defer *defer, void (*cb)(struct loop_defer *defer))
 {
 	defer->cb = cb;
 	if (defer->queued)
@@ -236,7 +242,8 @@ int loop_once(struct loop *loop, int64_t deadline)
 
 	if (loop->n_timers)
 		deadline = MIN(deadline, loop->heap[0]->deadline);
-	timeout = !ran && list_empty(&loop->deferred) && !loop->stopped ? deadline_poll_ms(deadline) : 0;
+	timeout = !ran && list_empty(&loop->deferred) && !loop->stopped ? deadline_poll_ms(deadline)
+									: 0;
 	n = epoll_wait(loop->epfd, loop->batch, BATCH, timeout);
 	if (n < 0 && errno != EINTR)
 		return -errno;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One thread, one epoll loop. Sources are structs that their owners embed; adding one allocates nothing
- * but (for timers) a slot. Level-triggered. Any source may be added, changed or removed in any callback,
- * its own included, and freed right after its removal: no callback of a removed source runs again.
+ * One thread, one epoll loop. Sources are structs that their owners embed; adding one allocates
+ * nothing but (for timers) a slot. Level-triggered. Any source may be added, changed or removed in
+ * any callback, its own included, and freed right after its removal: no callback of a removed
+ * source runs again.
  */
 #pragma once
 
@@ -60,21 +61,25 @@ struct loop *loop_free(struct loop *loop);
 int loop_run(struct loop *loop);
 void loop_stop(struct loop *loop, int code);
 
-/* One turn: waits until deadline at most for something to happen and runs its callbacks. 0 or -errno. */
+/* One turn: waits until deadline at most for something to happen and runs its callbacks. 0 or
+ * -errno. */
 int loop_once(struct loop *loop, int64_t deadline);
 
-/* 0 or -errno (EPERM: a regular file, which epoll does not take). fd stays the caller's and must outlive the source. */
+/* 0 or -errno (EPERM: a regular file, which epoll does not take). fd stays the caller's and must
+ * outlive the source. */
 int loop_fd_add(struct loop *loop, struct loop_fd *src, int fd, uint32_t events,
 	void (*cb)(struct loop_fd *src, uint32_t events));
 void loop_fd_set(struct loop_fd *src, uint32_t events); /* no-op if nothing changes */
 void loop_fd_remove(struct loop_fd *src);		/* no-op if not added */
 
 /* (Re)arms; DEADLINE_NONE disarms. 0 or -ENOMEM. */
-int loop_timer_arm(struct loop *loop, struct loop_timer *timer, int64_t deadline, void (*cb)(struct loop_timer *timer));
+int loop_timer_arm(struct loop *loop, struct loop_timer *timer, int64_t deadline,
+	void (*cb)(struct loop_timer *timer));
 void loop_timer_disarm(struct loop_timer *timer); /* no-op if not armed */
 
 /* No-op if already queued. */
-void loop_defer_queue(struct loop *loop, struct loop_defer *defer, void (*cb)(struct loop_defer *defer));
+void loop_defer_queue(
+	struct loop *loop, struct loop_defer *defer, void (*cb)(struct loop_defer *defer));
 void loop_defer_cancel(struct loop_defer *defer);
 
 /* Blocks the signals of the mask for the process and reads them by signalfd(2). 0 or -errno. */

@@ -25,7 +25,8 @@ static ssize_t fd_stream_writev(struct io_stream *s, const struct iovec *iov, in
 	ssize_t put;
 
 	do {
-		/* A peer that went away is an error here, never a signal: the agent is PID 1, and libraries do not set SIGPIPE. */
+		/* A peer that went away is an error here, never a signal: the agent is PID 1, and
+		 * libraries do not set SIGPIPE. */
 		put = sendmsg(s->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (put < 0 && errno == ENOTSOCK)
 			put = writev(s->fd, iov, n);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A byte stream: what HTTP/2 runs on. Over a descriptor here; filters (TLS, say) put another table on the
- * same struct. Never blocks.
+ * A byte stream: what HTTP/2 runs on. Over a descriptor here; filters (TLS, say) put another table
+ * on the same struct. Never blocks.
  */
 #pragma once
 
@@ -15,7 +15,8 @@
 struct io_stream;
 
 struct io_stream_ops {
-	/* As read(2) and writev(2): bytes, 0 for end of file, -EAGAIN to wait for the event, -errno. */
+	/* As read(2) and writev(2): bytes, 0 for end of file, -EAGAIN to wait for the event,
+	 * -errno. */
 	ssize_t (*read)(struct io_stream *s, void *buf, size_t n);
 	ssize_t (*writev)(struct io_stream *s, const struct iovec *iov, int n);
 	void (*free)(struct io_stream *s);
@@ -27,12 +28,14 @@ struct io_stream {
 	const struct io_stream_ops *ops;
 	struct loop_fd src;
 	int fd; /* owned */
-	/* Called when what was wanted may be possible, or on error: the next read or write tells. */
+	/* Called when what was wanted may be possible, or on error: the next read or write tells.
+	 */
 	void (*on_event)(void *arg, uint32_t events);
 	void *arg;
 };
 
-/* Takes over fd, which it makes non-blocking: a socket, pipe end, pty or character device. 0 or -errno (fd closed then too). */
+/* Takes over fd, which it makes non-blocking: a socket, pipe end, pty or character device. 0 or
+ * -errno (fd closed then too). */
 int io_stream_new_fd(struct loop *loop, int fd, struct io_stream **ret_stream);
 
 /* Closes and frees. Returns NULL. */

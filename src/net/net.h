@@ -23,17 +23,18 @@ struct net_port {
 };
 
 struct net_config {
-	const char *program;	/* path of micropod-net */
+	const char *program; /* path of micropod-net */
 	struct net_port *ports;
 	size_t n_ports;
-	bool host_access;	/* the guest may reach the host's loopback as 10.0.2.2 */
-	int log_fd;		/* its stderr; borrowed */
-	int64_t deadline;	/* CLOCK_MONOTONIC ns, until it is ready */
+	bool host_access; /* the guest may reach the host's loopback as 10.0.2.2 */
+	int log_fd;	  /* its stderr; borrowed */
+	int64_t deadline; /* CLOCK_MONOTONIC ns, until it is ready */
 };
 
 /*
- * Starts it and blocks until all ports are bound. It dies with the calling process. Returns 0 with its pid, a pidfd
- * and the descriptor that the VMM's network device talks to (all the caller's), or -errno with err: -EADDRINUSE says
- * which port and, where it can be told, who holds it.
+ * Starts it and blocks until all ports are bound. It dies with the calling process. Returns 0 with
+ * its pid, a pidfd and the descriptor that the VMM's network device talks to (all the caller's), or
+ * -errno with err: -EADDRINUSE says which port and, where it can be told, who holds it.
  */
-int net_start(struct net_config *config, pid_t *ret_pid, int *ret_pidfd, int *ret_vmm_fd, struct err *err);
+int net_start(struct net_config *config, pid_t *ret_pid, int *ret_pidfd, int *ret_vmm_fd,
+	struct err *err);

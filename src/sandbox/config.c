@@ -6,9 +6,11 @@
 
 #include "sandbox/fields.h"
 
-static_assert(offsetof(struct sandbox_config, n_ports) == offsetof(struct sandbox_config, ports) + sizeof(void *),
+static_assert(offsetof(struct sandbox_config, n_ports) ==
+		      offsetof(struct sandbox_config, ports) + sizeof(void *),
 	"FIELD_PORTS finds the count behind the pointer");
-static_assert(offsetof(struct sandbox_state, n_ports) == offsetof(struct sandbox_state, ports) + sizeof(void *),
+static_assert(offsetof(struct sandbox_state, n_ports) ==
+		      offsetof(struct sandbox_state, ports) + sizeof(void *),
 	"FIELD_PORTS finds the count behind the pointer");
 
 static const char *const accel_words[] = {
@@ -28,7 +30,11 @@ static const char *const phase_words[] = {
 };
 static_assert(ARRAY_SIZE(phase_words) == SANDBOX_PHASE_MAX, "a word for each phase");
 
-#define CONFIG(key, type) { #key, type, offsetof(struct sandbox_config, key), sizeof(((struct sandbox_config *)0)->key), NULL }
+#define CONFIG(key, type)                                               \
+	{                                                               \
+#key, type, offsetof(struct sandbox_config, key),       \
+			sizeof(((struct sandbox_config *)0)->key), NULL \
+	}
 
 static const struct field config_fields[] = {
 	CONFIG(id, FIELD_CHARS),
@@ -64,10 +70,15 @@ static const struct field config_fields[] = {
 	CONFIG(cold, FIELD_BOOL),
 };
 
-#define STATE(key, type) { #key, type, offsetof(struct sandbox_state, key), sizeof(((struct sandbox_state *)0)->key), NULL }
+#define STATE(key, type)                                               \
+	{                                                              \
+#key, type, offsetof(struct sandbox_state, key),       \
+			sizeof(((struct sandbox_state *)0)->key), NULL \
+	}
 
 static const struct field state_fields[] = {
-	{ "phase", FIELD_WORD, offsetof(struct sandbox_state, phase), SANDBOX_PHASE_MAX, phase_words },
+	{ "phase", FIELD_WORD, offsetof(struct sandbox_state, phase), SANDBOX_PHASE_MAX,
+		phase_words },
 	STATE(boot_id, FIELD_CHARS),
 	STATE(shim_pid, FIELD_I32),
 	STATE(vmm_pid, FIELD_I32),
@@ -92,10 +103,12 @@ int sandbox_config_write(const struct sandbox_config *config, char **ret_text, s
 {
 	int r = fields_write(config_fields, ARRAY_SIZE(config_fields), config, ret_text);
 
-	return r < 0 ? err_errno(err, -r, "cannot write the configuration of '%s'", config->name) : 0;
+	return r < 0 ? err_errno(err, -r, "cannot write the configuration of '%s'", config->name)
+		     : 0;
 }
 
-int sandbox_config_read(const char *text, size_t len, struct sandbox_config *ret_config, struct err *err)
+int sandbox_config_read(
+	const char *text, size_t len, struct sandbox_config *ret_config, struct err *err)
 {
 	struct sandbox_config c = { 0 };
 	int r = fields_read(config_fields, ARRAY_SIZE(config_fields), text, len, &c, err);
@@ -120,7 +133,8 @@ int sandbox_state_write(const struct sandbox_state *state, char **ret_text, stru
 	return r < 0 ? err_errno(err, -r, "cannot write the sandbox's state") : 0;
 }
 
-int sandbox_state_read(const char *text, size_t len, struct sandbox_state *ret_state, struct err *err)
+int sandbox_state_read(
+	const char *text, size_t len, struct sandbox_state *ret_state, struct err *err)
 {
 	struct sandbox_state s = { 0 };
 	int r = fields_read(state_fields, ARRAY_SIZE(state_fields), text, len, &s, err);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a sandbox was asked to be (config.json, never changed after create) and what became of it (state.json). */
+/* What a sandbox was asked to be (config.json, never changed after create) and what became of it
+ * (state.json). */
 #pragma once
 
 #include <stdbool.h>
@@ -30,33 +31,35 @@ struct sandbox_config {
 
 	struct strv args, env; /* image and command line put together; bytes */
 	char *cwd, *user;
-	char *hostname;	       /* NULL: the short id */
+	char *hostname; /* NULL: the short id */
 	bool tty, open_stdin;
-	bool detached;	       /* the shim starts the process itself; else it waits for Start */
-	bool remove;	       /* --rm */
-	char *stop_signal;     /* NULL: SIGTERM */
+	bool detached;	   /* the shim starts the process itself; else it waits for Start */
+	bool remove;	   /* --rm */
+	char *stop_signal; /* NULL: SIGTERM */
 	int64_t stop_grace_ns;
 
-	uint64_t memory;	/* bytes */
-	uint64_t cpu_milli;	/* limit in thousandths of a CPU; the VM gets it rounded up */
+	uint64_t memory;    /* bytes */
+	uint64_t cpu_milli; /* limit in thousandths of a CPU; the VM gets it rounded up */
 	struct sandbox_port *ports;
 	size_t n_ports;
 	bool no_network;
 	bool host_access;
 	uint8_t mac[6];
 
-	enum vm_accel accel; /* decided at start, here as asked for */
-	char *vmm;	     /* binary, or NULL */
+	enum vm_accel accel;			 /* decided at start, here as asked for */
+	char *vmm;				 /* binary, or NULL */
 	char *kernel, *initramfs, *agent_rootfs; /* NULL: as prepared below ROOT/guest */
-	char *runtime;	     /* "crun", "runc"; NULL: crun */
+	char *runtime;				 /* "crun", "runc"; NULL: crun */
 	uint64_t scratch_bytes;
 	bool cold;
 };
 
 void sandbox_config_deinit(struct sandbox_config *config);
-/* To JSON text (malloc'd, non-UTF-8 bytes kept by an escape that only the reader below undoes) and back. 0 or -errno. */
+/* To JSON text (malloc'd, non-UTF-8 bytes kept by an escape that only the reader below undoes) and
+ * back. 0 or -errno. */
 int sandbox_config_write(const struct sandbox_config *config, char **ret_text, struct err *err);
-int sandbox_config_read(const char *text, size_t len, struct sandbox_config *ret_config, struct err *err);
+int sandbox_config_read(
+	const char *text, size_t len, struct sandbox_config *ret_config, struct err *err);
 
 enum sandbox_phase {
 	SANDBOX_CREATED,
@@ -83,5 +86,6 @@ struct sandbox_state {
 
 void sandbox_state_deinit(struct sandbox_state *state);
 int sandbox_state_write(const struct sandbox_state *state, char **ret_text, struct err *err);
-int sandbox_state_read(const char *text, size_t len, struct sandbox_state *ret_state, struct err *err);
+int sandbox_state_read(
+	const char *text, size_t len, struct sandbox_state *ret_state, struct err *err);
 const char *sandbox_phase_name(enum sandbox_phase phase); /* "created", ... */

@@ -74,7 +74,8 @@ static int strv_from_json(const json_t *v, struct strv *sv)
 	if (!json_is_array(v))
 		return -EPROTO;
 	strv_deinit(sv);
-	json_array_foreach(v, i, item) {
+	json_array_foreach(v, i, item)
+	{
 		char *s;
 		int r = bytes_from_json(item, &s);
 
@@ -91,9 +92,10 @@ static json_t *ports_to_json(const struct sandbox_port *ports, size_t n)
 	json_t *a = json_array();
 
 	for (size_t i = 0; i < n; i++)
-		json_array_append_new(a,
-			json_pack("{s:s, s:i, s:i, s:s}", "host_ip", ports[i].host_ip, "host", ports[i].host, "guest",
-				ports[i].guest, "proto", ports[i].udp ? "udp" : "tcp"));
+		json_array_append_new(
+			a, json_pack("{s:s, s:i, s:i, s:s}", "host_ip", ports[i].host_ip, "host",
+				   ports[i].host, "guest", ports[i].guest, "proto",
+				   ports[i].udp ? "udp" : "tcp"));
 	return a;
 }
 
@@ -111,9 +113,10 @@ static int ports_from_json(const json_t *v, struct sandbox_port **ports, size_t 
 		const char *ip, *proto;
 		int host, guest;
 
-		if (json_unpack(json_array_get(v, i), "{s:s, s:i, s:i, s:s}", "host_ip", &ip, "host", &host, "guest", &guest,
-			    "proto", &proto) < 0 ||
-			strlen(ip) >= sizeof(p->host_ip) || host < 0 || host > 65535 || guest < 1 || guest > 65535) {
+		if (json_unpack(json_array_get(v, i), "{s:s, s:i, s:i, s:s}", "host_ip", &ip,
+			    "host", &host, "guest", &guest, "proto", &proto) < 0 ||
+			strlen(ip) >= sizeof(p->host_ip) || host < 0 || host > 65535 || guest < 1 ||
+			guest > 65535) {
 			free(p);
 			return -EPROTO;
 		}
@@ -168,7 +171,8 @@ static json_t *field_to_json(const struct field *f, const void *object)
 	case FIELD_MAC:
 		return mac_to_json(p);
 	case FIELD_PORTS:
-		return ports_to_json(*(struct sandbox_port *const *)p, *(const size_t *)((const char *)p + sizeof(void *)));
+		return ports_to_json(*(struct sandbox_port *const *)p,
+			*(const size_t *)((const char *)p + sizeof(void *)));
 	case FIELD_WORD:
 		return json_string(f->words[*(const unsigned *)p]);
 	default:
@@ -262,7 +266,8 @@ static int field_from_json(const struct field *f, const json_t *v, void *object)
 	}
 }
 
-int fields_read(const struct field *fields, size_t n, const char *text, size_t len, void *object, struct err *err)
+int fields_read(const struct field *fields, size_t n, const char *text, size_t len, void *object,
+	struct err *err)
 {
 	json_error_t je;
 	json_t *o = json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);

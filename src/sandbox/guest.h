@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The guest's kernel and initramfs as prepared below ROOT/guest (scripts/prepare-guest.sh writes current.json). */
+/* The guest's kernel and initramfs as prepared below ROOT/guest (scripts/prepare-guest.sh writes
+ * current.json). */
 #pragma once
 
 #include "sandbox/root.h"
@@ -12,5 +13,7 @@ struct sandbox_guest {
 
 void sandbox_guest_deinit(struct sandbox_guest *guest);
 
-/* Reads ROOT/guest/current.json. 0; -ENOENT: nothing prepared yet (`micropod setup` does it); -errno with err. */
-int sandbox_guest_current(struct sandbox_root *root, struct sandbox_guest *ret_guest, struct err *err);
+/* Reads ROOT/guest/current.json. 0; -ENOENT: nothing prepared yet (`micropod setup` does it);
+ * -errno with err. */
+int sandbox_guest_current(
+	struct sandbox_root *root, struct sandbox_guest *ret_guest, struct err *err);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: sandboxes/<id>/ holds config.json, state.json, lock, the scratch disk and the logs. Making one
- * fills sandboxes/.new-<id> and renames it; removing renames to .old-<id> and deletes that. The lock (flock on
- * sandboxes/<id>/lock) is taken by the command line for a moment, or by the shim, which inherits the open file
- * from the command line that starts it, so that between the two nobody else can get in. names/<name> is a symbolic
- * link to the id, made under names/.lock; one that leads nowhere is left over from a crash and is replaced.
+ * How it works: sandboxes/<id>/ holds config.json, state.json, lock, the scratch disk and the logs.
+ * Making one fills sandboxes/.new-<id> and renames it; removing renames to .old-<id> and deletes
+ * that. The lock (flock on sandboxes/<id>/lock) is taken by the command line for a moment, or by
+ * the shim, which inherits the open file from the command line that starts it, so that between the
+ * two nobody else can get in. names/<name> is a symbolic link to the id, made under names/.lock;
+ * one that leads nowhere is left over from a crash and is replaced.
  */
 #include "sandbox/manager.h"
 
@@ -29,11 +30,12 @@
 #include "base/fs.h"
 #include "base/proc.h"
 
-#define VERDICT_SPARE (15 * NSEC_PER_SEC) /* the shim keeps the deadline itself and says which step missed it */
-#define REMOVE_TIME (20 * NSEC_PER_SEC) /* for rm -f to get hold of a sandbox */
-#define RESERVE_FILE "state.reserve"
+#define VERDICT_SPARE \
+	(15 * NSEC_PER_SEC) /* the shim keeps the deadline itself and says which step missed it */
+#define REMOVE_TIME   (20 * NSEC_PER_SEC) /* for rm -f to get hold of a sandbox */
+#define RESERVE_FILE  "state.reserve"
 #define RESERVE_BYTES (64 * KIB) /* more than any state.json */
-#define CONFIG_MAX (8 * MIB) /* of config.json: argv and environment are bounded by LIMIT_ARGV */
+#define CONFIG_MAX    (8 * MIB) /* of config.json: argv and environment are bounded by LIMIT_ARGV */
 
 void sandbox_deinit(struct sandbox *box)
 {
@@ -70,13 +72,16 @@ static bool exists(struct sandbox_root *root, const char *id)
 	return faccessat(root->boxes_fd, id, F_OK, 0) == 0;
 }
 
-/* With names/.lock held and sandboxes/<id> not yet there: the folder is renamed in before the lock is given back. */
+/* With names/.lock held and sandboxes/<id> not yet there: the folder is renamed in before the lock
+ * is given back. */
 static int claim_name(struct sandbox_root *root, const char *name, const char *id, struct err *err)
 {
 	char path[LIMIT_NAME + 16], holder[ID_LEN + 1];
 
 	if (read_name(root, name, holder) == 0 && exists(root, holder))
-		return err_set(err, EEXIST, "name '%s' is taken by sandbox %.12s: remove it (micropod rm %s) or choose another name",
+		return err_set(err, EEXIST,
+			"name '%s' is taken by sandbox %.12s: remove it (micropod rm %s) or choose "
+			"another name",
 			name, holder, name);
 	snprintf(path, sizeof(path), "names/%s", name);
 	unlinkat(root->fd, path, 0);
@@ -98,7 +103,8 @@ static void release_name(struct sandbox_root *root, const char *name, const char
 /* Making */
 
 static int fill_folder(int dfd, const struct sandbox_config *config, const char *dir,
-	int (*make_scratch)(const char *, uint64_t, void *, struct err *), void *arg, struct err *err)
+	int (*make_scratch)(const char *, uint64_t, void *, struct err *), void *arg,
+	struct err *err)
 {
 	struct sandbox_state state = { .phase = SANDBOX_CREATED };
 	auto_free char *config_text = NULL, *state_text = NULL, *scratch = NULL;
@@ -121,7 +127,8 @@ static int fill_folder(int dfd, const struct sandbox_config *config, const char 
 }
 
 /* Renames the filled folder in, under its name. */
-static int publish(struct sandbox_root *root, const char *tmp, struct sandbox_config *config, struct err *err)
+static int publish(
+	struct sandbox_root *root, const char *tmp, struct sandbox_config *config, struct err *err)
 {
 	auto_close int names = lock_names(root, err);
 	int r;
@@ -149,7 +156,8 @@ static void choose_name(struct sandbox_root *root, struct sandbox_config *config
 }
 
 int sandbox_create(struct sandbox_root *root, struct sandbox_config *config,
-	int (*make_scratch)(const char *path, uint64_t bytes, void *arg, struct err *err), void *arg, struct err *err)
+	int (*make_scratch)(const char *path, uint64_t bytes, void *arg, struct err *err),
+	void *arg, struct err *err)
 {
 	char tmp[ID_LEN + 8], holder[ID_LEN + 1];
 	auto_free char *dir = NULL;
@@ -161,21 +169,27 @@ int sandbox_create(struct sandbox_root *root, struct sandbox_config *config,
 	if (!config->name[0])
 		choose_name(root, config);
 	else if (!name_valid(config->name))
-		return err_set(err, EINVAL, "'%s' is no name: use 2 to %d letters, digits, '_', '.', '-', the first a letter or digit",
+		return err_set(err, EINVAL,
+			"'%s' is no name: use 2 to %d letters, digits, '_', '.', '-', the first a "
+			"letter or digit",
 			config->name, LIMIT_NAME);
 	else if (read_name(root, config->name, holder) == 0 && exists(root, holder))
 		/* Told before any work; publish() decides. */
-		return err_set(err, EEXIST, "name '%s' is taken by sandbox %.12s: remove it (micropod rm %s) or choose another name",
+		return err_set(err, EEXIST,
+			"name '%s' is taken by sandbox %.12s: remove it (micropod rm %s) or choose "
+			"another name",
 			config->name, holder, config->name);
 
 	snprintf(tmp, sizeof(tmp), ".new-%s", config->id);
 	dir = sandbox_path(root, tmp, NULL);
 	if (!dir || mkdirat(root->boxes_fd, tmp, 0700) < 0)
-		return err_errno(err, dir ? errno : ENOMEM, "cannot make sandbox '%s' in '%s'", config->name, root->path);
+		return err_errno(err, dir ? errno : ENOMEM, "cannot make sandbox '%s' in '%s'",
+			config->name, root->path);
 	dfd = openat(root->boxes_fd, tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	lock = fs_lock(dfd, "lock", true, false);
 	if (dfd < 0 || lock < 0)
-		r = err_errno(err, lock < 0 ? -lock : errno, "cannot lock sandbox '%s'", config->name);
+		r = err_errno(
+			err, lock < 0 ? -lock : errno, "cannot lock sandbox '%s'", config->name);
 	if (r == 0)
 		r = fill_folder(dfd, config, dir, make_scratch, arg, err);
 	if (r == 0)
@@ -196,7 +210,8 @@ static int open_box(struct sandbox_root *root, const char *id, struct err *err)
 	return dfd < 0 ? err_errno(err, errno, "cannot open sandbox %.12s", id) : dfd;
 }
 
-static int read_json(int dfd, const char *file, char **ret_text, size_t *ret_len, const char *id, struct err *err)
+static int read_json(int dfd, const char *file, char **ret_text, size_t *ret_len, const char *id,
+	struct err *err)
 {
 	int r = fs_read_file(dfd, file, CONFIG_MAX, ret_text, ret_len);
 
@@ -224,7 +239,8 @@ static int load_state(int dfd, const char *id, struct sandbox_state *ret_state, 
 	return r < 0 ? r : sandbox_state_read(text, len, ret_state, err);
 }
 
-int sandbox_load(struct sandbox_root *root, const char *id, struct sandbox *ret_box, struct err *err)
+int sandbox_load(
+	struct sandbox_root *root, const char *id, struct sandbox *ret_box, struct err *err)
 {
 	auto_close int dfd = open_box(root, id, err);
 	auto_free char *text = NULL;
@@ -240,7 +256,8 @@ int sandbox_load(struct sandbox_root *root, const char *id, struct sandbox *ret_
 	if (r == 0)
 		r = load_state(dfd, id, &box.state, err);
 	if (r == 0 && phase_needs_shim(box.state.phase) && !alive(dfd)) {
-		/* It may have ended properly between the read and the look at the lock: only a second read tells. */
+		/* It may have ended properly between the read and the look at the lock: only a
+		 * second read tells. */
 		sandbox_state_deinit(&box.state);
 		r = load_state(dfd, id, &box.state, err);
 		if (r == 0 && phase_needs_shim(box.state.phase)) {
@@ -261,7 +278,8 @@ static bool is_id(const char *s)
 	return strlen(s) == ID_LEN && strspn(s, "0123456789abcdef") == ID_LEN;
 }
 
-int sandbox_find(struct sandbox_root *root, const char *word, char out[static ID_LEN + 1], struct err *err)
+int sandbox_find(
+	struct sandbox_root *root, const char *word, char out[static ID_LEN + 1], struct err *err)
 {
 	auto_strv struct strv ids = STRV_INIT;
 	size_t hits = 0, len = strlen(word);
@@ -279,7 +297,8 @@ int sandbox_find(struct sandbox_root *root, const char *word, char out[static ID
 		}
 	}
 	if (hits > 1)
-		return err_set(err, ENOTUNIQ, "'%s' is the begin of %zu sandbox ids: give more of it", word, hits);
+		return err_set(err, ENOTUNIQ,
+			"'%s' is the begin of %zu sandbox ids: give more of it", word, hits);
 	if (hits == 0)
 		return err_set(err, ENOENT, "no such sandbox: %s", word);
 	return 0;
@@ -292,7 +311,8 @@ struct aged {
 
 static int by_age(const void *a, const void *b)
 {
-	const struct timespec *x = &((const struct aged *)a)->made, *y = &((const struct aged *)b)->made;
+	const struct timespec *x = &((const struct aged *)a)->made,
+			      *y = &((const struct aged *)b)->made;
 
 	if (x->tv_sec != y->tv_sec)
 		return x->tv_sec < y->tv_sec ? 1 : -1;
@@ -321,7 +341,8 @@ int sandbox_list(struct sandbox_root *root, struct strv *ids, struct err *err)
 		if (fstatat(root->boxes_fd, path, &st, 0) < 0)
 			continue; /* removed meanwhile */
 		if (n == cap) {
-			struct aged *more = reallocarray(all, cap = cap ? cap * 2 : 16, sizeof(*all));
+			struct aged *more =
+				reallocarray(all, cap = cap ? cap * 2 : 16, sizeof(*all));
 
 			if (!more)
 				return err_errno(err, ENOMEM, "cannot list the sandboxes");
@@ -340,12 +361,14 @@ int sandbox_list(struct sandbox_root *root, struct strv *ids, struct err *err)
 
 static int make_reserve(int dfd)
 {
-	auto_close int fd = openat(dfd, RESERVE_FILE, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	auto_close int fd =
+		openat(dfd, RESERVE_FILE, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	return fd < 0 ? -errno : -posix_fallocate(fd, 0, RESERVE_BYTES);
 }
 
-/* The state before gives back as much as the new one takes, so there is room for the reserve again. */
+/* The state before gives back as much as the new one takes, so there is room for the reserve again.
+ */
 static int replace_and_reserve(int dfd, const char *text)
 {
 	int r = fs_replace_file(dfd, "state.json", text, strlen(text), 0600, true);
@@ -355,7 +378,8 @@ static int replace_and_reserve(int dfd, const char *text)
 	return r;
 }
 
-int sandbox_save_state(struct sandbox_root *root, const char *id, const struct sandbox_state *state, struct err *err)
+int sandbox_save_state(struct sandbox_root *root, const char *id, const struct sandbox_state *state,
+	struct err *err)
 {
 	auto_close int dfd = open_box(root, id, err);
 	auto_free char *text = NULL;
@@ -374,7 +398,10 @@ int sandbox_reserve(struct sandbox_root *root, const char *id, struct err *err)
 	auto_close int dfd = open_box(root, id, err);
 	int r = dfd < 0 ? dfd : make_reserve(dfd);
 
-	return dfd < 0 || r == 0 ? r : err_errno(err, -r, "cannot set room aside for the state of sandbox %.12s", id);
+	return dfd < 0 || r == 0
+		       ? r
+		       : err_errno(err, -r, "cannot set room aside for the state of sandbox %.12s",
+				 id);
 }
 
 static void on_alarm(int sig)
@@ -382,8 +409,9 @@ static void on_alarm(int sig)
 }
 
 /*
- * Waits for the lock: a shim that is just ending gives it back soon. flock(2) takes no deadline, so a timer interrupts it,
- * again and again in case its first signal comes before the call. Returns the fd that holds it.
+ * Waits for the lock: a shim that is just ending gives it back soon. flock(2) takes no deadline, so
+ * a timer interrupts it, again and again in case its first signal comes before the call. Returns
+ * the fd that holds it.
  */
 static int lock_box(int dfd, int64_t deadline)
 {
@@ -434,7 +462,8 @@ struct launch {
 	int log_fd;
 };
 
-/* Runs in a short-lived child, so that the shim's parent is gone at once and init (or a subreaper) adopts it. */
+/* Runs in a short-lived child, so that the shim's parent is gone at once and init (or a subreaper)
+ * adopts it. */
 static int launch_shim(void *arg, struct err *err)
 {
 	const struct launch *l = arg;
@@ -485,7 +514,9 @@ static int judge(int r, const char *line, const char *name, int *ret_exit, struc
 
 	*ret_exit = 125;
 	if (r == -ETIMEDOUT)
-		return err_set(err, ETIMEDOUT, "sandbox '%s' did not start before the deadline (MICROPOD_START_TIMEOUT)", name);
+		return err_set(err, ETIMEDOUT,
+			"sandbox '%s' did not start before the deadline (MICROPOD_START_TIMEOUT)",
+			name);
 	if (r < 0)
 		return err_set(err, EIO, "the shim of sandbox '%s' died while starting it", name);
 	if (strcmp(line, "ok") == 0) {
@@ -497,7 +528,8 @@ static int judge(int r, const char *line, const char *name, int *ret_exit, struc
 	return err_set(err, code > 0 ? code : EIO, "%s", line + at);
 }
 
-/* With the lock held: resets the state, starts the shim, which inherits the lock, and waits for its verdict. */
+/* With the lock held: resets the state, starts the shim, which inherits the lock, and waits for its
+ * verdict. */
 static int start_locked(struct sandbox_root *root, const struct sandbox *box, int dfd, int lock,
 	const struct sandbox_start_opts *opts, int *ret_exit, struct err *err)
 {
@@ -513,25 +545,30 @@ static int start_locked(struct sandbox_root *root, const struct sandbox *box, in
 		return r;
 	log = openat(dfd, "shim.log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	if (log < 0 || pipe2(fds, O_CLOEXEC) < 0)
-		return err_errno(err, errno, "cannot start the shim of sandbox '%s'", box->config.name);
+		return err_errno(
+			err, errno, "cannot start the shim of sandbox '%s'", box->config.name);
 	said = fds[0];
 	say = fds[1];
-	if (strv_add(&argv, shim) < 0 || strv_addf(&argv, "--root=%s", root->path) < 0 || strv_addf(&argv, "--id=%s", id) < 0 ||
-		strv_addf(&argv, "--lock-fd=%d", lock) < 0 || strv_addf(&argv, "--status-fd=%d", say) < 0 ||
+	if (strv_add(&argv, shim) < 0 || strv_addf(&argv, "--root=%s", root->path) < 0 ||
+		strv_addf(&argv, "--id=%s", id) < 0 || strv_addf(&argv, "--lock-fd=%d", lock) < 0 ||
+		strv_addf(&argv, "--status-fd=%d", say) < 0 ||
 		strv_addf(&argv, "--log-level=%d", opts->log_level) < 0 ||
 		strv_addf(&argv, "--start-timeout=%u", opts->timeout_s) < 0 ||
 		(opts->detached && strv_add(&argv, "--detached") < 0))
-		return err_errno(err, ENOMEM, "cannot start the shim of sandbox '%s'", box->config.name);
+		return err_errno(
+			err, ENOMEM, "cannot start the shim of sandbox '%s'", box->config.name);
 	l = (struct launch){ .argv = strv_items(&argv), .keep = { lock, say }, .log_fd = log };
 	r = proc_call(launch_shim, &l, deadline_in(10 * NSEC_PER_SEC), err);
 	say = safe_close(say);
 	if (r < 0)
 		return err_wrap(err, "cannot start the shim of sandbox '%s'", box->config.name);
-	r = read_verdict(said, deadline_in(opts->timeout_s * NSEC_PER_SEC + VERDICT_SPARE), line, sizeof(line));
+	r = read_verdict(said, deadline_in(opts->timeout_s * NSEC_PER_SEC + VERDICT_SPARE), line,
+		sizeof(line));
 	return judge(r, line, box->config.name, ret_exit, err);
 }
 
-int sandbox_start(struct sandbox_root *root, const char *id, const struct sandbox_start_opts *opts, int *ret_exit, struct err *err)
+int sandbox_start(struct sandbox_root *root, const char *id, const struct sandbox_start_opts *opts,
+	int *ret_exit, struct err *err)
 {
 	auto_close int dfd = open_box(root, id, err), lock = -1;
 	struct sandbox box;
@@ -546,7 +583,9 @@ int sandbox_start(struct sandbox_root *root, const char *id, const struct sandbo
 		r = sandbox_load(root, id, &box, err);
 		if (r < 0)
 			return r;
-		r = box.state.phase == SANDBOX_RUNNING || box.state.phase == SANDBOX_STARTING ? -EALREADY : 0;
+		r = box.state.phase == SANDBOX_RUNNING || box.state.phase == SANDBOX_STARTING
+			    ? -EALREADY
+			    : 0;
 		if (r < 0)
 			err_set(err, EALREADY, "sandbox '%s' is already running", box.config.name);
 		sandbox_deinit(&box);
@@ -591,8 +630,8 @@ static int delete_box(struct sandbox_root *root, const char *id, const char *nam
 		return names;
 	snprintf(old, sizeof(old), ".old-%s", id);
 	if (renameat(root->boxes_fd, id, root->boxes_fd, old) < 0)
-		return errno == ENOENT ? err_set(err, ENOENT, "no such sandbox: %.12s", id) :
-					 err_errno(err, errno, "cannot remove sandbox %.12s", id);
+		return errno == ENOENT ? err_set(err, ENOENT, "no such sandbox: %.12s", id)
+				       : err_errno(err, errno, "cannot remove sandbox %.12s", id);
 	if (name[0])
 		release_name(root, name, id);
 	names = safe_close(names);
@@ -603,8 +642,9 @@ static int delete_box(struct sandbox_root *root, const char *id, const char *nam
 }
 
 /*
- * Kills the shim and takes the lock. Whoever holds it may not have said yet who it is (a shim writes its pid as
- * the first thing, and before that a command line is about to start it), so the state is read again and again.
+ * Kills the shim and takes the lock. Whoever holds it may not have said yet who it is (a shim
+ * writes its pid as the first thing, and before that a command line is about to start it), so the
+ * state is read again and again.
  */
 static int kill_and_lock(struct sandbox_root *root, int dfd, const char *id)
 {
@@ -642,16 +682,22 @@ int sandbox_remove(struct sandbox_root *root, const char *id, bool force, struct
 		lock = kill_and_lock(root, dfd, id);
 	sandbox_deinit(&box);
 	if (lock == -ETIMEDOUT && force)
-		return err_set(err, EBUSY, "sandbox %s: its lock is held and its shim cannot be killed: see micropod doctor", name);
+		return err_set(err, EBUSY,
+			"sandbox %s: its lock is held and its shim cannot be killed: see micropod "
+			"doctor",
+			name);
 	if (lock == -ETIMEDOUT)
-		return err_set(err, EBUSY, "sandbox %s is running: stop it first (micropod stop %s) or use rm -f", name, name);
+		return err_set(err, EBUSY,
+			"sandbox %s is running: stop it first (micropod stop %s) or use rm -f",
+			name, name);
 	if (lock < 0)
 		return err_errno(err, -lock, "cannot lock sandbox %.12s", id);
 	r = delete_box(root, id, name, err);
 	return r;
 }
 
-int sandbox_remove_held(struct sandbox_root *root, const char *id, const char *name, struct err *err)
+int sandbox_remove_held(
+	struct sandbox_root *root, const char *id, const char *name, struct err *err)
 {
 	return delete_box(root, id, name, err);
 }
@@ -659,7 +705,8 @@ int sandbox_remove_held(struct sandbox_root *root, const char *id, const char *n
 /* A folder under a temporary name whose maker or remover is gone. */
 static void sweep_folder(struct sandbox_root *root, const char *name)
 {
-	auto_close int dfd = openat(root->boxes_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	auto_close int dfd =
+		openat(root->boxes_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	auto_close int lock = dfd < 0 ? -1 : fs_lock(dfd, "lock", true, false);
 
 	if (lock >= 0)
@@ -678,7 +725,8 @@ static void sweep_names(struct sandbox_root *root)
 		return;
 	}
 	while ((e = readdir(dir)))
-		if (name_valid(e->d_name) && read_name(root, e->d_name, id) == 0 && !exists(root, id))
+		if (name_valid(e->d_name) && read_name(root, e->d_name, id) == 0 &&
+			!exists(root, id))
 			release_name(root, e->d_name, id);
 }
 
@@ -700,7 +748,8 @@ static void sweep_run(struct sandbox_root *root)
 
 		if (strlen(e->d_name) != ID_SHOWN_LEN)
 			continue;
-		if (sandbox_find(root, e->d_name, id, &err) == 0 && sandbox_load(root, id, &box, &err) == 0) {
+		if (sandbox_find(root, e->d_name, id, &err) == 0 &&
+			sandbox_load(root, id, &box, &err) == 0) {
 			running = phase_needs_shim(box.state.phase);
 			sandbox_deinit(&box);
 		}

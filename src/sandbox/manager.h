@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sandboxes on the disk: making, finding, starting, removing. Every crash at any point leaves what ps shows
- * truly and rm removes: folders are filled under a temporary name and renamed, a sandbox is alive exactly while its
- * lock is held, and the lock is the shim's for its whole life. All block.
+ * Sandboxes on the disk: making, finding, starting, removing. Every crash at any point leaves what
+ * ps shows truly and rm removes: folders are filled under a temporary name and renamed, a sandbox
+ * is alive exactly while its lock is held, and the lock is the shim's for its whole life. All
+ * block.
  */
 #pragma once
 
@@ -18,17 +19,21 @@ struct sandbox {
 void sandbox_deinit(struct sandbox *box);
 
 /*
- * Makes the folder, configuration, scratch disk and name. config->id is filled in, the name too if empty. A name
- * that is taken: -EEXIST. scratch: function that makes the disk at a path (image/disk.h). 0 or -errno, and then nothing is left.
+ * Makes the folder, configuration, scratch disk and name. config->id is filled in, the name too if
+ * empty. A name that is taken: -EEXIST. scratch: function that makes the disk at a path
+ * (image/disk.h). 0 or -errno, and then nothing is left.
  */
 int sandbox_create(struct sandbox_root *root, struct sandbox_config *config,
-	int (*make_scratch)(const char *path, uint64_t bytes, void *arg, struct err *err), void *arg, struct err *err);
+	int (*make_scratch)(const char *path, uint64_t bytes, void *arg, struct err *err),
+	void *arg, struct err *err);
 
 /* Reads config and state and checks the lock. id: whole. 0, -ENOENT, -errno. */
-int sandbox_load(struct sandbox_root *root, const char *id, struct sandbox *ret_box, struct err *err);
+int sandbox_load(
+	struct sandbox_root *root, const char *id, struct sandbox *ret_box, struct err *err);
 
 /* By name, whole id, or a prefix of an id that only one has: its id to out. -ENOENT, -ENOTUNIQ. */
-int sandbox_find(struct sandbox_root *root, const char *word, char out[static ID_LEN + 1], struct err *err);
+int sandbox_find(
+	struct sandbox_root *root, const char *word, char out[static ID_LEN + 1], struct err *err);
 
 /* The ids of all sandboxes, sorted by age, youngest first, to ids (appended). 0 or -errno. */
 int sandbox_list(struct sandbox_root *root, struct strv *ids, struct err *err);
@@ -40,32 +45,38 @@ struct sandbox_start_opts {
 };
 
 /*
- * Starts the shim of a created or ended sandbox and waits until it says that the sandbox runs (or, for one that is not
- * detached, waits for Start). A previous shim that is just ending is waited for. *ret_exit: what the command line
- * should exit with on failure (125, 126, 127). After a failure the guest console's last lines are at the end of
- * console.log in the sandbox's folder, which begins anew at each start. 0 or -errno.
+ * Starts the shim of a created or ended sandbox and waits until it says that the sandbox runs (or,
+ * for one that is not detached, waits for Start). A previous shim that is just ending is waited
+ * for. *ret_exit: what the command line should exit with on failure (125, 126, 127). After a
+ * failure the guest console's last lines are at the end of console.log in the sandbox's folder,
+ * which begins anew at each start. 0 or -errno.
  */
-int sandbox_start(struct sandbox_root *root, const char *id, const struct sandbox_start_opts *opts, int *ret_exit, struct err *err);
+int sandbox_start(struct sandbox_root *root, const char *id, const struct sandbox_start_opts *opts,
+	int *ret_exit, struct err *err);
 
 /*
- * Removes a sandbox that is not running; with force its shim is killed first (and with it the VM). A missing one is
- * -ENOENT; a running one without force -EBUSY. 0 or -errno.
+ * Removes a sandbox that is not running; with force its shim is killed first (and with it the VM).
+ * A missing one is -ENOENT; a running one without force -EBUSY. 0 or -errno.
  */
 int sandbox_remove(struct sandbox_root *root, const char *id, bool force, struct err *err);
 
 /* The same for its shim itself, which holds the lock. */
-int sandbox_remove_held(struct sandbox_root *root, const char *id, const char *name, struct err *err);
+int sandbox_remove_held(
+	struct sandbox_root *root, const char *id, const char *name, struct err *err);
 
-/* Removes what crashes left: half-made and half-removed folders, names and run folders without a sandbox. */
+/* Removes what crashes left: half-made and half-removed folders, names and run folders without a
+ * sandbox. */
 int sandbox_sweep(struct sandbox_root *root, struct err *err);
 
 /*
- * Writes state.json. Only the holder of the lock may. On a full disk it takes the room that sandbox_reserve() has set
- * aside. 0 or -errno.
+ * Writes state.json. Only the holder of the lock may. On a full disk it takes the room that
+ * sandbox_reserve() has set aside. 0 or -errno.
  */
-int sandbox_save_state(struct sandbox_root *root, const char *id, const struct sandbox_state *state, struct err *err);
+int sandbox_save_state(struct sandbox_root *root, const char *id, const struct sandbox_state *state,
+	struct err *err);
 
-/* Sets room aside, so that the end of a sandbox can be written down also when it has filled the disk. 0 or -errno. */
+/* Sets room aside, so that the end of a sandbox can be written down also when it has filled the
+ * disk. 0 or -errno. */
 int sandbox_reserve(struct sandbox_root *root, const char *id, struct err *err);
 
 /* Waits until nobody holds the sandbox's lock, i.e. its shim has gone. 0, -ETIMEDOUT. */

@@ -26,7 +26,8 @@ static uint64_t hash_path(const char *s)
 
 static char *default_root(void)
 {
-	const char *root = getenv("MICROPOD_ROOT"), *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+	const char *root = getenv("MICROPOD_ROOT"), *data = getenv("XDG_DATA_HOME"),
+		   *home = getenv("HOME");
 	char *path = NULL;
 	int n;
 
@@ -53,7 +54,8 @@ static int run_base(char **ret_base, struct err *err)
 
 	if (geteuid() == 0 && access("/run", W_OK) == 0)
 		n = asprintf(&base, "/run/micropod-");
-	else if (xdg && *xdg == '/' && stat(xdg, &st) == 0 && st.st_uid == geteuid() && strlen(xdg) < 64)
+	else if (xdg && *xdg == '/' && stat(xdg, &st) == 0 && st.st_uid == geteuid() &&
+		 strlen(xdg) < 64)
 		n = asprintf(&base, "%s/micropod-", xdg);
 	else
 		n = asprintf(&base, "/tmp/micropod-%u/", geteuid());
@@ -79,7 +81,8 @@ static int open_run(struct sandbox_root *root, struct err *err)
 
 	if (r < 0)
 		return r;
-	if (asprintf(&root->run, "%s%016llx", base, (unsigned long long)hash_path(root->path)) < 0) {
+	if (asprintf(&root->run, "%s%016llx", base, (unsigned long long)hash_path(root->path)) <
+		0) {
 		root->run = NULL;
 		return err_errno(err, ENOMEM, "cannot name the run folder");
 	}
@@ -113,7 +116,8 @@ static int open_below(struct sandbox_root *root, const char *wanted, struct err 
 		return err_errno(err, errno, "cannot open root '%s'", root->path);
 	for (size_t i = 0; i < ARRAY_SIZE(folders); i++)
 		if (mkdirat(root->fd, folders[i], 0700) < 0 && errno != EEXIST)
-			return err_errno(err, errno, "cannot make '%s' in root '%s'", folders[i], root->path);
+			return err_errno(err, errno, "cannot make '%s' in root '%s'", folders[i],
+				root->path);
 	root->boxes_fd = openat(root->fd, "sandboxes", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (root->boxes_fd < 0)
 		return err_errno(err, errno, "cannot open the sandboxes of root '%s'", root->path);
@@ -156,11 +160,12 @@ struct sandbox_root *sandbox_root_free(struct sandbox_root *root)
 }
 
 /*
- * Places to look in, relative to the folder of this executable: beside it (installed helpers look for each
- * other there), the installed layout from PREFIX/bin, and the build tree from build/src/cli or build/src/shim.
+ * Places to look in, relative to the folder of this executable: beside it (installed helpers look
+ * for each other there), the installed layout from PREFIX/bin, and the build tree from
+ * build/src/cli or build/src/shim.
  */
-static const char *const program_places[] = { "%s/%s", "%s/../libexec/micropod/%s", "%s/../cli/%s", "%s/../shim/%s",
-	"%s/../net/%s", "%s/../../guest/%s" };
+static const char *const program_places[] = { "%s/%s", "%s/../libexec/micropod/%s", "%s/../cli/%s",
+	"%s/../shim/%s", "%s/../net/%s", "%s/../../guest/%s" };
 
 int sandbox_program(const char *name, char **ret_path, struct err *err)
 {
@@ -192,7 +197,9 @@ int sandbox_program(const char *name, char **ret_path, struct err *err)
 			return 0;
 		}
 	}
-	return err_set(err, ENOENT, "program %s is missing beside '%s': install micropod again, or set MICROPOD_LIBEXEC to its folder",
+	return err_set(err, ENOENT,
+		"program %s is missing beside '%s': install micropod again, or set "
+		"MICROPOD_LIBEXEC to its folder",
 		name, self);
 }
 
@@ -214,5 +221,8 @@ char *sandbox_path(const struct sandbox_root *root, const char *id, const char *
 {
 	char *p = NULL;
 
-	return asprintf(&p, "%s/sandboxes/%s%s%s", root->path, id, file ? "/" : "", file ? file : "") < 0 ? NULL : p;
+	return asprintf(&p, "%s/sandboxes/%s%s%s", root->path, id, file ? "/" : "",
+		       file ? file : "") < 0
+		       ? NULL
+		       : p;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From nothing to a container: network process, VM, greeted session, then calls to the agent one after the other
- * (Info, ConfigureNetwork, CreateContainer). Output is attached to before the first process starts, so that its first
- * byte is kept. A detached sandbox's process is started here, a foreground one's when the command line has attached too
- * and calls Start.
+ * From nothing to a container: network process, VM, greeted session, then calls to the agent one
+ * after the other (Info, ConfigureNetwork, CreateContainer). Output is attached to before the first
+ * process starts, so that its first byte is kept. A detached sandbox's process is started here, a
+ * foreground one's when the command line has attached too and calls Start.
  */
 #include <errno.h>
 #include <signal.h>
@@ -42,7 +42,8 @@ static void fail_status(struct shim *shim, const char *what, const struct rpc_st
 
 static void on_vm_silent(struct loop_timer *timer)
 {
-	shim_lost(container_of(timer, struct shim, timer), "the VM closed its network and did not end");
+	shim_lost(container_of(timer, struct shim, timer),
+		"the VM closed its network and did not end");
 }
 
 static void on_net_exit(struct loop_child *child, int wstatus)
@@ -53,13 +54,17 @@ static void on_net_exit(struct loop_child *child, int wstatus)
 	if (shim->ending)
 		return;
 	if (wstatus == 0) {
-		/* It leaves when the VMM has closed its end: the VMM's own end says more, and comes next. */
-		loop_timer_arm(shim->loop, &shim->timer, deadline_in(SHIM_LOST_GRACE), on_vm_silent);
+		/* It leaves when the VMM has closed its end: the VMM's own end says more, and comes
+		 * next. */
+		loop_timer_arm(
+			shim->loop, &shim->timer, deadline_in(SHIM_LOST_GRACE), on_vm_silent);
 		return;
 	}
-	/* Its sockets are gone and cannot be joined to the running guest again: better an end that is told than a deaf sandbox. */
+	/* Its sockets are gone and cannot be joined to the running guest again: better an end that
+	 * is told than a deaf sandbox. */
 	log_error("micropod-net ended with status %d", proc_exit_code(wstatus));
-	snprintf(shim->box.state.error, sizeof(shim->box.state.error), "the VM's network process (micropod-net) died");
+	snprintf(shim->box.state.error, sizeof(shim->box.state.error),
+		"the VM's network process (micropod-net) died");
 	if (shim->ready && shim->started)
 		shim_stop_container(shim, "", shim->box.config.stop_grace_ns);
 	else
@@ -105,7 +110,8 @@ static int start_net(struct shim *shim, struct err *err)
 {
 	auto_free char *program = NULL;
 	auto_free struct net_port *ports = NULL;
-	struct net_config config = { .host_access = shim->box.config.host_access, .log_fd = 2,
+	struct net_config config = { .host_access = shim->box.config.host_access,
+		.log_fd = 2,
 		.deadline = deadline_in(10 * NSEC_PER_SEC) };
 	int r, pidfd;
 
@@ -144,13 +150,16 @@ static void on_notice(struct vm *vm, const char *text, void *arg)
 
 static void add_disk(struct vm_config *vc, const char *path, const char *serial, bool read_only)
 {
-	vc->disks[vc->n_disks++] = (struct vm_disk){ .path = path, .serial = serial, .read_only = read_only };
+	vc->disks[vc->n_disks++] =
+		(struct vm_disk){ .path = path, .serial = serial, .read_only = read_only };
 }
 
 static int start_vm(struct shim *shim, struct err *err)
 {
 	const struct sandbox_config *c = &shim->box.config;
-	const struct vm_events events = { .console = shim_console, .exited = shim_vm_exited, .notice = on_notice, .arg = shim };
+	const struct vm_events events = {
+		.console = shim_console, .exited = shim_vm_exited, .notice = on_notice, .arg = shim
+	};
 	auto_free char *scratch = sandbox_path(shim->root, c->id, "scratch.img"), *cmdline = NULL;
 	struct vm_config vc = {
 		.vmm = c->vmm,
@@ -170,7 +179,8 @@ static int start_vm(struct shim *shim, struct err *err)
 
 	if (!c->initramfs && runc)
 		vc.initramfs = shim->guest.initramfs_runc;
-	if (!scratch || asprintf(&cmdline, "micropod.runtime=%s", c->runtime ? c->runtime : "crun") < 0)
+	if (!scratch ||
+		asprintf(&cmdline, "micropod.runtime=%s", c->runtime ? c->runtime : "crun") < 0)
 		return err_errno(err, ENOMEM, "cannot start the VM");
 	memcpy(vc.mac, c->mac, sizeof(vc.mac));
 	vc.cmdline = cmdline;
@@ -205,9 +215,11 @@ static void on_no_start(struct loop_timer *timer)
 	shim_lost(shim, "nobody started its process: the command line that made it has gone");
 }
 
-static void on_started(struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
+static void on_started(
+	struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
 {
-	const Micropod__Agent__V1__StartContainerResponse *resp = (const Micropod__Agent__V1__StartContainerResponse *)answer;
+	const Micropod__Agent__V1__StartContainerResponse *resp =
+		(const Micropod__Agent__V1__StartContainerResponse *)answer;
 	Micropod__Sandbox__V1__StartResponse out = MICROPOD__SANDBOX__V1__START_RESPONSE__INIT;
 	int exit_code;
 
@@ -216,7 +228,9 @@ static void on_started(struct shim *shim, const ProtobufCMessage *answer, const 
 	if (!resp) {
 		struct err err = ERR_INIT;
 
-		exit_code = rpc_status_to_err(status, &err) == -ENOENT ? 127 : err.code == EACCES ? 126 : 125;
+		exit_code = rpc_status_to_err(status, &err) == -ENOENT ? 127
+			    : err.code == EACCES		       ? 126
+								       : 125;
 		shim_fail(shim, exit_code, &err);
 		return;
 	}
@@ -233,10 +247,12 @@ static void on_started(struct shim *shim, const ProtobufCMessage *answer, const 
 
 void shim_start_container(struct shim *shim)
 {
-	Micropod__Agent__V1__StartContainerRequest req = MICROPOD__AGENT__V1__START_CONTAINER_REQUEST__INIT;
+	Micropod__Agent__V1__StartContainerRequest req =
+		MICROPOD__AGENT__V1__START_CONTAINER_REQUEST__INIT;
 
 	req.container_id = (char *)SANDBOX_CONTAINER_ID;
-	shim_agent_call(shim, "StartContainer", &req.base, &micropod__agent__v1__start_container_response__descriptor,
+	shim_agent_call(shim, "StartContainer", &req.base,
+		&micropod__agent__v1__start_container_response__descriptor,
 		shim->detached ? step_time(shim) : SHIM_CALL_DEADLINE, on_started);
 }
 
@@ -248,7 +264,8 @@ static int failure_exit_code(const Micropod__Agent__V1__Failure *f)
 	return f->errno_value == ENOENT ? 127 : 126;
 }
 
-static void on_container(struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
+static void on_container(
+	struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
 {
 	const Micropod__Agent__V1__CreateContainerResponse *resp =
 		(const Micropod__Agent__V1__CreateContainerResponse *)answer;
@@ -261,7 +278,9 @@ static void on_container(struct shim *shim, const ProtobufCMessage *answer, cons
 		return;
 	}
 	if (strcmp(resp->status, "FAILED") == 0) {
-		err_set(&err, resp->failure && resp->failure->errno_value > 0 ? resp->failure->errno_value : EIO,
+		err_set(&err,
+			resp->failure && resp->failure->errno_value > 0 ? resp->failure->errno_value
+									: EIO,
 			"cannot create the container: %s", resp->error_message);
 		shim_fail(shim, failure_exit_code(resp->failure), &err);
 		return;
@@ -292,7 +311,8 @@ static ProtobufCBinaryData *strv_bytes(const struct strv *sv)
 
 static void create_container(struct shim *shim)
 {
-	Micropod__Agent__V1__CreateContainerRequest req = MICROPOD__AGENT__V1__CREATE_CONTAINER_REQUEST__INIT;
+	Micropod__Agent__V1__CreateContainerRequest req =
+		MICROPOD__AGENT__V1__CREATE_CONTAINER_REQUEST__INIT;
 	Micropod__Agent__V1__RootDisks disks = MICROPOD__AGENT__V1__ROOT_DISKS__INIT;
 	Micropod__Agent__V1__User user = MICROPOD__AGENT__V1__USER__INIT;
 	Micropod__Agent__V1__Resources limits = MICROPOD__AGENT__V1__RESOURCES__INIT;
@@ -327,11 +347,13 @@ static void create_container(struct shim *shim)
 	req.create_only = true;
 	/* Nothing is lost while we keep the log, and we live as long as the VM does. */
 	req.output_policy = MICROPOD__AGENT__V1__OUTPUT_POLICY__OUTPUT_POLICY_BLOCK;
-	shim_agent_call(shim, "CreateContainer", &req.base, &micropod__agent__v1__create_container_response__descriptor,
-		step_time(shim), on_container);
+	shim_agent_call(shim, "CreateContainer", &req.base,
+		&micropod__agent__v1__create_container_response__descriptor, step_time(shim),
+		on_container);
 }
 
-static void on_network(struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
+static void on_network(
+	struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
 {
 	if (shim->ending)
 		return;
@@ -343,9 +365,12 @@ static void on_network(struct shim *shim, const ProtobufCMessage *answer, const 
 
 static void configure_network(struct shim *shim)
 {
-	Micropod__Agent__V1__ConfigureNetworkRequest req = MICROPOD__AGENT__V1__CONFIGURE_NETWORK_REQUEST__INIT;
-	Micropod__Agent__V1__Interface iface = MICROPOD__AGENT__V1__INTERFACE__INIT, *ifaces[] = { &iface };
-	Micropod__Agent__V1__Address addr = MICROPOD__AGENT__V1__ADDRESS__INIT, *addrs[] = { &addr };
+	Micropod__Agent__V1__ConfigureNetworkRequest req =
+		MICROPOD__AGENT__V1__CONFIGURE_NETWORK_REQUEST__INIT;
+	Micropod__Agent__V1__Interface iface = MICROPOD__AGENT__V1__INTERFACE__INIT,
+				       *ifaces[] = { &iface };
+	Micropod__Agent__V1__Address addr = MICROPOD__AGENT__V1__ADDRESS__INIT,
+				     *addrs[] = { &addr };
 	Micropod__Agent__V1__Route route = MICROPOD__AGENT__V1__ROUTE__INIT, *routes[] = { &route };
 	char *dns[] = { (char *)NET_DNS };
 	char hostname[ID_SHOWN_LEN + 1];
@@ -369,13 +394,16 @@ static void configure_network(struct shim *shim)
 		req.dns_servers = dns;
 		req.n_dns_servers = 1;
 	}
-	shim_agent_call(shim, "ConfigureNetwork", &req.base, &micropod__agent__v1__configure_network_response__descriptor,
-		step_time(shim), on_network);
+	shim_agent_call(shim, "ConfigureNetwork", &req.base,
+		&micropod__agent__v1__configure_network_response__descriptor, step_time(shim),
+		on_network);
 }
 
-static void on_info(struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
+static void on_info(
+	struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
 {
-	const Micropod__Agent__V1__InfoResponse *info = (const Micropod__Agent__V1__InfoResponse *)answer;
+	const Micropod__Agent__V1__InfoResponse *info =
+		(const Micropod__Agent__V1__InfoResponse *)answer;
 	struct err err = ERR_INIT;
 
 	if (shim->ending)
@@ -390,7 +418,8 @@ static void on_info(struct shim *shim, const ProtobufCMessage *answer, const str
 	shim->runtime = strdup(info->runtime);
 	shim->kernel = strdup(info->kernel);
 	shim->api_generation = info->api_generation;
-	log_info("agent version=%s kernel=%s runtime=%s", info->agent_version, info->kernel, info->runtime);
+	log_info("agent version=%s kernel=%s runtime=%s", info->agent_version, info->kernel,
+		info->runtime);
 	configure_network(shim);
 }
 
@@ -423,7 +452,8 @@ static bool may_fall_back(const struct shim *shim)
 	return shim->accel == VM_ACCEL_KVM && shim->box.config.accel == VM_ACCEL_AUTO;
 }
 
-/* A guest that does not come up under KVM is tried once more without: some hosts have the device and cannot run a guest. */
+/* A guest that does not come up under KVM is tried once more without: some hosts have the device
+ * and cannot run a guest. */
 static bool fall_back(struct shim *shim, const struct err *why)
 {
 	struct err err = ERR_INIT;
@@ -458,7 +488,8 @@ static void on_session(struct io_stream *stream, const struct err *err, void *ar
 		shim_fail(shim, 125, &oom);
 		return;
 	}
-	shim_agent_call(shim, "Info", &req.base, &micropod__agent__v1__info_response__descriptor, step_time(shim), on_info);
+	shim_agent_call(shim, "Info", &req.base, &micropod__agent__v1__info_response__descriptor,
+		step_time(shim), on_info);
 }
 
 static void launch(struct shim *shim)

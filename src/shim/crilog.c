@@ -20,7 +20,8 @@ static void stamp(int64_t ns, char out[static 40])
 	snprintf(out + n, 40 - n, ".%09ldZ", (long)(ns % NSEC_PER_SEC));
 }
 
-void crilog_format(struct strbuf *out, unsigned stream, int64_t time_ns, const void *data, size_t len)
+void crilog_format(
+	struct strbuf *out, unsigned stream, int64_t time_ns, const void *data, size_t len)
 {
 	const char *p = data;
 	char when[40];

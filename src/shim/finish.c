@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How a sandbox ends: the exit (or why there is none) is recorded first, then Wait is answered, then the VM goes —
- * politely if its disk will be used again, at once if it will be removed — then files, then Stop is answered, and the
- * process leaves when its last answers are out.
+ * How a sandbox ends: the exit (or why there is none) is recorded first, then Wait is answered,
+ * then the VM goes — politely if its disk will be used again, at once if it will be removed — then
+ * files, then Stop is answered, and the process leaves when its last answers are out.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +34,8 @@ void shim_verdict(struct shim *shim, int exit_code, const struct err *err)
 	if (shim->status_fd < 0)
 		return;
 	if (err)
-		n = snprintf(line, sizeof(line), "error %d %d %s\n", exit_code, err->code, err->msg);
+		n = snprintf(
+			line, sizeof(line), "error %d %d %s\n", exit_code, err->code, err->msg);
 	else
 		n = snprintf(line, sizeof(line), "ok\n");
 	if (fd_write_full(shim->status_fd, line, (size_t)n) < 0)
@@ -63,7 +64,8 @@ static void leave(struct shim *shim)
 		kill(shim->net_pid, SIGKILL);
 	if (shim->run_dir)
 		fs_remove_tree(AT_FDCWD, shim->run_dir);
-	if (shim->remove && sandbox_remove_held(shim->root, shim->box.config.id, shim->box.config.name, &err) < 0)
+	if (shim->remove && sandbox_remove_held(shim->root, shim->box.config.id,
+				    shim->box.config.name, &err) < 0)
 		log_error("%s", err.msg);
 	shim_answer_waiters(shim, SHIM_WAIT_EXIT);
 	shim_answer_waiters(shim, SHIM_WAIT_GONE);
@@ -92,7 +94,8 @@ static void on_shutdown_deadline(struct loop_timer *timer)
 	end_vm(shim);
 }
 
-static void on_shutdown(struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
+static void on_shutdown(
+	struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
 {
 	if (status->code == RPC_OK || shim->vm_gone)
 		return; /* the VMM's end is next, or the timer */
@@ -116,8 +119,10 @@ static void begin_end(struct shim *shim)
 		end_vm(shim);
 		return;
 	}
-	loop_timer_arm(shim->loop, &shim->timer, deadline_in(SHIM_SHUTDOWN_GRACE), on_shutdown_deadline);
-	shim_agent_call(shim, "Shutdown", &req.base, &micropod__agent__v1__shutdown_response__descriptor, SHIM_SHUTDOWN_GRACE,
+	loop_timer_arm(
+		shim->loop, &shim->timer, deadline_in(SHIM_SHUTDOWN_GRACE), on_shutdown_deadline);
+	shim_agent_call(shim, "Shutdown", &req.base,
+		&micropod__agent__v1__shutdown_response__descriptor, SHIM_SHUTDOWN_GRACE,
 		on_shutdown);
 }
 
@@ -130,7 +135,8 @@ void shim_container_exited(struct shim *shim, const Micropod__Agent__V1__Exit *e
 	shim->box.state.oom_killed = exit->oom_killed;
 	if (exit->oom_killed)
 		snprintf(shim->box.state.error, sizeof(shim->box.state.error),
-			"the guest's OOM killer has killed a process of it: memory of %llu MiB is too small, raise -m",
+			"the guest's OOM killer has killed a process of it: memory of %llu MiB is "
+			"too small, raise -m",
 			(unsigned long long)(shim->box.config.memory / MIB));
 	log_info("container exited code=%d oom=%d", exit->code, exit->oom_killed);
 	begin_end(shim);
@@ -160,7 +166,8 @@ void shim_fail(struct shim *shim, int exit_code, const struct err *err)
 		return;
 	log_error("start failed: %s", err->msg);
 	shim->ending = true;
-	/* run shows the console's end from the sandbox's folder first, and removes it then, with --rm or without. */
+	/* run shows the console's end from the sandbox's folder first, and removes it then, with
+	 * --rm or without. */
 	shim->remove = false;
 	shim->box.state.phase = SANDBOX_EXITED;
 	shim->box.state.finished_ns = clock_realtime();

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* micropod-shim --root=DIR --id=ID --lock-fd=N --status-fd=N --log-level=N --start-timeout=SECONDS [--detached]: started by sandbox_start() only. */
+/* micropod-shim --root=DIR --id=ID --lock-fd=N --status-fd=N --log-level=N --start-timeout=SECONDS
+ * [--detached]: started by sandbox_start() only. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -65,7 +66,9 @@ static int parse_args(int argc, char **argv, struct args *a)
 			r = -EINVAL;
 		}
 	}
-	return r < 0 || !a->root || !a->id || !a->lock_fd || !a->status_fd || !a->start_timeout ? -EINVAL : 0;
+	return r < 0 || !a->root || !a->id || !a->lock_fd || !a->status_fd || !a->start_timeout
+		       ? -EINVAL
+		       : 0;
 }
 
 static void on_signal(struct loop_signals *sigs, const struct signalfd_siginfo *info)
@@ -93,7 +96,8 @@ static int watch_signals(struct shim *shim)
 	return loop_signals_add(shim->loop, &shim->signals, &mask, on_signal);
 }
 
-/* The state says "starting" before the run folder is there: sweep removes run folders of sandboxes that do not run. */
+/* The state says "starting" before the run folder is there: sweep removes run folders of sandboxes
+ * that do not run. */
 static int enter(struct shim *shim, struct err *err)
 {
 	struct sandbox_state *st = &shim->box.state;
@@ -145,7 +149,9 @@ static int set_up(struct shim *shim, const struct args *a, struct err *err)
 
 int main(int argc, char **argv)
 {
-	struct shim shim = { .dfd = -1, .net_fd = -1, .log_fd = -1, .console_fd = -1, .driver = &driver_qemu };
+	struct shim shim = {
+		.dfd = -1, .net_fd = -1, .log_fd = -1, .console_fd = -1, .driver = &driver_qemu
+	};
 	struct args a = { .log_level = LOG_LEVEL_INFO };
 	struct err err = ERR_INIT;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What comes out of the sandbox: the container's output into container.log, the guest's console into console.log,
- * and what happens when the session with the agent breaks. Nothing is buffered: what was received is in the files.
+ * What comes out of the sandbox: the container's output into container.log, the guest's console
+ * into console.log, and what happens when the session with the agent breaks. Nothing is buffered:
+ * what was received is in the files.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,7 +36,8 @@ int shim_open_logs(struct shim *shim, struct err *err)
 	shim->console_fd = open_log(shim, "console.log", O_TRUNC, err);
 	if (shim->console_fd < 0)
 		return shim->console_fd;
-	if (fstatat(shim->dfd, "shim.log", &st, 0) == 0 && (uint64_t)st.st_size > LIMIT_SYSTEM_LOG) {
+	if (fstatat(shim->dfd, "shim.log", &st, 0) == 0 &&
+		(uint64_t)st.st_size > LIMIT_SYSTEM_LOG) {
 		auto_close int fd = -1;
 
 		renameat(shim->dfd, "shim.log", shim->dfd, "shim.log.1");
@@ -63,7 +65,8 @@ void shim_console(struct vm *vm, const void *data, size_t len, void *arg)
 		log_debug("console output lost");
 }
 
-static void log_output(struct shim *shim, unsigned stream, int64_t time_ns, const void *data, size_t len)
+static void log_output(
+	struct shim *shim, unsigned stream, int64_t time_ns, const void *data, size_t len)
 {
 	auto_strbuf struct strbuf sb = STRBUF_INIT;
 	int r;
@@ -73,7 +76,8 @@ static void log_output(struct shim *shim, unsigned stream, int64_t time_ns, cons
 	if (r == 0)
 		r = fd_write_full(shim->log_fd, sb.data, sb.len);
 	if (r < 0)
-		log_error("output of the container is lost: cannot write container.log: %s", strerror(-r));
+		log_error("output of the container is lost: cannot write container.log: %s",
+			strerror(-r));
 }
 
 static void on_output(struct shim *shim, const Micropod__Agent__V1__Output *out)
@@ -83,7 +87,8 @@ static void on_output(struct shim *shim, const Micropod__Agent__V1__Output *out)
 	if (out->gap) {
 		char note[96];
 		int n = snprintf(note, sizeof(note), "[micropod: %llu bytes of %s lost]\n",
-			(unsigned long long)(out->gap->to - out->gap->from), stream ? "stderr" : "stdout");
+			(unsigned long long)(out->gap->to - out->gap->from),
+			stream ? "stderr" : "stdout");
 
 		log_output(shim, 1, out->time_ns, note, (size_t)n);
 	}
@@ -91,9 +96,11 @@ static void on_output(struct shim *shim, const Micropod__Agent__V1__Output *out)
 	shim->log_offset[stream] = out->offset + out->data.len;
 }
 
-static void on_event(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw, size_t len, void *arg)
+static void on_event(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw,
+	size_t len, void *arg)
 {
-	const Micropod__Agent__V1__ProcessEvent *ev = (const Micropod__Agent__V1__ProcessEvent *)msg;
+	const Micropod__Agent__V1__ProcessEvent *ev =
+		(const Micropod__Agent__V1__ProcessEvent *)msg;
 	struct shim *shim = arg;
 
 	if (ev->kind_case == MICROPOD__AGENT__V1__PROCESS_EVENT__KIND_OUTPUT)
@@ -108,11 +115,12 @@ static void on_attach_done(struct rpc_call *call, const struct rpc_status *statu
 
 	shim->attached = false;
 	/* A lost session comes by on_disconnect as well, and is dealt with there. */
-	if (!shim->exited && !shim->ending && status->code != RPC_OK && status->code != RPC_UNAVAILABLE &&
-		status->code != RPC_CANCELLED) {
+	if (!shim->exited && !shim->ending && status->code != RPC_OK &&
+		status->code != RPC_UNAVAILABLE && status->code != RPC_CANCELLED) {
 		char why[LIMIT_ERR_MESSAGE];
 
-		snprintf(why, sizeof(why), "the agent ended the output of the container: %.400s", status->message);
+		snprintf(why, sizeof(why), "the agent ended the output of the container: %.400s",
+			status->message);
 		shim_lost(shim, why);
 	}
 }
@@ -128,7 +136,8 @@ void shim_attach(struct shim *shim)
 	req.stdout_offset = shim->log_offset[0];
 	req.stderr_offset = shim->log_offset[1];
 	if (rpc_channel_call(shim->agent, "/micropod.agent.v1.Agent/Attach",
-		    &micropod__agent__v1__process_event__descriptor, NULL, &attach_ops, shim, &call) < 0) {
+		    &micropod__agent__v1__process_event__descriptor, NULL, &attach_ops, shim,
+		    &call) < 0) {
 		shim_lost(shim, "out of memory");
 		return;
 	}
@@ -188,7 +197,8 @@ static void on_lost_grace(struct loop_timer *timer)
 	struct shim *shim = container_of(timer, struct shim, timer);
 
 	shim->agent = rpc_channel_free(shim->agent);
-	shim->driver->open_session(shim->vm, shim->transport, true, deadline_in(SHIM_RECONNECT_TIME), on_reconnected, shim);
+	shim->driver->open_session(shim->vm, shim->transport, true,
+		deadline_in(SHIM_RECONNECT_TIME), on_reconnected, shim);
 }
 
 void shim_session_lost(struct rpc_channel *channel, const char *why, void *arg)
@@ -199,7 +209,8 @@ void shim_session_lost(struct rpc_channel *channel, const char *why, void *arg)
 	if (shim->ending || shim->vm_gone)
 		return;
 	if (!shim->ready) {
-		err_set(&err, EPIPE, "the session with the agent was lost during the start: %s", why);
+		err_set(&err, EPIPE, "the session with the agent was lost during the start: %s",
+			why);
 		shim_fail(shim, 125, &err);
 		return;
 	}

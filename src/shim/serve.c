@@ -19,11 +19,13 @@
 
 struct agent_call {
 	struct shim *shim;
-	void (*cb)(struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status);
+	void (*cb)(
+		struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status);
 	bool answered;
 };
 
-static void on_answer(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw, size_t len, void *arg)
+static void on_answer(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw,
+	size_t len, void *arg)
 {
 	struct agent_call *c = arg;
 	struct rpc_status ok = RPC_STATUS_OK;
@@ -48,10 +50,12 @@ static const struct rpc_call_ops agent_call_ops = { .message = on_answer, .done 
 
 void shim_agent_call(struct shim *shim, const char *method, const ProtobufCMessage *request,
 	const ProtobufCMessageDescriptor *out, int64_t timeout_ns,
-	void (*cb)(struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status))
+	void (*cb)(
+		struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status))
 {
 	struct rpc_status failed = { .code = RPC_RESOURCE_EXHAUSTED, .message = "out of memory" };
-	struct rpc_call_opts opts = { .deadline = deadline_in(timeout_ns), .retry = RPC_RETRY_NEVER };
+	struct rpc_call_opts opts = { .deadline = deadline_in(timeout_ns),
+		.retry = RPC_RETRY_NEVER };
 	struct agent_call *c = calloc(1, sizeof(*c));
 	struct rpc_call *call;
 	char path[96];
@@ -106,7 +110,7 @@ void shim_answer_waiters(struct shim *shim, enum shim_wait what)
 {
 	struct shim_waiter *w, *tmp;
 
-	list_foreach_safe(w, tmp, &shim->waiters, link) {
+	list_foreach_safe (w, tmp, &shim->waiters, link) {
 		if (w->what != what)
 			continue;
 		rpc_call_set_ops(w->call, &answered_ops, NULL);
@@ -147,9 +151,11 @@ static void do_wait(struct rpc_call *call, const ProtobufCMessage *req, void *ar
 		shim_answer_waiters(shim, SHIM_WAIT_EXIT);
 }
 
-static void on_stop_event(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw, size_t len, void *arg)
+static void on_stop_event(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw,
+	size_t len, void *arg)
 {
-	const Micropod__Agent__V1__StopContainerEvent *ev = (const Micropod__Agent__V1__StopContainerEvent *)msg;
+	const Micropod__Agent__V1__StopContainerEvent *ev =
+		(const Micropod__Agent__V1__StopContainerEvent *)msg;
 
 	log_info("stop stage=%s", ev->stage);
 }
@@ -162,7 +168,9 @@ static void on_stop_done(struct rpc_call *call, const struct rpc_status *status,
 	/* On success the container's exit comes by Attach, after its last output. */
 	if (status->code == RPC_OK || shim->ending)
 		return;
-	snprintf(why, sizeof(why), "stopped by force: the agent could not stop the container: %.400s", status->message);
+	snprintf(why, sizeof(why),
+		"stopped by force: the agent could not stop the container: %.400s",
+		status->message);
 	shim_lost(shim, why);
 }
 
@@ -170,7 +178,8 @@ static const struct rpc_call_ops stop_ops = { .message = on_stop_event, .done = 
 
 void shim_stop_container(struct shim *shim, const char *signal, int64_t grace_ns)
 {
-	Micropod__Agent__V1__StopContainerRequest req = MICROPOD__AGENT__V1__STOP_CONTAINER_REQUEST__INIT;
+	Micropod__Agent__V1__StopContainerRequest req =
+		MICROPOD__AGENT__V1__STOP_CONTAINER_REQUEST__INIT;
 	struct rpc_call_opts opts = { .retry = RPC_RETRY_NEVER };
 	struct rpc_call *call;
 
@@ -189,7 +198,8 @@ void shim_stop_container(struct shim *shim, const char *signal, int64_t grace_ns
 	if (grace_ns >= 0)
 		opts.deadline = deadline_in(grace_ns + SHIM_CALL_DEADLINE);
 	if (rpc_channel_call(shim->agent, "/micropod.agent.v1.Agent/StopContainer",
-		    &micropod__agent__v1__stop_container_event__descriptor, &opts, &stop_ops, shim, &call) < 0) {
+		    &micropod__agent__v1__stop_container_event__descriptor, &opts, &stop_ops, shim,
+		    &call) < 0) {
 		shim_lost(shim, "out of memory");
 		return;
 	}
@@ -200,7 +210,8 @@ void shim_stop_container(struct shim *shim, const char *signal, int64_t grace_ns
 
 static void do_stop(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
 {
-	const Micropod__Sandbox__V1__StopRequest *req = (const Micropod__Sandbox__V1__StopRequest *)msg;
+	const Micropod__Sandbox__V1__StopRequest *req =
+		(const Micropod__Sandbox__V1__StopRequest *)msg;
 	struct shim *shim = arg;
 
 	wait_for(shim, call, SHIM_WAIT_GONE);
@@ -222,7 +233,8 @@ static void on_kill_done(struct rpc_call *call, const struct rpc_status *status,
 	rpc_call_unref(ours);
 }
 
-static void ignore_message(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw, size_t len, void *arg)
+static void ignore_message(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw,
+	size_t len, void *arg)
 {
 }
 
@@ -230,9 +242,11 @@ static const struct rpc_call_ops kill_ops = { .message = ignore_message, .done =
 
 static void do_kill(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
 {
-	const Micropod__Sandbox__V1__KillRequest *req = (const Micropod__Sandbox__V1__KillRequest *)msg;
+	const Micropod__Sandbox__V1__KillRequest *req =
+		(const Micropod__Sandbox__V1__KillRequest *)msg;
 	Micropod__Agent__V1__SignalRequest sig = MICROPOD__AGENT__V1__SIGNAL_REQUEST__INIT;
-	struct rpc_call_opts opts = { .deadline = deadline_in(SHIM_CALL_DEADLINE), .retry = RPC_RETRY_NEVER };
+	struct rpc_call_opts opts = { .deadline = deadline_in(SHIM_CALL_DEADLINE),
+		.retry = RPC_RETRY_NEVER };
 	struct shim *shim = arg;
 	struct rpc_call *out;
 	int number = 0;
@@ -242,13 +256,15 @@ static void do_kill(struct rpc_call *call, const ProtobufCMessage *msg, void *ar
 		return;
 	}
 	if (!shim->agent || !shim->started || shim->exited) {
-		rpc_call_finish_code(call, RPC_FAILED_PRECONDITION, "sandbox '%s' is not running", shim->box.config.name);
+		rpc_call_finish_code(call, RPC_FAILED_PRECONDITION, "sandbox '%s' is not running",
+			shim->box.config.name);
 		return;
 	}
 	sig.container_id = (char *)SANDBOX_CONTAINER_ID;
 	sig.signal = number;
-	if (rpc_channel_call(shim->agent, "/micropod.agent.v1.Agent/Signal", &micropod__agent__v1__signal_response__descriptor,
-		    &opts, &kill_ops, rpc_call_ref(call), &out) < 0) {
+	if (rpc_channel_call(shim->agent, "/micropod.agent.v1.Agent/Signal",
+		    &micropod__agent__v1__signal_response__descriptor, &opts, &kill_ops,
+		    rpc_call_ref(call), &out) < 0) {
 		rpc_call_unref(call);
 		rpc_call_finish_code(call, RPC_RESOURCE_EXHAUSTED, "out of memory");
 		return;
@@ -263,7 +279,8 @@ static void do_start(struct rpc_call *call, const ProtobufCMessage *msg, void *a
 	struct shim *shim = arg;
 
 	if (shim->started || shim->start_call || shim->ending || shim->detached) {
-		rpc_call_finish_code(call, RPC_FAILED_PRECONDITION, "sandbox '%s' has been started already", shim->box.config.name);
+		rpc_call_finish_code(call, RPC_FAILED_PRECONDITION,
+			"sandbox '%s' has been started already", shim->box.config.name);
 		return;
 	}
 	shim->start_call = rpc_call_ref(call);
@@ -286,7 +303,8 @@ static void answer_status(struct shim *shim, struct rpc_call *call, bool connect
 	resp.id = shim->box.config.id;
 	resp.state = (char *)sandbox_phase_name(st->phase);
 	resp.agent_connected = connected;
-	resp.transport = (char *)(shim->transport == VM_TRANSPORT_VSOCK ? "vsock" : "virtio-serial");
+	resp.transport =
+		(char *)(shim->transport == VM_TRANSPORT_VSOCK ? "vsock" : "virtio-serial");
 	resp.agent_version = shim->agent_version ? shim->agent_version : (char *)"";
 	resp.api_generation = shim->api_generation;
 	resp.runtime = shim->runtime ? shim->runtime : (char *)"";
@@ -316,14 +334,16 @@ static const struct rpc_call_ops status_ops = { .message = ignore_message, .done
 static void do_status(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
 {
 	Micropod__Agent__V1__InfoRequest req = MICROPOD__AGENT__V1__INFO_REQUEST__INIT;
-	struct rpc_call_opts opts = { .deadline = deadline_in(2 * NSEC_PER_SEC), .retry = RPC_RETRY_NEVER };
+	struct rpc_call_opts opts = { .deadline = deadline_in(2 * NSEC_PER_SEC),
+		.retry = RPC_RETRY_NEVER };
 	struct status_call *c = calloc(1, sizeof(*c));
 	struct shim *shim = arg;
 	struct rpc_call *info;
 
 	if (!c || !shim->agent ||
-		rpc_channel_call(shim->agent, "/micropod.agent.v1.Agent/Info", &micropod__agent__v1__info_response__descriptor,
-			&opts, &status_ops, c, &info) < 0) {
+		rpc_channel_call(shim->agent, "/micropod.agent.v1.Agent/Info",
+			&micropod__agent__v1__info_response__descriptor, &opts, &status_ops, c,
+			&info) < 0) {
 		free(c);
 		answer_status(shim, call, false);
 		return;
@@ -335,10 +355,10 @@ static void do_status(struct rpc_call *call, const ProtobufCMessage *msg, void *
 	rpc_call_start(info);
 }
 
-#define METHOD(n, fn, snake)                                                                       \
-	{                                                                                          \
-		.name = n, .in = &micropod__sandbox__v1__##snake##_request__descriptor,            \
-		.out = &micropod__sandbox__v1__##snake##_response__descriptor, .request = fn       \
+#define METHOD(n, fn, snake)                                                                 \
+	{                                                                                    \
+		.name = n, .in = &micropod__sandbox__v1__##snake##_request__descriptor,      \
+		.out = &micropod__sandbox__v1__##snake##_response__descriptor, .request = fn \
 	}
 
 static const struct rpc_method methods[] = {
@@ -360,24 +380,28 @@ static bool pass_through(struct rpc_call *call, void *arg)
 	struct shim *shim = arg;
 	const char *path = rpc_call_path(call);
 
-	if (strncmp(path, "/micropod.agent.v1.Agent/", 25) != 0 && strncmp(path, "/api.Agent/", 11) != 0)
+	if (strncmp(path, "/micropod.agent.v1.Agent/", 25) != 0 &&
+		strncmp(path, "/api.Agent/", 11) != 0)
 		return false;
 	if (!shim->agent) {
-		rpc_call_finish_code(call, RPC_UNAVAILABLE, "sandbox '%s': the agent is not connected", shim->box.config.name);
+		rpc_call_finish_code(call, RPC_UNAVAILABLE,
+			"sandbox '%s': the agent is not connected", shim->box.config.name);
 		return true;
 	}
 	return rpc_proxy_call(call, shim->agent);
 }
 
-static void on_call(const struct rpc_call *call, const struct rpc_status *status, int64_t duration_ns, void *arg)
+static void on_call(const struct rpc_call *call, const struct rpc_status *status,
+	int64_t duration_ns, void *arg)
 {
-	log_info("rpc id=%llu %s status=%s ms=%.1f", (unsigned long long)rpc_call_id(call), rpc_call_path(call),
-		rpc_code_name(status->code), (double)duration_ns / 1e6);
+	log_info("rpc id=%llu %s status=%s ms=%.1f", (unsigned long long)rpc_call_id(call),
+		rpc_call_path(call), rpc_code_name(status->code), (double)duration_ns / 1e6);
 }
 
 int shim_serve(struct shim *shim, struct err *err)
 {
-	const struct rpc_descriptors agent_set = { agent_desc, agent_desc_len }, sandbox_set = { sandbox_desc, sandbox_desc_len };
+	const struct rpc_descriptors agent_set = { agent_desc, agent_desc_len },
+				     sandbox_set = { sandbox_desc, sandbox_desc_len };
 	struct rpc_server_opts opts = { .on_call = on_call, .fallback = pass_through, .arg = shim };
 	auto_free char *path = sandbox_socket(shim->root, shim->box.config.id), *text = NULL;
 	struct addr addr;

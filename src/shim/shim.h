@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The shim: one process a sandbox. It owns the VM, its network process and the session with the agent, keeps the
- * container's output and exit status, and serves sandbox.proto. It holds the sandbox's lock while it lives, and the
- * VM dies with it.
+ * The shim: one process a sandbox. It owns the VM, its network process and the session with the
+ * agent, keeps the container's output and exit status, and serves sandbox.proto. It holds the
+ * sandbox's lock while it lives, and the VM dies with it.
  *
- * Life: boot.c (until the container runs) -> serve.c (calls of the command line), monitor.c (output, lost sessions)
+ * Life: boot.c (until the container runs) -> serve.c (calls of the command line), monitor.c
+ * (output, lost sessions)
  * -> finish.c (exit recorded, VM ended, files removed).
  */
 #pragma once
@@ -21,12 +22,14 @@
 #include "agent.pb-c.h"
 #include "sandbox.pb-c.h"
 
-#define SHIM_KVM_TRIAL	      (20 * NSEC_PER_SEC) /* for a guest under KVM, where TCG is tried after it */
-#define SHIM_CALL_DEADLINE    (30 * NSEC_PER_SEC) /* one call to the agent */
-#define SHIM_START_WAIT	      (30 * NSEC_PER_SEC) /* for the command line's Start */
-#define SHIM_LOST_GRACE	      (2 * NSEC_PER_SEC)  /* after a lost session, for the VMM to say that it ended */
-#define SHIM_SHUTDOWN_GRACE   (10 * NSEC_PER_SEC)
-#define SHIM_RECONNECT_TIME   (10 * NSEC_PER_SEC)
+#define SHIM_KVM_TRIAL (20 * NSEC_PER_SEC) /* for a guest under KVM, where TCG is tried after it \
+					    */
+#define SHIM_CALL_DEADLINE (30 * NSEC_PER_SEC) /* one call to the agent */
+#define SHIM_START_WAIT	   (30 * NSEC_PER_SEC) /* for the command line's Start */
+#define SHIM_LOST_GRACE \
+	(2 * NSEC_PER_SEC) /* after a lost session, for the VMM to say that it ended */
+#define SHIM_SHUTDOWN_GRACE (10 * NSEC_PER_SEC)
+#define SHIM_RECONNECT_TIME (10 * NSEC_PER_SEC)
 
 /* Calls of the command line that wait for something. */
 enum shim_wait {
@@ -73,18 +76,18 @@ struct shim {
 	uint32_t api_generation;
 	uint32_t pid; /* of the container's first process, in the guest */
 
-	int log_fd, console_fd;		 /* container.log, console.log */
-	uint64_t log_offset[2];		 /* next byte of stdout and stderr */
+	int log_fd, console_fd; /* container.log, console.log */
+	uint64_t log_offset[2]; /* next byte of stdout and stderr */
 	bool log_partial[2];
 	bool attached;
-	bool started;	  /* the container's first process */
-	bool exited;	  /* its exit is recorded */
-	bool stopping;	  /* Stop has begun, or the end */
-	bool ending;	  /* finish.c has begun */
+	bool started;  /* the container's first process */
+	bool exited;   /* its exit is recorded */
+	bool stopping; /* Stop has begun, or the end */
+	bool ending;   /* finish.c has begun */
 	bool vm_gone;
-	bool agent_lost;  /* no use asking it for an orderly shutdown */
-	bool remove;	  /* --rm, or asked for by Stop */
-	bool ready;	  /* the verdict has been said */
+	bool agent_lost; /* no use asking it for an orderly shutdown */
+	bool remove;	 /* --rm, or asked for by Stop */
+	bool ready;	 /* the verdict has been said */
 	struct list waiters;
 	struct rpc_call *start_call; /* Start that waits for the boot to be done */
 };
@@ -93,7 +96,8 @@ struct shim {
 
 /* Begins to start: everything further happens on the loop. Fails by shim_fail(). */
 void shim_boot(struct shim *shim);
-/* Starts the container's first process (a foreground sandbox's Start, or at the end of the boot). */
+/* Starts the container's first process (a foreground sandbox's Start, or at the end of the boot).
+ */
 void shim_start_container(struct shim *shim);
 
 /* serve.c */
@@ -103,7 +107,8 @@ void shim_answer_waiters(struct shim *shim, enum shim_wait what);
 /* One unary call to the agent; cb gets the answer (borrowed) or NULL and the status. */
 void shim_agent_call(struct shim *shim, const char *method, const ProtobufCMessage *request,
 	const ProtobufCMessageDescriptor *out, int64_t timeout_ns,
-	void (*cb)(struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status));
+	void (*cb)(struct shim *shim, const ProtobufCMessage *answer,
+		const struct rpc_status *status));
 /* Stop signal, grace, SIGKILL; the container's exit then ends the sandbox. */
 void shim_stop_container(struct shim *shim, const char *signal, int64_t grace_ns);
 
@@ -120,7 +125,8 @@ void shim_session_lost(struct rpc_channel *channel, const char *why, void *arg);
 
 /* finish.c */
 
-/* The start failed: says so, records it, ends. exit_code: for the command line. err->msg is the reason. */
+/* The start failed: says so, records it, ends. exit_code: for the command line. err->msg is the
+ * reason. */
 void shim_fail(struct shim *shim, int exit_code, const struct err *err);
 /* The container's first process has ended by itself or was stopped. */
 void shim_container_exited(struct shim *shim, const Micropod__Agent__V1__Exit *exit);

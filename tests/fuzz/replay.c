@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Hands every file of the folders named on the command line to the fuzz target, without libFuzzer. */
+/* Hands every file of the folders named on the command line to the fuzz target, without libFuzzer.
+ */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

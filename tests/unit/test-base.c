@@ -60,9 +60,11 @@ static void numbers(void)
 		const char *text;
 		int r;
 		uint64_t bytes;
-	} sizes[] = { { "0", 0, 0 }, { "512", 0, 512 }, { "64k", 0, 65536 }, { "1.5G", 0, 3ULL << 29 }, { "1GiB", 0, 1 << 30 },
-		{ "2mb", 0, 2 << 20 }, { "7b", 0, 7 }, { "x", -EINVAL, 0 }, { "1q", -EINVAL, 0 }, { "1kk", -EINVAL, 0 },
-		{ "-1", -EINVAL, 0 }, { "9999999999999t", -ERANGE, 0 }, { ".5k", 0, 512 }, { "1.", -EINVAL, 0 }, { "bib", -EINVAL, 0 } };
+	} sizes[] = { { "0", 0, 0 }, { "512", 0, 512 }, { "64k", 0, 65536 },
+		{ "1.5G", 0, 3ULL << 29 }, { "1GiB", 0, 1 << 30 }, { "2mb", 0, 2 << 20 },
+		{ "7b", 0, 7 }, { "x", -EINVAL, 0 }, { "1q", -EINVAL, 0 }, { "1kk", -EINVAL, 0 },
+		{ "-1", -EINVAL, 0 }, { "9999999999999t", -ERANGE, 0 }, { ".5k", 0, 512 },
+		{ "1.", -EINVAL, 0 }, { "bib", -EINVAL, 0 } };
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		u = 0;
 		CHECK_INT(parse_size(sizes[i].text, &u), sizes[i].r);
@@ -73,8 +75,9 @@ static void numbers(void)
 		const char *text;
 		int r;
 		int64_t ns;
-	} times[] = { { "10", 0, 10 * NSEC_PER_SEC }, { "1.5s", 0, 1500 * NSEC_PER_MSEC }, { "300ms", 0, 300 * NSEC_PER_MSEC },
-		{ "1h30m", 0, 5400 * NSEC_PER_SEC }, { "1h30", -EINVAL, 0 }, { "", -EINVAL, 0 }, { "5x", -EINVAL, 0 },
+	} times[] = { { "10", 0, 10 * NSEC_PER_SEC }, { "1.5s", 0, 1500 * NSEC_PER_MSEC },
+		{ "300ms", 0, 300 * NSEC_PER_MSEC }, { "1h30m", 0, 5400 * NSEC_PER_SEC },
+		{ "1h30", -EINVAL, 0 }, { "", -EINVAL, 0 }, { "5x", -EINVAL, 0 },
 		{ "99999999999h", -ERANGE, 0 } };
 	for (size_t i = 0; i < ARRAY_SIZE(times); i++) {
 		d = 0;
@@ -241,9 +244,13 @@ static void processes(void)
 
 	CHECK_INT(proc_run((const char *const[]){ "echo", "hi", NULL }, 100, &out, &err), 0);
 	CHECK_STR(out, "hi\n");
-	CHECK_INT(proc_run((const char *const[]){ "no-such-program-here", NULL }, 100, NULL, &err), -ENOENT);
+	CHECK_INT(proc_run((const char *const[]){ "no-such-program-here", NULL }, 100, NULL, &err),
+		-ENOENT);
 	CHECK_STR(err.msg, "cannot execute 'no-such-program-here': No such file or directory");
-	CHECK_INT(proc_run((const char *const[]){ "sh", "-c", "echo one >&2; echo two >&2; exit 3", NULL }, 0, NULL, &err), -EIO);
+	CHECK_INT(proc_run((const char *const[]){ "sh", "-c", "echo one >&2; echo two >&2; exit 3",
+				   NULL },
+			  0, NULL, &err),
+		-EIO);
 	CHECK_STR(err.msg, "sh failed with status 3: two");
 
 	CHECK_INT(proc_call(worker_ok, &seven, DEADLINE_NONE, &err), 0);
@@ -282,5 +289,5 @@ static void spawn_fds(void)
 	CHECK_INT(waitpid(pid, &status, 0), pid);
 }
 
-TEST_MAIN(TEST(errors), TEST(numbers), TEST(utf8), TEST(strings), TEST(ids), TEST(files), TEST(sparse_copy),
-	TEST(processes), TEST(spawn_fds))
+TEST_MAIN(TEST(errors), TEST(numbers), TEST(utf8), TEST(strings), TEST(ids), TEST(files),
+	TEST(sparse_copy), TEST(processes), TEST(spawn_fds))

@@ -177,14 +177,15 @@ static void architectures(void)
 
 	CHECK_INT(
 		parse_manifest(
-			"{\"schemaVersion\":2,\"manifests\":[" DESCRIPTOR(",\"platform\":{\"os\":"
-									  "\"windows\","
-									  "\"architecture\":"
-									  "\"amd64\"}") "," DESCRIPTOR(
-				",\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\","
-				"\"variant\":\"v3\"}") "," DESCRIPTOR(",\"platform\":{\"os\":"
-								      "\"linux\",\"architecture\":"
-								      "\"amd64\"}") "," DESCRIPTOR("") "," DESCRIPTOR(",\"platform\":{\"os\":\"linux\",\"architecture\":\"arm\",\"variant\":\"v7\"}") "]}",
+			"{\"schemaVersion\":2,\"manifests\":[" DESCRIPTOR(
+				",\"platform\":{\"os\":"
+				"\"windows\","
+				"\"architecture\":"
+				"\"amd64\"}") "," DESCRIPTOR(",\"platform\":{\"os\":\"linux\","
+							     "\"architecture\":\"amd64\","
+							     "\"variant\":\"v3\"}") "," DESCRIPTOR(",\"platform\":{\"os\":"
+												   "\"linux\",\"architecture\":"
+												   "\"amd64\"}") "," DESCRIPTOR("") "," DESCRIPTOR(",\"platform\":{\"os\":\"linux\",\"architecture\":\"arm\",\"variant\":\"v7\"}") "]}",
 			&m),
 		0);
 	CHECK(m.is_index);

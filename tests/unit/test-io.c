@@ -42,7 +42,8 @@ static void timers_fire_in_order(void)
 	n_order = 0;
 	memset(timers, 0, sizeof(timers));
 	for (int i = 0; i < 32; i++)
-		CHECK_INT(loop_timer_arm(loop, &timers[i], base + ((i * 7) % 32) * 100, on_timer), 0);
+		CHECK_INT(
+			loop_timer_arm(loop, &timers[i], base + ((i * 7) % 32) * 100, on_timer), 0);
 	loop_timer_disarm(&timers[5]);
 	loop_timer_disarm(&timers[5]);
 	CHECK_INT(loop_timer_arm(loop, &timers[6], base + 32 * 100, on_timer), 0);
@@ -141,7 +142,9 @@ static void children_and_signals(void)
 	if (pid == 0)
 		_exit(9);
 	child_status = -1;
-	CHECK_INT(loop_child_add(loop, &child, pid, (int)syscall(SYS_pidfd_open, pid, 0), on_exit_status), 0);
+	CHECK_INT(loop_child_add(
+			  loop, &child, pid, (int)syscall(SYS_pidfd_open, pid, 0), on_exit_status),
+		0);
 	while (child_status < 0)
 		CHECK_INT(loop_once(loop, deadline_in(NSEC_PER_SEC)), 0);
 	CHECK_INT(WEXITSTATUS(child_status), 9);
@@ -167,7 +170,8 @@ static void addresses(void)
 	CHECK_STR(a.host, "::1");
 	CHECK_INT(addr_parse("tcp:localhost", &a, &err), -EINVAL);
 	CHECK_INT(addr_parse("http://x", &a, &err), -EINVAL);
-	CHECK_STR(err.msg, "'http://x' is no address: give unix:PATH, vsock:CID:PORT or tcp:IP:PORT");
+	CHECK_STR(
+		err.msg, "'http://x' is no address: give unix:PATH, vsock:CID:PORT or tcp:IP:PORT");
 	CHECK_INT(addr_parse("unix:", &a, &err), -EINVAL);
 }
 
@@ -246,5 +250,5 @@ static void streams(void)
 	s = io_stream_free(s);
 }
 
-TEST_MAIN(TEST(timers_fire_in_order), TEST(removed_source_is_silent), TEST(deferred_runs), TEST(children_and_signals),
-	TEST(addresses), TEST(listen_and_dial), TEST(streams))
+TEST_MAIN(TEST(timers_fire_in_order), TEST(removed_source_is_silent), TEST(deferred_runs),
+	TEST(children_and_signals), TEST(addresses), TEST(listen_and_dial), TEST(streams))

@@ -239,9 +239,9 @@ static void spec_defaults(void)
 	CHECK(has(&spec, "\"effective\":[\"CAP_CHOWN\",\"CAP_DAC_OVERRIDE\","));
 	CHECK(has(&spec, "\"oomScoreAdj\":0"));
 	CHECK(has(&spec, "{\"type\":\"RLIMIT_NOFILE\",\"hard\":1048576,\"soft\":1048576}"));
-	CHECK(has(
-		&spec, "{\"destination\":\"/sys/fs/"
-		       "cgroup\",\"type\":\"cgroup\",\"source\":\"cgroup\",\"options\":[\"ro\","));
+	CHECK(has(&spec,
+		"{\"destination\":\"/sys/fs/"
+		"cgroup\",\"type\":\"cgroup\",\"source\":\"cgroup\",\"options\":[\"ro\","));
 	CHECK(has(&spec, "\"size=67108864\""));
 	CHECK(has(&spec, "\"namespaces\":[{\"type\":\"mount\"},{\"type\":\"uts\"},{\"type\":"
 			 "\"pid\"},{\"type\":\"ipc\"},"

@@ -56,7 +56,11 @@ static int count(struct sandbox_root *root)
 
 static void config_keeps_any_bytes(void)
 {
-	struct sandbox_config c = { .memory = 1 << 30, .tty = true, .mac = { 2, 0, 0, 1, 2, 255 }, .accel = VM_ACCEL_TCG }, d;
+	struct sandbox_config c = { .memory = 1 << 30,
+		.tty = true,
+		.mac = { 2, 0, 0, 1, 2, 255 },
+		.accel = VM_ACCEL_TCG },
+			      d;
 	struct err err = ERR_INIT;
 	auto_free char *text = NULL;
 
@@ -67,7 +71,9 @@ static void config_keeps_any_bytes(void)
 	c.user = strdup("1:2");
 	c.ports = calloc(1, sizeof(*c.ports));
 	c.n_ports = 1;
-	c.ports[0] = (struct sandbox_port){ .host_ip = "127.0.0.1", .host = 8080, .guest = 80, .udp = true };
+	c.ports[0] = (struct sandbox_port){
+		.host_ip = "127.0.0.1", .host = 8080, .guest = 80, .udp = true
+	};
 	CHECK_INT(sandbox_config_write(&c, &text, &err), 0);
 	CHECK_INT(sandbox_config_read(text, strlen(text), &d, &err), 0);
 	CHECK_STR(d.name, "web");
@@ -87,9 +93,11 @@ static void config_keeps_any_bytes(void)
 
 static void damaged_config_is_refused(void)
 {
-	static const char *const bad[] = { "", "[]", "{\"memory\": \"x\"}", "{\"args\": [1]}", "{\"args\": [{\"hex\": \"0\"}]}",
-		"{\"args\": [{\"hex\": \"00\"}]}", "{\"accel\": \"warp\"}", "{\"mac\": \"02\"}",
-		"{\"ports\": [{\"host_ip\":\"\",\"host\":70000,\"guest\":1,\"proto\":\"tcp\"}]}", "{\"tty\": 1}", "{\"id\": \"0123456789012345678901234567890123456789\"}" };
+	static const char *const bad[] = { "", "[]", "{\"memory\": \"x\"}", "{\"args\": [1]}",
+		"{\"args\": [{\"hex\": \"0\"}]}", "{\"args\": [{\"hex\": \"00\"}]}",
+		"{\"accel\": \"warp\"}", "{\"mac\": \"02\"}",
+		"{\"ports\": [{\"host_ip\":\"\",\"host\":70000,\"guest\":1,\"proto\":\"tcp\"}]}",
+		"{\"tty\": 1}", "{\"id\": \"0123456789012345678901234567890123456789\"}" };
 	struct sandbox_config c;
 	struct err err = ERR_INIT;
 
@@ -101,7 +109,8 @@ static void damaged_config_is_refused(void)
 static void create_find_remove(void)
 {
 	struct sandbox_root *root = open_root();
-	struct sandbox_config a = { .name = "one" }, b = { 0 }, again = { .name = "one" }, bad = { .name = "../x" };
+	struct sandbox_config a = { .name = "one" }, b = { 0 }, again = { .name = "one" },
+			      bad = { .name = "../x" };
 	struct sandbox box;
 	struct err err = ERR_INIT;
 	char id[ID_LEN + 1];
@@ -202,12 +211,13 @@ static void missing_shim_is_told(void)
 
 	setenv("MICROPOD_LIBEXEC", dir, 1);
 	CHECK_INT(sandbox_create(root, &a, make_scratch, NULL, &err), 0);
-	CHECK_INT(sandbox_start(root, a.id, &(struct sandbox_start_opts){ 0 }, &exit_code, &err), -ENOENT);
+	CHECK_INT(sandbox_start(root, a.id, &(struct sandbox_start_opts){ 0 }, &exit_code, &err),
+		-ENOENT);
 	CHECK_INT(exit_code, 125);
 	CHECK(strstr(err.msg, "cannot start the shim of sandbox 'one'"));
 	CHECK_INT(sandbox_remove(root, a.id, false, &err), 0);
 	close_root(root);
 }
 
-TEST_MAIN(TEST(config_keeps_any_bytes), TEST(damaged_config_is_refused), TEST(create_find_remove), TEST(lock_tells_life),
-	TEST(sweep_takes_only_leftovers), TEST(missing_shim_is_told))
+TEST_MAIN(TEST(config_keeps_any_bytes), TEST(damaged_config_is_refused), TEST(create_find_remove),
+	TEST(lock_tells_life), TEST(sweep_takes_only_leftovers), TEST(missing_shim_is_told))

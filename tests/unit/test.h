@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The unit test harness: TAP on stdout, as `meson test` reads it. A test is a void function in a table;
- * a CHECK that fails prints file, line and values, and the test counts as failed (it runs on to its end).
+ * The unit test harness: TAP on stdout, as `meson test` reads it. A test is a void function in a
+ * table; a CHECK that fails prints file, line and values, and the test counts as failed (it runs on
+ * to its end).
  */
 #pragma once
 
@@ -23,12 +24,12 @@ static struct {
 	const char *skipped; /* why */
 } test_state;
 
-#define CHECK(cond)                                                                                \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			printf("# %s:%d: not true: %s\n", __FILE__, __LINE__, #cond);              \
-			test_state.failed = true;                                                  \
-		}                                                                                  \
+#define CHECK(cond)                                                                   \
+	do {                                                                          \
+		if (!(cond)) {                                                        \
+			printf("# %s:%d: not true: %s\n", __FILE__, __LINE__, #cond); \
+			test_state.failed = true;                                     \
+		}                                                                     \
 	} while (0)
 
 #define CHECK_INT(a, b)                                                                            \
@@ -40,30 +41,30 @@ static struct {
 		}                                                                                  \
 	} while (0)
 
-#define CHECK_STR(a, b)                                                                            \
-	do {                                                                                       \
-		const char *a_ = (a), *b_ = (b);                                                   \
-		if (!a_ || !b_ || strcmp(a_, b_) != 0) {                                           \
-			printf("# %s:%d: %s is \"%s\", not \"%s\"\n", __FILE__, __LINE__, #a,      \
-				a_ ? a_ : "(null)", b_ ? b_ : "(null)");                           \
-			test_state.failed = true;                                                  \
-		}                                                                                  \
+#define CHECK_STR(a, b)                                                                       \
+	do {                                                                                  \
+		const char *a_ = (a), *b_ = (b);                                              \
+		if (!a_ || !b_ || strcmp(a_, b_) != 0) {                                      \
+			printf("# %s:%d: %s is \"%s\", not \"%s\"\n", __FILE__, __LINE__, #a, \
+				a_ ? a_ : "(null)", b_ ? b_ : "(null)");                      \
+			test_state.failed = true;                                             \
+		}                                                                             \
 	} while (0)
 
 /* Stops the test program: for what later checks need. */
-#define REQUIRE(cond)                                                                              \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			printf("Bail out! %s:%d: not true: %s\n", __FILE__, __LINE__, #cond);      \
-			exit(1);                                                                   \
-		}                                                                                  \
+#define REQUIRE(cond)                                                                         \
+	do {                                                                                  \
+		if (!(cond)) {                                                                \
+			printf("Bail out! %s:%d: not true: %s\n", __FILE__, __LINE__, #cond); \
+			exit(1);                                                              \
+		}                                                                             \
 	} while (0)
 
 /* Ends a test that cannot run here; the reason must be on the list in tests/skips.txt. */
-#define SKIP(why)                                                                                  \
-	do {                                                                                       \
-		test_state.skipped = (why);                                                        \
-		return;                                                                            \
+#define SKIP(why)                           \
+	do {                                \
+		test_state.skipped = (why); \
+		return;                     \
 	} while (0)
 
 static inline int test_main(const struct test *tests, size_t n)
@@ -76,16 +77,20 @@ static inline int test_main(const struct test *tests, size_t n)
 		memset(&test_state, 0, sizeof(test_state));
 		tests[i].fn();
 		printf("%sok %zu - %s%s%s\n", test_state.failed ? "not " : "", i + 1, tests[i].name,
-			test_state.skipped ? " # SKIP " : "", test_state.skipped ? test_state.skipped : "");
+			test_state.skipped ? " # SKIP " : "",
+			test_state.skipped ? test_state.skipped : "");
 		failures += test_state.failed;
 	}
 	return failures ? 1 : 0;
 }
 
-#define TEST_MAIN(...)                                                                             \
-	int main(void)                                                                             \
-	{                                                                                          \
-		static const struct test tests[] = { __VA_ARGS__ };                                \
-		return test_main(tests, ARRAY_SIZE(tests));                                        \
+#define TEST_MAIN(...)                                              \
+	int main(void)                                              \
+	{                                                           \
+		static const struct test tests[] = { __VA_ARGS__ }; \
+		return test_main(tests, ARRAY_SIZE(tests));         \
 	}
-#define TEST(fn) { #fn, fn }
+#define TEST(fn)        \
+	{               \
+#fn, fn \
+	}
