@@ -66,7 +66,8 @@
 #define LIMIT_RUNTIME_MESSAGE (4 * KIB)	 /* of a container runtime's log, for an error */
 #define LIMIT_EXIT_LINGER_MS \
 	250 /* for output of a process' children after it has ended and its own was read */
-#define LIMIT_SPAWN_MS 30000   /* from fork to execve in a container, look-up of its user included \
+#define LIMIT_SPAWN_MS                                                                             \
+	30000		       /* from fork to execve in a container, look-up of its user included \
 				*/
 #define LIMIT_WORKER_MS	 60000 /* one piece of work on a container's files */
 #define LIMIT_RUNTIME_MS 120000 /* one command of the container runtime */
@@ -90,14 +91,16 @@
 #define LIMIT_QMP_PENDING  64	      /* commands without an answer */
 #define LIMIT_VMM_STDERR   (4 * KIB)  /* the end of what the VMM wrote to stderr */
 #define LIMIT_CONSOLE_TAIL (16 * KIB) /* shown in a start error */
-#define DISK_VIRTUAL_SIZE  (1 * TIB)  /* of every disk, sparse, so that any disk fits any template \
-				       */
+#define DISK_VIRTUAL_SIZE                                                      \
+	(1 * TIB) /* of every disk, sparse, so that any disk fits any template \
+		   */
 #define LIMIT_DISKS	8
 #define LIMIT_NET_FRAME (68 * KIB) /* one Ethernet frame on QEMU's stream (its NET_BUFSIZE) */
-#define LIMIT_NET_QUEUE (1 * MIB)  /* frames for a guest that does not read; then they are dropped \
-				    */
-#define LIMIT_NET_SOCKETS 4096	   /* of one sandbox, all protocols: descriptors of micropod-net */
-#define LIMIT_NET_RELAYS  256	   /* connections over IPv6 to published ports */
+#define LIMIT_NET_QUEUE                                                                        \
+	(1 * MIB)	       /* frames for a guest that does not read; then they are dropped \
+				*/
+#define LIMIT_NET_SOCKETS 4096 /* of one sandbox, all protocols: descriptors of micropod-net */
+#define LIMIT_NET_RELAYS  256  /* connections over IPv6 to published ports */
 #define LIMIT_NET_FLOWS \
 	1024 /* UDP clients of published ports; then the longest silent one is forgotten */
 #define LIMIT_PORTS 256 /* published ports of one sandbox */

@@ -22,8 +22,9 @@
 #include "agent.pb-c.h"
 #include "sandbox.pb-c.h"
 
-#define SHIM_KVM_TRIAL (20 * NSEC_PER_SEC) /* for a guest under KVM, where TCG is tried after it \
-					    */
+#define SHIM_KVM_TRIAL                                                            \
+	(20 * NSEC_PER_SEC) /* for a guest under KVM, where TCG is tried after it \
+			     */
 #define SHIM_CALL_DEADLINE (30 * NSEC_PER_SEC) /* one call to the agent */
 #define SHIM_START_WAIT	   (30 * NSEC_PER_SEC) /* for the command line's Start */
 #define SHIM_LOST_GRACE \
