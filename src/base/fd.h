@@ -26,3 +26,11 @@ int fd_socketpair(int ret_fds[2]);
 /* Copies all data extents of src to dst (holes stay holes) and sets dst's size. Both regular.
  * Blocks. 0 or -errno. */
 int fd_copy_sparse(int src, int dst);
+
+/* Sends a duplicate of fd with one byte over a connected unix socket (unix(7), SCM_RIGHTS). Blocks
+ * while the socket is full. 0 or -errno. */
+int fd_send(int sock, int fd);
+
+/* Takes what fd_send() sent, if it is there: *ret_fd is CLOEXEC and the caller's. Does not block.
+ * 0, -EAGAIN, -EPIPE (end of file), -EPROTO (a byte without a descriptor) or -errno. */
+int fd_receive(int sock, int *ret_fd);

@@ -24,6 +24,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fs.h"
+#include "base/parse.h"
 #include "base/proc.h"
 
 #define VERDICT_FILE	   "accel.json"
@@ -247,3 +248,46 @@ uint64_t accel_tsc_khz(void)
 	return 0;
 }
 #endif
+
+/* "BOOT-ID KHZ". 0; -ENOENT: not there, of another boot, or damaged; -errno. */
+static int read_tsc(const char *path, const char *boot_id, uint64_t *ret_khz)
+{
+	auto_free char *text = NULL;
+	size_t len = strlen(boot_id);
+	int r = fs_read_file(AT_FDCWD, path, 128, &text, NULL);
+
+	if (r < 0)
+		return r == -EFBIG ? -ENOENT : r;
+	text[strcspn(text, "\n")] = 0;
+	if (strncmp(text, boot_id, len) != 0 || text[len] != ' ' ||
+		parse_u64(text + len + 1, 0, UINT64_MAX, ret_khz) < 0)
+		return -ENOENT;
+	return 0;
+}
+
+int accel_tsc_of_boot(const char *state_dir, uint64_t *ret_khz, struct err *err)
+{
+	auto_free char *path = NULL, *lock_path = NULL;
+	auto_close int lock = -1;
+	char boot_id[37], line[64];
+	int n, r = proc_boot_id(boot_id);
+
+	if (r < 0)
+		return err_errno(err, -r, "cannot read the boot id");
+	if (asprintf(&path, "%s/cache/tsc", state_dir) < 0 ||
+		asprintf(&lock_path, "%s.lock", path) < 0)
+		return err_errno(err, ENOMEM, "cannot find out the rate of the TSC");
+	r = read_tsc(path, boot_id, ret_khz);
+	if (r != -ENOENT)
+		return r < 0 ? err_errno(err, -r, "cannot read '%s'", path) : 0;
+	/* Of those that come at the same time one measures. */
+	lock = fs_lock(AT_FDCWD, lock_path, true, true);
+	if (lock < 0)
+		return err_errno(err, -lock, "cannot lock '%s'", lock_path);
+	if (read_tsc(path, boot_id, ret_khz) == 0)
+		return 0;
+	*ret_khz = accel_tsc_khz();
+	n = snprintf(line, sizeof(line), "%s %llu\n", boot_id, (unsigned long long)*ret_khz);
+	r = fs_replace_file(AT_FDCWD, path, line, (size_t)n, 0600, false);
+	return r < 0 ? err_errno(err, -r, "cannot write '%s'", path) : 0;
+}

@@ -42,3 +42,7 @@ const char *accel_name(enum vm_accel accel);
 /* The host's TSC rate in kHz, measured against CLOCK_MONOTONIC_RAW (10 ms) or read from the kernel;
  * 0 if it cannot be told. */
 uint64_t accel_tsc_khz(void);
+
+/* The same, measured once a boot and kept in state_dir/cache/tsc, so that all VMs of a boot are
+ * told the same rate. Blocks for milliseconds the first time. 0 or -errno with err. */
+int accel_tsc_of_boot(const char *state_dir, uint64_t *ret_khz, struct err *err);

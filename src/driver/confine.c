@@ -33,6 +33,7 @@
 #include "base/fd.h"
 #include "base/lockdown.h"
 #include "base/proc.h"
+#include "driver/ramguard.h"
 
 #define CONFINE_ID 1000
 #define COVERED	   "/usr"    /* any folder that is on every host */
@@ -296,6 +297,8 @@ static int in_child(void *arg, struct err *err)
 		r = lockdown_drop_privileges(err);
 	if (r == 0 && !c->spec->off)
 		r = enter_landlock(c->spec, err);
+	if (r == 0 && c->spec->ramguard_sock >= 0)
+		r = ramguard_install(c->spec->ramguard_sock, err);
 	return r;
 }
 
@@ -340,7 +343,9 @@ int confine_spawn(const struct confine_spec *spec, pid_t *ret_pid, int *ret_pidf
 
 int confine_probe(struct err *err)
 {
-	struct confine_spec spec = { .program = "/proc/self/exe", .stderr_fd = -1 };
+	struct confine_spec spec = {
+		.program = "/proc/self/exe", .stderr_fd = -1, .ramguard_sock = -1
+	};
 	struct child child = { .spec = &spec, .uid = geteuid(), .gid = getegid() };
 	int status, r;
 	pid_t pid = (pid_t)syscall(SYS_clone, namespaces(&spec) | SIGCHLD, NULL, NULL, NULL, 0);

@@ -45,6 +45,7 @@ struct confine_spec {
 	bool off; /* run it as is, in the caller's own world: for debugging only. binds do nothing
 		     then */
 	bool host_network;
+	int ramguard_sock; /* the child's end for ramguard_install(), borrowed; -1: none */
 };
 
 /* Adds binds; -ENOSPC when the table is full. */

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/strbuf.h"
 #include "io/loop.h"
 #include "io/stream.h"
 
@@ -36,6 +37,13 @@ enum vm_ability {
 	VM_CAN_BALLOON = 1 << 5,
 };
 
+/* Where the guest's memory lies. */
+enum vm_ram {
+	VM_RAM_ANONYMOUS, /* nowhere: gone with the VM */
+	VM_RAM_SHARED,	/* in a file that the VM changes: to be saved, or for vhost-user devices */
+	VM_RAM_PRIVATE, /* in a file that others start from too: changes are the VM's own */
+};
+
 struct vm_disk {
 	const char *path;   /* raw image; DISK_VIRTUAL_SIZE long, sparse */
 	const char *serial; /* how the guest finds it: "image", "scratch", "agentroot"; at most 20
@@ -58,6 +66,11 @@ struct vm_config {
 	const char *run_dir; /* private folder of this sandbox for what the VMM must find by path */
 	uint64_t memory;     /* bytes */
 	unsigned cpus;
+	uint64_t tsc_khz; /* the host's rate (accel_tsc_khz()); 0: unknown */
+	enum vm_ram ram;
+	const char *ram_path; /* unless ANONYMOUS: a file of `memory` bytes */
+	int state_fd; /* what save() wrote, at its begin: the VM goes on from there; borrowed;
+			 -1: it boots */
 	struct vm_disk disks[LIMIT_DISKS];
 	unsigned n_disks;
 	enum vm_accel accel; /* not AUTO */
@@ -89,6 +102,12 @@ struct driver {
 	/* Whether this host can use it: 0, or -errno with err saying what is missing and how to get
 	 * it. *ret_version malloc'd. Blocks. */
 	int (*probe)(const char *vmm, char **ret_version, struct err *err);
+	/*
+	 * Everything that a saved state depends on, as text: whoever starts from the state must
+	 * have the same. Files count by identity (device, inode, size, times), not by name. 0 or
+	 * -errno.
+	 */
+	int (*identity)(const struct vm_config *config, struct strbuf *out, struct err *err);
 	/* Starts the VMM process; returns when it has been executed, not booted. err names the
 	 * step. */
 	int (*start)(struct loop *loop, const struct vm_config *config,
@@ -101,6 +120,13 @@ struct driver {
 	void (*open_session)(struct vm *vm, enum vm_transport transport, bool reconnect,
 		int64_t deadline,
 		void (*cb)(struct io_stream *stream, const struct err *err, void *arg), void *arg);
+	/*
+	 * Writes the state of the devices to state_fd (a regular file, borrowed until cb). The
+	 * guest runs until it is written, and stands still for ever after; its memory is what lies
+	 * in ram_path then (VM_RAM_SHARED). err NULL: done.
+	 */
+	void (*save)(struct vm *vm, int state_fd, int64_t deadline,
+		void (*cb)(const struct err *err, void *arg), void *arg);
 	/* Asks the VMM to end now; exited comes. */
 	void (*kill)(struct vm *vm);
 	/* The VMM's pid on the host. */

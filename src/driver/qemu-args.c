@@ -96,13 +96,32 @@ static int check(const struct vm_config *c, struct err *err)
 	return 0;
 }
 
-static int add_machine(const struct vm_config *c, const struct accel_options *o, struct strv *argv)
+static int add_memory(const struct vm_config *c, const struct qemu_view *v, struct strv *argv)
 {
 	unsigned long long mib = (c->memory + MIB - 1) / MIB;
-	/* serial, rng, net, vsock and disks: virtio-mmio has 8 slots with one interrupt controller,
-	 * 24 with two. */
+	auto_strbuf struct strbuf file = STRBUF_INIT;
+	int r = strv_addf(argv, "%lluM", mib);
+
+	if (r == 0)
+		r = strv_add(argv, "-object");
+	if (r < 0)
+		return r;
+	/* The name is the memory's in a saved state, whatever lies behind it. */
+	if (c->ram == VM_RAM_ANONYMOUS)
+		return strv_addf(argv, "memory-backend-ram,id=ram,size=%lluM", mib);
+	strbuf_addf(&file, "memory-backend-file,id=ram,size=%lluM,share=%s,mem-path=", mib,
+		c->ram == VM_RAM_SHARED ? "on" : "off");
+	add_value(&file, v->ram);
+	return strbuf_error(&file) ? -ENOMEM : strv_add(argv, file.data);
+}
+
+static int add_machine(const struct vm_config *c, const struct qemu_view *v,
+	const struct accel_options *o, struct strv *argv)
+{
+	/* serial, rng, balloon, net, vsock and disks: virtio-mmio has 8 slots with one interrupt
+	 * controller, 24 with two. */
 	unsigned devices =
-		2 + (c->net_fd >= 0) + (c->vsock_cid != 0) + c->n_disks + (c->agent_rootfs != NULL);
+		3 + (c->net_fd >= 0) + (c->vsock_cid != 0) + c->n_disks + (c->agent_rootfs != NULL);
 	int r = strv_addv(
 		argv, (const char *const[]){ "-accel", o->accel, "-cpu", o->cpu, "-M", NULL });
 
@@ -112,11 +131,7 @@ static int add_machine(const struct vm_config *c, const struct accel_options *o,
 	if (r == 0)
 		r = strv_add(argv, "-m");
 	if (r == 0)
-		r = strv_addf(argv, "%lluM", mib);
-	if (r == 0)
-		r = strv_add(argv, "-object");
-	if (r == 0)
-		r = strv_addf(argv, "memory-backend-ram,id=ram,size=%lluM", mib);
+		r = add_memory(c, v, argv);
 	if (r == 0)
 		r = strv_add(argv, "-smp");
 	if (r == 0)
@@ -125,7 +140,7 @@ static int add_machine(const struct vm_config *c, const struct accel_options *o,
 }
 
 static int add_kernel(const struct vm_config *c, const struct qemu_view *v,
-	const struct accel_options *o, uint64_t tsc_khz, struct strv *argv, struct err *err)
+	const struct accel_options *o, struct strv *argv, struct err *err)
 {
 	auto_strbuf struct strbuf line = STRBUF_INIT;
 	int r;
@@ -137,8 +152,8 @@ static int add_kernel(const struct vm_config *c, const struct qemu_view *v,
 	strbuf_adds(&line, "console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests");
 	if (*o->cmdline)
 		strbuf_addf(&line, " %s", o->cmdline);
-	if (o->tsc && tsc_khz)
-		strbuf_addf(&line, " tsc_early_khz=%llu", (unsigned long long)tsc_khz);
+	if (o->tsc && c->tsc_khz)
+		strbuf_addf(&line, " tsc_early_khz=%llu", (unsigned long long)c->tsc_khz);
 	if (c->agent_rootfs && c->initramfs)
 		strbuf_adds(&line, " micropod.root=" QEMU_AGENT_ROOTFS_SERIAL);
 	else if (c->agent_rootfs) /* behind the other disks: vda is the first */
@@ -179,7 +194,9 @@ static int add_channels(const struct qemu_view *v, struct strv *argv)
 			(const char *const[]){ "-device", "virtio-serial-device,max_ports=2",
 				"-device", "virtserialport,chardev=agent,name=micropod.agent,nr=1",
 				"-object", "rng-builtin,id=rng", "-device",
-				"virtio-rng-device,rng=rng", NULL });
+				"virtio-rng-device,rng=rng",
+				/* What the guest frees goes back to the host by itself. */
+				"-device", "virtio-balloon-device,free-page-reporting=on", NULL });
 	return r;
 }
 
@@ -249,8 +266,8 @@ static int add_net(const struct vm_config *c, const struct qemu_view *v, struct 
 	return r;
 }
 
-int qemu_args_build(const struct vm_config *config, const struct qemu_view *view, uint64_t tsc_khz,
-	struct strv *argv, struct err *err)
+int qemu_args_build(const struct vm_config *config, const struct qemu_view *view, struct strv *argv,
+	struct err *err)
 {
 	const struct accel_options *o;
 	int r = check(config, err);
@@ -264,8 +281,8 @@ int qemu_args_build(const struct vm_config *config, const struct qemu_view *view
 	if (r == 0)
 		r = strv_addv(argv, common);
 	if (r == 0)
-		r = add_machine(config, o, argv);
-	if (r == 0 && (r = add_kernel(config, view, o, tsc_khz, argv, err)) < 0)
+		r = add_machine(config, view, o, argv);
+	if (r == 0 && (r = add_kernel(config, view, o, argv, err)) < 0)
 		return r;
 	if (r == 0)
 		r = add_channels(view, argv);
@@ -273,5 +290,8 @@ int qemu_args_build(const struct vm_config *config, const struct qemu_view *view
 		r = add_disks(config, view, argv);
 	if (r == 0)
 		r = add_net(config, view, argv);
+	/* Deferred: how it is to be read can only be said by QMP before. */
+	if (r == 0 && config->state_fd >= 0)
+		r = strv_addv(argv, (const char *const[]){ "-incoming", "defer", NULL });
 	return r < 0 ? err_errno(err, -r, "cannot build QEMU's arguments") : 0;
 }

@@ -11,6 +11,7 @@ struct qemu_view {
 	const char *
 		firmware; /* folder with qboot.rom and linuxboot_dma.bin; NULL: QEMU's own choice */
 	const char *kernel, *initramfs;
+	const char *ram; /* the memory file; NULL with anonymous memory */
 	const char *disks[LIMIT_DISKS +
 			  1]; /* in config's order, the agent root file system behind them */
 	int qmp_fd, agent_fd, console_fd;
@@ -21,9 +22,8 @@ struct qemu_view {
 #define QEMU_AGENT_ROOTFS_SERIAL "agentroot"
 
 /*
- * tsc_khz: the host's rate (accel_tsc_khz()); used where the accelerator wants it, 0 leaves it out.
  * Appends to argv. 0, or -errno with err for a config that QEMU cannot have (memory, CPUs, serial
  * numbers, length of the command line).
  */
-int qemu_args_build(const struct vm_config *config, const struct qemu_view *view, uint64_t tsc_khz,
-	struct strv *argv, struct err *err);
+int qemu_args_build(const struct vm_config *config, const struct qemu_view *view, struct strv *argv,
+	struct err *err);

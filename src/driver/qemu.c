@@ -13,12 +13,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/fs.h"
 #include "base/lockdown.h"
 #include "base/parse.h"
 #include "base/proc.h"
@@ -28,9 +31,14 @@
 #include "driver/driver.h"
 #include "driver/qemu-args.h"
 #include "driver/qmp.h"
+#include "driver/ramguard.h"
 #include "driver/session.h"
 
 #define AGENT_VSOCK_PORT 1024
+#define RAM_PATH	 "/ram"		     /* of the memory file, in QEMU's root */
+#define LOAD_TIME	 (30 * NSEC_PER_SEC) /* for QEMU to take a command that leads to a running guest \
+					      */
+#define STATE_NAME "state"		     /* of a state file's descriptor, in QMP */
 #define NOTICE_INTERVAL \
 	(60 * NSEC_PER_SEC) /* of one kind; a guest can cause any number of disk errors */
 
@@ -63,7 +71,11 @@ struct vm {
 	char killed[LIMIT_ERR_MESSAGE]; /* why we killed it; empty: we did not */
 	int64_t next_notice;
 	struct loop_defer no_landlock;
-	char serials[LIMIT_DISKS][24]; /* of its disks, for notices */
+	char serials[LIMIT_DISKS][24];			 /* of its disks, for notices */
+	struct ramguard *guard;				 /* NULL: its memory is its own */
+	void (*saved)(const struct err *err, void *arg); /* while it is being saved */
+	void *saved_arg;
+	struct loop_timer saving;
 };
 
 /* ---- what comes out of QEMU ---- */
@@ -154,6 +166,31 @@ static void on_block_error(struct vm *vm, json_t *data)
 	vm->events.notice(vm, text, vm->events.arg);
 }
 
+/* The callback may free the VM. */
+static void finish_save(struct vm *vm, const struct err *err)
+{
+	void (*saved)(const struct err *err, void *arg) = vm->saved;
+
+	vm->saved = NULL;
+	loop_timer_disarm(&vm->saving);
+	if (saved)
+		saved(err, vm->saved_arg);
+}
+
+static void on_migration(struct vm *vm, const char *status)
+{
+	struct err err = ERR_INIT;
+
+	if (!vm->saved || !status)
+		return;
+	if (strcmp(status, "completed") == 0) {
+		finish_save(vm, NULL);
+	} else if (strcmp(status, "failed") == 0 || strcmp(status, "cancelled") == 0) {
+		err_set(&err, EIO, "QEMU could not save the VM: is the disk full?");
+		finish_save(vm, &err);
+	}
+}
+
 static void on_event(struct qmp *qmp, const char *name, json_t *data, void *arg)
 {
 	struct vm *vm = arg;
@@ -164,6 +201,8 @@ static void on_event(struct qmp *qmp, const char *name, json_t *data, void *arg)
 		snprintf(vm->shutdown, sizeof(vm->shutdown), "%s", reason ? reason : "unknown");
 	} else if (strcmp(name, "BLOCK_IO_ERROR") == 0) {
 		on_block_error(vm, data);
+	} else if (strcmp(name, "MIGRATION") == 0) {
+		on_migration(vm, json_string_value(json_object_get(data, "status")));
 	}
 }
 
@@ -246,6 +285,10 @@ static void on_exit_status(struct loop_child *child, int wstatus)
 		err_set(&err, ECONNRESET, "the VM ended before the agent answered: %.400s", why);
 		session_fail(session, &err);
 	}
+	if (vm->saved) {
+		err_set(&err, ECONNRESET, "the VM ended before it was saved: %.400s", why);
+		finish_save(vm, &err);
+	}
 	if (vm->events.exited)
 		vm->events.exited(vm, clean, why, vm->events.arg);
 }
@@ -274,6 +317,8 @@ static void qemu_free(struct vm *vm)
 			;
 	}
 	vm->qmp = qmp_free(vm->qmp);
+	vm->guard = ramguard_free(vm->guard);
+	loop_timer_disarm(&vm->saving);
 	loop_fd_remove(&vm->console_src);
 	loop_fd_remove(&vm->stderr_src);
 	safe_close(vm->console_fd);
@@ -287,7 +332,7 @@ static void qemu_free(struct vm *vm)
 
 /* The descriptors on QEMU's side, until it has them. */
 struct far_ends {
-	int qmp, console, agent, complaints;
+	int qmp, console, agent, complaints, guard;
 };
 
 static void close_far_ends(struct far_ends *f)
@@ -296,6 +341,7 @@ static void close_far_ends(struct far_ends *f)
 	safe_close(f->console);
 	safe_close(f->agent);
 	safe_close(f->complaints);
+	safe_close(f->guard);
 }
 
 static int socket_pair(int *ret_ours, int *ret_theirs)
@@ -446,6 +492,9 @@ static int bind_files(struct layout *l, const struct vm_config *c)
 		r = confine_bind(&l->spec, extra ? c->agent_rootfs : c->disks[i].path,
 			l->targets[i], read_only ? 0 : CONFINE_WRITE);
 	}
+	/* A private one is not there at all: the guard gives QEMU a descriptor of it. */
+	if (r == 0 && c->ram == VM_RAM_SHARED)
+		r = confine_bind(&l->spec, c->ram_path, RAM_PATH, CONFINE_WRITE);
 	if (r == 0 && c->accel == VM_ACCEL_KVM)
 		r = confine_bind(&l->spec, "/dev/kvm", "/dev/kvm", CONFINE_DEVICE);
 	return r;
@@ -456,11 +505,14 @@ static int make_layout(struct layout *l, const struct vm_config *c, const char *
 	struct qemu_view *v = &l->view;
 	int r;
 
-	*l = (struct layout){ .spec = { .program = program, .off = !c->confine } };
+	*l = (struct layout){
+		.spec = { .program = program, .off = !c->confine, .ramguard_sock = -1 }
+	};
 	*v = (struct qemu_view){ .program = "qemu",
 		.firmware = c->confine ? "/firmware" : NULL,
 		.kernel = c->confine ? "/kernel" : c->kernel,
 		.initramfs = c->confine ? "/initramfs" : c->initramfs,
+		.ram = c->confine || c->ram == VM_RAM_PRIVATE ? RAM_PATH : c->ram_path,
 		.qmp_fd = FD_QMP,
 		.console_fd = FD_CONSOLE,
 		.agent_fd = FD_AGENT,
@@ -497,8 +549,7 @@ static int launch(
 	if (r < 0)
 		err_errno(err, -r, "cannot lay out the confinement");
 	else
-		r = qemu_args_build(c, &layout.view, c->accel == VM_ACCEL_TCG ? accel_tsc_khz() : 0,
-			&argv, err);
+		r = qemu_args_build(c, &layout.view, &argv, err);
 	if (r == 0) {
 		struct confine_spec *spec = &layout.spec;
 
@@ -511,6 +562,7 @@ static int launch(
 			pass_fd(spec, c->net_fd, FD_NET);
 		if (c->vsock_cid)
 			pass_fd(spec, c->vhost_vsock_fd, FD_VSOCK);
+		spec->ramguard_sock = far->guard;
 		r = confine_spawn(spec, &vm->pid, &vm->pidfd, err);
 	}
 	layout_deinit(&layout);
@@ -551,11 +603,51 @@ static int watch(struct vm *vm, int qmp_fd, struct err *err)
 	return r < 0 ? err_errno(err, -r, "cannot watch QEMU") : 0;
 }
 
+/* Nobody but the VM has the file below its feet, or it can only be read. */
+static int guard_memory(struct vm *vm, const struct vm_config *c, int sock, struct err *err)
+{
+	auto_close int ram = open(c->ram_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	int r = ram < 0 ? -errno : ramguard_watch(vm->loop, sock, ram, RAM_PATH, &vm->guard);
+
+	return r < 0 ? err_errno(err, -r, "cannot share the memory file '%s'", c->ram_path) : 0;
+}
+
+/* A command without which there is no running guest: its refusal is the VM's end. */
+static void on_load_step(json_t *value, const struct err *err, void *arg)
+{
+	if (err)
+		kill_because(arg, err->msg);
+}
+
+static json_t *capabilities(void)
+{
+	return json_pack("{s:[{s:s,s:b},{s:s,s:b}]}", "capabilities", "capability",
+		"x-ignore-shared", "state", 1, "capability", "events", "state", 1);
+}
+
+/* All at once, as QEMU takes them one after the other. The state was saved running, so the guest
+ * runs as soon as it is loaded. */
+static int load_state(struct vm *vm, int state_fd, struct err *err)
+{
+	int64_t deadline = deadline_in(LOAD_TIME);
+	int r = qmp_command(
+		vm->qmp, "migrate-set-capabilities", capabilities(), deadline, on_load_step, vm);
+
+	if (r == 0)
+		r = qmp_command_fd(vm->qmp, "getfd", json_pack("{s:s}", "fdname", STATE_NAME),
+			state_fd, deadline, on_load_step, vm);
+	if (r == 0)
+		r = qmp_command(vm->qmp, "migrate-incoming",
+			json_pack("{s:s}", "uri", "fd:" STATE_NAME), deadline, on_load_step, vm);
+	return r < 0 ? err_errno(err, -r, "cannot load the saved state of the VM") : 0;
+}
+
 static int qemu_start(struct loop *loop, const struct vm_config *config,
 	const struct vm_events *events, struct vm **ret_vm, struct err *err)
 {
-	struct far_ends far = { -1, -1, -1, -1 };
+	struct far_ends far = { -1, -1, -1, -1, -1 };
 	struct vm *vm = calloc(1, sizeof(*vm));
+	auto_close int guard = -1;
 	int qmp_fd = -1, r;
 
 	if (!vm)
@@ -569,11 +661,18 @@ static int qemu_start(struct loop *loop, const struct vm_config *config,
 	r = check_files(config, err);
 	if (r == 0)
 		r = make_channels(vm, &far, &qmp_fd, err);
+	if (r == 0 && config->ram == VM_RAM_PRIVATE && (r = socket_pair(&guard, &far.guard)) < 0)
+		err_errno(err, -r, "cannot make the sockets to QEMU");
 	if (r == 0)
 		r = launch(vm, config, &far, err);
 	close_far_ends(&far);
+	/* QEMU is held at the file's opening until the loop runs. */
+	if (r == 0 && config->ram == VM_RAM_PRIVATE)
+		r = guard_memory(vm, config, guard, err);
 	if (r == 0)
 		r = watch(vm, take_fd(&qmp_fd), err);
+	if (r == 0 && config->state_fd >= 0)
+		r = load_state(vm, config->state_fd, err);
 	if (r < 0) {
 		safe_close(qmp_fd);
 		qemu_free(vm);
@@ -631,6 +730,121 @@ static void qemu_open_session(struct vm *vm, enum vm_transport transport, bool r
 		cb(NULL, &err, arg);
 }
 
+/* ---- saving ---- */
+
+static void on_save_step(json_t *value, const struct err *err, void *arg)
+{
+	if (err)
+		finish_save(arg, err);
+}
+
+static void on_save_deadline(struct loop_timer *timer)
+{
+	struct err err = ERR_INIT;
+
+	err_set(&err, ETIMEDOUT, "QEMU did not save the VM in time");
+	finish_save(container_of(timer, struct vm, saving), &err);
+}
+
+static void qemu_save(struct vm *vm, int state_fd, int64_t deadline,
+	void (*cb)(const struct err *err, void *arg), void *arg)
+{
+	struct err err = ERR_INIT;
+	int r;
+
+	vm->saved = cb;
+	vm->saved_arg = arg;
+	r = loop_timer_arm(vm->loop, &vm->saving, deadline, on_save_deadline);
+	if (r == 0)
+		r = qmp_command(vm->qmp, "migrate-set-capabilities", capabilities(), deadline,
+			on_save_step, vm);
+	if (r == 0)
+		r = qmp_command_fd(vm->qmp, "getfd", json_pack("{s:s}", "fdname", STATE_NAME),
+			state_fd, deadline, on_save_step, vm);
+	if (r == 0)
+		r = qmp_command(vm->qmp, "migrate", json_pack("{s:s}", "uri", "fd:" STATE_NAME),
+			deadline, on_save_step, vm);
+	if (r < 0) {
+		err_errno(&err, -r, "cannot save the VM");
+		finish_save(vm, &err);
+	}
+}
+
+/* ---- what a saved state depends on ---- */
+
+static int add_file_identity(struct strbuf *out, const char *path, struct err *err)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return err_errno(err, errno, "cannot look at '%s'", path);
+	strbuf_addf(out, "file %llu:%llu size %lld changed %lld.%09ld modified %lld.%09ld\n",
+		(unsigned long long)st.st_dev, (unsigned long long)st.st_ino, (long long)st.st_size,
+		(long long)st.st_ctim.tv_sec, st.st_ctim.tv_nsec, (long long)st.st_mtim.tv_sec,
+		st.st_mtim.tv_nsec);
+	return 0;
+}
+
+/* Under KVM the guest has seen this very processor, and what the host's kernel makes of it. */
+static int add_host_identity(struct strbuf *out, struct err *err)
+{
+	auto_free char *text = NULL;
+	struct utsname uts;
+	char *save = NULL;
+	int r = fs_read_file(AT_FDCWD, "/proc/cpuinfo", 4 * MIB, &text, NULL);
+
+	if (r < 0 || uname(&uts) < 0)
+		return err_errno(err, r < 0 ? -r : errno, "cannot tell which host this is");
+	strbuf_addf(out, "host %s %s\n", uts.release, uts.version);
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		if (strncmp(line, "model name", 10) == 0 || strncmp(line, "microcode", 9) == 0 ||
+			strncmp(line, "flags", 5) == 0)
+			strbuf_addf(out, "%s\n", line);
+		if (strncmp(line, "flags", 5) == 0)
+			break; /* of the first processor; the others are like it */
+	}
+	return 0;
+}
+
+static int qemu_identity(const struct vm_config *config, struct strbuf *out, struct err *err)
+{
+	auto_free char *program = NULL;
+	auto_strv struct strv argv = STRV_INIT;
+	struct vm_config c = *config;
+	struct layout layout;
+	int r = find_program(c.vmm, &program, err);
+
+	if (r < 0)
+		return r;
+	/* Whatever is a sandbox' own, or differs between saving and going on, counts as one thing.
+	 */
+	c.confine = true;
+	c.ram = VM_RAM_SHARED;
+	c.ram_path = RAM_PATH;
+	c.state_fd = -1;
+	r = make_layout(&layout, &c, program);
+	if (r < 0)
+		err_errno(err, -r, "cannot lay out the confinement");
+	else
+		r = qemu_args_build(&c, &layout.view, &argv, err);
+	layout_deinit(&layout);
+	for (size_t i = 0; i < argv.n && r == 0; i++)
+		strbuf_addf(out, "%s\n", argv.v[i]);
+	if (r == 0)
+		r = add_file_identity(out, program, err);
+	if (r == 0)
+		r = add_file_identity(out, c.kernel, err);
+	if (r == 0 && c.initramfs)
+		r = add_file_identity(out, c.initramfs, err);
+	if (r == 0 && c.agent_rootfs)
+		r = add_file_identity(out, c.agent_rootfs, err);
+	if (r == 0 && c.accel == VM_ACCEL_KVM)
+		r = add_host_identity(out, err);
+	if (r == 0 && strbuf_error(out))
+		r = err_errno(err, ENOMEM, "cannot tell what a saved state depends on");
+	return r;
+}
+
 static int qemu_probe(const char *vmm, char **ret_version, struct err *err)
 {
 	auto_free char *program = NULL, *out = NULL;
@@ -657,10 +871,12 @@ static int qemu_probe(const char *vmm, char **ret_version, struct err *err)
 
 const struct driver driver_qemu = {
 	.name = "qemu",
-	.abilities = VM_CAN_VSOCK,
+	.abilities = VM_CAN_VSOCK | VM_CAN_SNAPSHOT | VM_CAN_BALLOON,
 	.probe = qemu_probe,
+	.identity = qemu_identity,
 	.start = qemu_start,
 	.open_session = qemu_open_session,
+	.save = qemu_save,
 	.kill = qemu_kill,
 	.pid = qemu_pid,
 	.free = qemu_free,

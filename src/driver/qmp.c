@@ -9,6 +9,7 @@
 #include "driver/qmp.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -34,6 +35,8 @@ struct qmp {
 	int fd;
 	struct qmp_events events;
 	struct strbuf in, out, held; /* held: commands that wait for the negotiation */
+	int pass_fd;		     /* goes with the command at pass_at of out or held; -1: none */
+	size_t pass_at;
 	struct list commands;
 	size_t n_commands;
 	uint64_t last_id;
@@ -137,10 +140,44 @@ static void fail(struct qmp *qmp, int code, const char *what)
 	loop_defer_queue(qmp->loop, &qmp->failing, on_failing);
 }
 
+/* What stands before the command that has a descriptor goes alone; the descriptor with that
+ * command's first bytes. */
+static ssize_t send_some(struct qmp *qmp)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = { 0 };
+	struct iovec iov = { qmp->out.data, qmp->out.len };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	bool passing = qmp->ready && qmp->pass_fd >= 0 && qmp->pass_at == 0;
+	ssize_t n;
+
+	if (passing) {
+		struct cmsghdr *c;
+
+		msg.msg_control = control.buf;
+		msg.msg_controllen = sizeof(control.buf);
+		c = CMSG_FIRSTHDR(&msg);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), &qmp->pass_fd, sizeof(int));
+	} else if (qmp->ready && qmp->pass_fd >= 0) {
+		iov.iov_len = MIN(iov.iov_len, qmp->pass_at);
+	}
+	n = sendmsg(qmp->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (n > 0 && passing)
+		qmp->pass_fd = safe_close(qmp->pass_fd);
+	else if (n > 0 && qmp->ready && qmp->pass_fd >= 0)
+		qmp->pass_at -= (size_t)n;
+	return n;
+}
+
 static void flush(struct qmp *qmp)
 {
 	while (!qmp->closed && qmp->out.len) {
-		ssize_t n = send(qmp->fd, qmp->out.data, qmp->out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n = send_some(qmp);
 
 		if (n < 0 && errno == EAGAIN)
 			break;
@@ -156,6 +193,7 @@ static void flush(struct qmp *qmp)
 static void on_ready(struct qmp *qmp)
 {
 	qmp->ready = true;
+	qmp->pass_at += qmp->out.len;
 	strbuf_add(&qmp->out, qmp->held.data, qmp->held.len);
 	strbuf_deinit(&qmp->held);
 	flush(qmp);
@@ -290,6 +328,7 @@ int qmp_new(struct loop *loop, int fd, const struct qmp_events *events, struct q
 	}
 	qmp->loop = loop;
 	qmp->fd = fd;
+	qmp->pass_fd = -1;
 	qmp->events = *events;
 	list_init(&qmp->commands);
 	*ret_qmp = qmp;
@@ -309,6 +348,7 @@ struct qmp *qmp_free(struct qmp *qmp)
 	loop_fd_remove(&qmp->src);
 	loop_defer_cancel(&qmp->failing);
 	safe_close(qmp->fd);
+	safe_close(qmp->pass_fd);
 	strbuf_deinit(&qmp->in);
 	strbuf_deinit(&qmp->out);
 	strbuf_deinit(&qmp->held);
@@ -330,6 +370,29 @@ static int encode(struct strbuf *to, const char *name, json_t *args, uint64_t id
 	strbuf_adds(to, text);
 	strbuf_addc(to, '\n');
 	return strbuf_error(to);
+}
+
+int qmp_command_fd(struct qmp *qmp, const char *name, json_t *args, int fd, int64_t deadline,
+	qmp_done done, void *arg)
+{
+	struct strbuf *to = qmp->ready ? &qmp->out : &qmp->held;
+	int copy, r;
+
+	if (qmp->pass_fd >= 0) {
+		json_decref(args);
+		return -EBUSY;
+	}
+	copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (copy < 0) {
+		json_decref(args);
+		return -errno;
+	}
+	qmp->pass_fd = copy;
+	qmp->pass_at = to->len;
+	r = qmp_command(qmp, name, args, deadline, done, arg);
+	if (r < 0)
+		qmp->pass_fd = safe_close(qmp->pass_fd);
+	return r;
 }
 
 int qmp_command(

@@ -56,6 +56,13 @@ struct qmp *qmp_free(struct qmp *qmp);
 int qmp_command(struct qmp *qmp, const char *name, json_t *args, int64_t deadline, qmp_done done,
 	void *arg);
 
+/*
+ * The same, and a duplicate of fd goes with the command (SCM_RIGHTS), as `getfd` wants it. One at a
+ * time: -EBUSY until the one before has been sent.
+ */
+int qmp_command_fd(struct qmp *qmp, const char *name, json_t *args, int fd, int64_t deadline,
+	qmp_done done, void *arg);
+
 /* Handles all that has come already, without waiting: for the last events of a QEMU that has ended.
  * May free, as above. */
 void qmp_drain(struct qmp *qmp);

@@ -172,6 +172,7 @@ static int start_vm(struct shim *shim, struct err *err)
 		.accel = shim->accel,
 		.net_fd = shim->net_fd,
 		.vhost_vsock_fd = -1,
+		.state_fd = -1,
 		.confine = true,
 	};
 	bool runc = c->runtime && strcmp(c->runtime, "runc") == 0;

@@ -3,7 +3,8 @@
  * Runs one VM by the driver, for tests: prints a line for whatever happens ("greeted SECONDS",
  * "session LINE", "console LINE", "notice TEXT", "error TEXT", "exited clean|unclean WHY", "pid N")
  * and takes lines on stdin: "!join",
- * "!leave", "!reconnect", "!kill", "!free"; all others go to the agent's session.
+ * "!leave", "!reconnect", "!kill", "!free", "!save FILE" ("saved" when done); all others go to the
+ * agent's session.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -111,11 +112,30 @@ static void join(struct run *run, bool again)
 		run->vm, run->transport, again, deadline_in(run->deadline), on_joined, run);
 }
 
+static void on_saved(const struct err *err, void *arg)
+{
+	if (err)
+		printf("error %s\n", err->msg);
+	else
+		printf("saved\n");
+	fflush(stdout);
+}
+
+static void save(struct run *run, const char *path)
+{
+	/* Closed with the process. */
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	driver_qemu.save(run->vm, fd, deadline_in(run->deadline), on_saved, run);
+}
+
 static void obey(struct run *run, char *line)
 {
 	struct iovec iov[2] = { { line, strlen(line) }, { (char *)"\n", 1 } };
 
-	if (strcmp(line, "!kill") == 0)
+	if (strncmp(line, "!save ", 6) == 0)
+		save(run, line + 6);
+	else if (strcmp(line, "!kill") == 0)
 		driver_qemu.kill(run->vm);
 	else if (strcmp(line, "!join") == 0)
 		join(run, false);
@@ -180,6 +200,9 @@ enum {
 	OPT_CMDLINE,
 	OPT_DEADLINE,
 	OPT_UNCONFINED,
+	OPT_SHARED_RAM,
+	OPT_PRIVATE_RAM,
+	OPT_STATE,
 };
 
 static const struct option options[] = {
@@ -195,6 +218,9 @@ static const struct option options[] = {
 	{ "cmdline", 1, NULL, OPT_CMDLINE },
 	{ "deadline", 1, NULL, OPT_DEADLINE },
 	{ "unconfined", 0, NULL, OPT_UNCONFINED },
+	{ "shared-ram", 1, NULL, OPT_SHARED_RAM },
+	{ "private-ram", 1, NULL, OPT_PRIVATE_RAM },
+	{ "state", 1, NULL, OPT_STATE },
 	{ 0 },
 };
 
@@ -242,6 +268,15 @@ static void parse(int argc, char **argv, struct vm_config *c, struct run *run)
 		case OPT_UNCONFINED:
 			c->confine = false;
 			break;
+		case OPT_SHARED_RAM:
+		case OPT_PRIVATE_RAM:
+			c->ram = opt == OPT_SHARED_RAM ? VM_RAM_SHARED : VM_RAM_PRIVATE;
+			c->ram_path = optarg;
+			break;
+		case OPT_STATE:
+			c->state_fd = open(optarg, O_RDONLY | O_CLOEXEC);
+			r = c->state_fd < 0 ? -errno : 0;
+			break;
 		default:
 			r = -EINVAL;
 		}
@@ -258,6 +293,7 @@ int main(int argc, char **argv)
 		.net_fd = -1,
 		.mac = { 0x52, 0x55, 0x0a, 0x00, 0x02, 0x0f },
 		.vhost_vsock_fd = -1,
+		.state_fd = -1,
 		.run_dir = "/",
 		.confine = true };
 	struct run run = { .deadline = 60 * NSEC_PER_SEC };
@@ -268,6 +304,7 @@ int main(int argc, char **argv)
 	int r;
 
 	parse(argc, argv, &config, &run);
+	config.tsc_khz = accel_tsc_khz();
 	if (loop_new(&run.loop) < 0 || loop_fd_add(run.loop, &run.input, 0, EPOLLIN, on_input) < 0)
 		return 1;
 	run.started = clock_monotonic();

@@ -13,6 +13,8 @@ static struct vm_config config(enum vm_accel accel)
 		.memory = GIB,
 		.cpus = 2,
 		.accel = accel,
+		.tsc_khz = 2500000,
+		.state_fd = -1,
 		.net_fd = -1 };
 }
 
@@ -20,6 +22,7 @@ static const struct qemu_view view = { .program = "qemu",
 	.firmware = "/firmware",
 	.kernel = "/kernel",
 	.initramfs = "/initramfs",
+	.ram = "/ram",
 	.disks = { "/disk/0", "/disk/1", "/disk/2" },
 	.qmp_fd = 3,
 	.console_fd = 4,
@@ -33,7 +36,7 @@ static char *build(const struct vm_config *c, const struct qemu_view *v)
 	auto_strbuf struct strbuf line = STRBUF_INIT;
 	struct err err = ERR_INIT;
 
-	if (qemu_args_build(c, v, 2500000, &argv, &err) < 0) {
+	if (qemu_args_build(c, v, &argv, &err) < 0) {
 		printf("# %s\n", err.msg);
 		return NULL;
 	}
@@ -46,7 +49,7 @@ static int refused(const struct vm_config *c)
 {
 	auto_strv struct strv argv = STRV_INIT;
 	struct err err = ERR_INIT;
-	int r = qemu_args_build(c, &view, 0, &argv, &err);
+	int r = qemu_args_build(c, &view, &argv, &err);
 
 	CHECK(r == 0 || err.msg[0]);
 	return r;
@@ -94,6 +97,25 @@ static void every_vm_is_shut_in(void)
 		HAS_NOT(line, "-netdev");
 		HAS_NOT(line, "vsock");
 	}
+}
+
+static void memory_lies_where_it_is_wanted(void)
+{
+	struct vm_config c = config(VM_ACCEL_TCG);
+	auto_free char *boots = NULL, *saved = NULL, *goes_on = NULL;
+
+	c.ram_path = "/somewhere/ram";
+	c.ram = VM_RAM_SHARED;
+	saved = build(&c, &view);
+	c.ram = VM_RAM_PRIVATE;
+	c.state_fd = 7;
+	goes_on = build(&c, &view);
+	REQUIRE(saved && goes_on);
+	HAS(saved, "memory-backend-file,id=ram,size=1024M,share=on,mem-path=/ram ");
+	HAS_NOT(saved, "-incoming");
+	HAS(goes_on, "memory-backend-file,id=ram,size=1024M,share=off,mem-path=/ram ");
+	HAS(goes_on, "-incoming defer ");
+	HAS(goes_on, "virtio-balloon-device,free-page-reporting=on ");
 }
 
 static void disks_report_errors(void)
@@ -223,6 +245,7 @@ static void wrong_configs_are_refused(void)
 }
 
 TEST_MAIN(TEST(clock_options_follow_the_accelerator), TEST(every_vm_is_shut_in),
-	TEST(disks_report_errors), TEST(agent_rootfs_is_one_more_disk), TEST(network_by_descriptor),
+	TEST(memory_lies_where_it_is_wanted), TEST(disks_report_errors),
+	TEST(agent_rootfs_is_one_more_disk), TEST(network_by_descriptor),
 	TEST(many_devices_get_slots), TEST(commas_do_not_add_options),
 	TEST(wrong_configs_are_refused))
