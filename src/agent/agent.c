@@ -107,6 +107,7 @@ struct agent *agent_free(struct agent *agent)
 	if (!agent)
 		return NULL;
 	serve_vsock_close(agent);
+	loop_defer_cancel(&agent->leave_session);
 	agent->server = rpc_server_free(agent->server);
 	container_forget_all(agent);
 	process_table_deinit(&agent->processes);

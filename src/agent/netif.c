@@ -143,18 +143,21 @@ static int set_flags(int fd, int index, bool up)
 	return netlink_ask(fd, &m);
 }
 
-static int set_name_and_mtu(int fd, int index, const char *name, unsigned mtu)
+/* name: NULL: as it is. */
+static int set_properties(int fd, int index, const char *name, const struct netif_link *link)
 {
 	struct netlink_msg m;
 	struct ifinfomsg *info = netlink_begin(&m, RTM_NEWLINK, 0, sizeof(*info));
-	uint32_t value = mtu;
+	uint32_t mtu = link->mtu;
 
 	info->ifi_index = index;
 	if (name)
 		netlink_add(&m, IFLA_IFNAME, name, strlen(name) + 1);
 	if (mtu)
-		netlink_add(&m, IFLA_MTU, &value, sizeof(value));
-	return name || mtu ? netlink_ask(fd, &m) : 0;
+		netlink_add(&m, IFLA_MTU, &mtu, sizeof(mtu));
+	if (link->set_mac)
+		netlink_add(&m, IFLA_ADDRESS, link->new_mac, sizeof(link->new_mac));
+	return name || mtu || link->set_mac ? netlink_ask(fd, &m) : 0;
 }
 
 static int add_address(int fd, int index, const struct netif_address *a)
@@ -237,7 +240,7 @@ static int configure_link(int fd, const struct netif_link *link, struct err *err
 	if (r == 0 && rename && (f.found.flags & IFF_UP))
 		r = set_flags(fd, f.found.index, false);
 	if (r == 0)
-		r = set_name_and_mtu(fd, f.found.index, rename, link->mtu);
+		r = set_properties(fd, f.found.index, rename, link);
 	if (r == 0)
 		r = set_flags(fd, f.found.index, true);
 	for (size_t i = 0; r == 0 && i < link->n_addresses; i++)

@@ -147,27 +147,31 @@ void service_stats(struct rpc_call *call, const ProtobufCMessage *msg, void *age
 	rpc_call_reply(call, &out.base);
 }
 
+void service_fill_info(struct agent *agent, struct utsname *uts, API(InfoResponse) * out)
+{
+	uname(uts);
+	out->agent_version = MICROPOD_VERSION;
+	out->api_generation = API_GENERATION;
+	out->kernel = uts->release;
+	out->hostname = uts->nodename;
+	out->architecture = uts->machine;
+	out->memory_bytes = proc_number("/proc/meminfo", "MemTotal", KIB);
+	out->cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+	out->realtime_ns = clock_realtime();
+	out->monotonic_ns = clock_monotonic();
+	out->runtime = agent->runtime.name;
+	out->runtime_version = agent->runtime_version;
+	out->pid1 = agent->pid1 != NULL;
+	out->rss_bytes = own_rss();
+	out->vsock_listening = agent->vsock != NULL;
+}
+
 void service_info(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
 {
 	API(InfoResponse) out = MICROPOD__AGENT__V1__INFO_RESPONSE__INIT;
-	struct agent *agent = arg;
 	struct utsname uts;
 
-	uname(&uts);
-	out.agent_version = MICROPOD_VERSION;
-	out.api_generation = API_GENERATION;
-	out.kernel = uts.release;
-	out.hostname = uts.nodename;
-	out.architecture = uts.machine;
-	out.memory_bytes = proc_number("/proc/meminfo", "MemTotal", KIB);
-	out.cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
-	out.realtime_ns = clock_realtime();
-	out.monotonic_ns = clock_monotonic();
-	out.runtime = agent->runtime.name;
-	out.runtime_version = agent->runtime_version;
-	out.pid1 = agent->pid1 != NULL;
-	out.rss_bytes = own_rss();
-	out.vsock_listening = agent->vsock != NULL;
+	service_fill_info(arg, &uts, &out);
 	rpc_call_reply(call, &out.base);
 }
 
@@ -179,6 +183,10 @@ static int fill_link(struct netif_link *out, const API(Interface) * in, struct e
 		return err_set(err, EINVAL, "mac: must be 6 bytes");
 	out->any = in->mac.len == 0;
 	memcpy(out->mac, in->mac.data, in->mac.len);
+	if (in->new_mac.len != 0 && in->new_mac.len != sizeof(out->new_mac))
+		return err_set(err, EINVAL, "new_mac: must be 6 bytes");
+	out->set_mac = in->new_mac.len != 0;
+	memcpy(out->new_mac, in->new_mac.data, in->new_mac.len);
 	if (*in->name && !netif_name_valid(in->name))
 		return err_set(err, EINVAL, "name: '%s' cannot be an interface's", in->name);
 	snprintf(out->name, sizeof(out->name), "%s", in->name);
@@ -240,26 +248,35 @@ static int configure(const API(ConfigureNetworkRequest) * req, struct netif_link
 	return r;
 }
 
-void service_configure_network(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
+int service_set_network(const API(ConfigureNetworkRequest) * req, struct err *err)
 {
-	const API(ConfigureNetworkRequest) *req = (const void *)msg;
-	API(ConfigureNetworkResponse) out = MICROPOD__AGENT__V1__CONFIGURE_NETWORK_RESPONSE__INIT;
-	struct agent *agent = arg;
 	auto_free struct netif_link *links = calloc(NETIF_MAX, sizeof(*links));
 	auto_free struct netif_route *routes = calloc(NETIF_ROUTES_MAX, sizeof(*routes));
+
+	if (req->n_interfaces > NETIF_MAX || req->n_routes > NETIF_ROUTES_MAX)
+		return err_set(err, E2BIG, "more than %d interfaces or %d routes", NETIF_MAX,
+			NETIF_ROUTES_MAX);
+	if (!links || !routes)
+		return err_set(err, ENOMEM, "out of memory");
+	return configure(req, links, routes, err);
+}
+
+static enum failure_kind network_failure(int code)
+{
+	return code == EINVAL ? FAILURE_INVALID : code == E2BIG ? FAILURE_LIMIT : FAILURE_UNKNOWN;
+}
+
+void service_configure_network(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
+{
+	API(ConfigureNetworkResponse) out = MICROPOD__AGENT__V1__CONFIGURE_NETWORK_RESPONSE__INIT;
+	struct agent *agent = arg;
 	struct err err = ERR_INIT;
 
 	if (!agent->pid1)
 		reply_error(call, FAILURE_CONFLICT, EPERM, "network", "",
 			"the network of this machine is not the agent's");
-	else if (req->n_interfaces > NETIF_MAX || req->n_routes > NETIF_ROUTES_MAX)
-		reply_error(call, FAILURE_LIMIT, E2BIG, "network", "",
-			"more than %d interfaces or %d routes", NETIF_MAX, NETIF_ROUTES_MAX);
-	else if (!links || !routes)
-		reply_error(call, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
-	else if (configure(req, links, routes, &err) < 0)
-		reply_error(call, err.code == EINVAL ? FAILURE_INVALID : FAILURE_UNKNOWN, err.code,
-			"network", "", "%s", err.msg);
+	else if (service_set_network((const void *)msg, &err) < 0)
+		reply_error(call, network_failure(err.code), err.code, "network", "", "%s", err.msg);
 	else
 		rpc_call_reply(call, &out.base);
 }

@@ -55,6 +55,8 @@ static const struct rpc_method methods[] = {
 	{ .name = "ConfigureNetwork",
 		IN_OUT(configure_network),
 		.request = service_configure_network },
+	{ .name = "Quiesce", IN_OUT(quiesce), .request = service_quiesce },
+	{ .name = "Resumed", IN_OUT(resumed), .request = service_resumed },
 	{ .name = "ListenVsock", IN_OUT(listen_vsock), .request = service_listen_vsock },
 	{ .name = "Shutdown", IN_OUT(shutdown), .request = service_shutdown },
 };

@@ -68,7 +68,8 @@ struct vm_config {
 	unsigned cpus;
 	uint64_t tsc_khz; /* the host's rate (accel_tsc_khz()); 0: unknown */
 	enum vm_ram ram;
-	const char *ram_path; /* unless ANONYMOUS: a file of `memory` bytes */
+	const char *ram_path; /* VM_RAM_SHARED: a file of `memory` bytes */
+	int ram_fd;	      /* VM_RAM_PRIVATE: the same, open for reading; borrowed */
 	int state_fd; /* what save() wrote, at its begin: the VM goes on from there; borrowed;
 			 -1: it boots */
 	struct vm_disk disks[LIMIT_DISKS];

@@ -603,13 +603,11 @@ static int watch(struct vm *vm, int qmp_fd, struct err *err)
 	return r < 0 ? err_errno(err, -r, "cannot watch QEMU") : 0;
 }
 
-/* Nobody but the VM has the file below its feet, or it can only be read. */
-static int guard_memory(struct vm *vm, const struct vm_config *c, int sock, struct err *err)
+static int guard_memory(struct vm *vm, int ram_fd, int sock, struct err *err)
 {
-	auto_close int ram = open(c->ram_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	int r = ram < 0 ? -errno : ramguard_watch(vm->loop, sock, ram, RAM_PATH, &vm->guard);
+	int r = ramguard_watch(vm->loop, sock, ram_fd, RAM_PATH, &vm->guard);
 
-	return r < 0 ? err_errno(err, -r, "cannot share the memory file '%s'", c->ram_path) : 0;
+	return r < 0 ? err_errno(err, -r, "cannot share a memory file with the VM") : 0;
 }
 
 /* A command without which there is no running guest: its refusal is the VM's end. */
@@ -668,7 +666,7 @@ static int qemu_start(struct loop *loop, const struct vm_config *config,
 	close_far_ends(&far);
 	/* QEMU is held at the file's opening until the loop runs. */
 	if (r == 0 && config->ram == VM_RAM_PRIVATE)
-		r = guard_memory(vm, config, guard, err);
+		r = guard_memory(vm, config->ram_fd, guard, err);
 	if (r == 0)
 		r = watch(vm, take_fd(&qmp_fd), err);
 	if (r == 0 && config->state_fd >= 0)

@@ -269,9 +269,13 @@ static void parse(int argc, char **argv, struct vm_config *c, struct run *run)
 			c->confine = false;
 			break;
 		case OPT_SHARED_RAM:
-		case OPT_PRIVATE_RAM:
-			c->ram = opt == OPT_SHARED_RAM ? VM_RAM_SHARED : VM_RAM_PRIVATE;
+			c->ram = VM_RAM_SHARED;
 			c->ram_path = optarg;
+			break;
+		case OPT_PRIVATE_RAM:
+			c->ram = VM_RAM_PRIVATE;
+			c->ram_fd = open(optarg, O_RDONLY | O_CLOEXEC);
+			r = c->ram_fd < 0 ? -errno : 0;
 			break;
 		case OPT_STATE:
 			c->state_fd = open(optarg, O_RDONLY | O_CLOEXEC);
