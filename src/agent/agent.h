@@ -28,7 +28,7 @@ struct agent {
 	struct vsock *vsock;
 	struct list vsock_conns; /* those that have not shown the key yet, or have */
 	uint8_t vsock_key[32];
-	bool stopping; /* no new containers or processes */
+	bool stopping;			 /* no new containers or processes */
 	struct loop_defer leave_session; /* after Quiesce */
 	uint64_t generation;		 /* of the last Resumed; 0: none */
 };

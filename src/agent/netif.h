@@ -24,8 +24,8 @@ struct netif_address {
 
 struct netif_link {
 	uint8_t mac[6];
-	bool any;      /* no mac given: the only link that is not lo */
-	bool set_mac;  /* to new_mac */
+	bool any;     /* no mac given: the only link that is not lo */
+	bool set_mac; /* to new_mac */
 	uint8_t new_mac[6];
 	char name[16]; /* "": as it is */
 	unsigned mtu;  /* 0: as it is */

@@ -22,7 +22,8 @@ int resume_entropy(const void *data, size_t len, struct err *err)
 	pool->entropy_count = (int)len * 8;
 	pool->buf_size = (int)len;
 	memcpy(pool->buf, data, len);
-	/* What was fed alone would be used when the generators' time comes, up to a minute later. */
+	/* What was fed alone would be used when the generators' time comes, up to a minute later.
+	 */
 	if (ioctl(fd, RNDADDENTROPY, pool) < 0 || ioctl(fd, RNDRESEEDCRNG) < 0)
 		return err_errno(err, errno, "cannot feed the random numbers");
 	return 0;

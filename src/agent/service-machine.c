@@ -276,7 +276,8 @@ void service_configure_network(struct rpc_call *call, const ProtobufCMessage *ms
 		reply_error(call, FAILURE_CONFLICT, EPERM, "network", "",
 			"the network of this machine is not the agent's");
 	else if (service_set_network((const void *)msg, &err) < 0)
-		reply_error(call, network_failure(err.code), err.code, "network", "", "%s", err.msg);
+		reply_error(
+			call, network_failure(err.code), err.code, "network", "", "%s", err.msg);
 	else
 		rpc_call_reply(call, &out.base);
 }

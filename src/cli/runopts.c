@@ -26,6 +26,7 @@
 #include "driver/accel.h"
 #include "image/disk.h"
 #include "oci/signal.h"
+#include "sandbox/template.h"
 
 #define MEMORY_DEFAULT GIB
 #define MEMORY_MIN     (64 * MIB)
@@ -195,6 +196,8 @@ static int set_options(
 	c->detached = o->detach;
 	c->remove = o->remove;
 	c->cold = o->cold;
+	c->template_limit = cli->settings.template_limit ? cli->settings.template_limit
+							 : TEMPLATE_LIMIT_DEFAULT;
 	c->host_access = o->host_access;
 	c->no_network = o->network == RUN_NETWORK_NONE;
 	c->stop_grace_ns = o->stop_timeout;

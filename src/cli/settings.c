@@ -29,6 +29,8 @@ const struct opt settings_opts[] = {
 		"kernel of the guest instead of the prepared one" },
 	{ "memory", 'm', OPT_SIZE, AT(memory), "SIZE",
 		"memory of the sandbox, such as 512m (default: 1g)" },
+	{ "template-limit", 0, OPT_SIZE, AT(template_limit), "SIZE",
+		"room for templates, which starts go on from (default: 4g)" },
 	{ "vmm", 0, OPT_STRING, AT(vmm), "FILE", "the QEMU to use" },
 	{ NULL },
 };

@@ -17,6 +17,7 @@ struct settings {
 	int accel;				 /* enum vm_accel */
 	uint64_t memory;			 /* bytes; 0: not set */
 	uint64_t cpu_milli;			 /* thousandths of a CPU; 0: not set */
+	uint64_t template_limit;		 /* bytes of all templates; 0: not set */
 	struct strv owned; /* strings that do not live in argv or the environment */
 };
 

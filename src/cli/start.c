@@ -2,6 +2,7 @@
 #include "cli/start.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,9 +50,16 @@ static int start_time(unsigned *ret_seconds, struct err *err)
 		START_TIME_MAX);
 }
 
+static void show_notice(const char *text)
+{
+	fprintf(stderr, "micropod: %s\n", text);
+}
+
 int start_box(struct cli *cli, const char *id, struct start_opts *opts, struct err *err)
 {
-	struct sandbox_start_opts start = { .detached = opts->detached, .log_level = shim_level() };
+	struct sandbox_start_opts start = {
+		.detached = opts->detached, .log_level = shim_level(), .notice = show_notice
+	};
 	int code = EXIT_MICROPOD, r = start_time(&start.timeout_s, err);
 
 	opts->started = false;

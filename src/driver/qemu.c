@@ -35,10 +35,11 @@
 #include "driver/session.h"
 
 #define AGENT_VSOCK_PORT 1024
-#define RAM_PATH	 "/ram"		     /* of the memory file, in QEMU's root */
-#define LOAD_TIME	 (30 * NSEC_PER_SEC) /* for QEMU to take a command that leads to a running guest \
-					      */
-#define STATE_NAME "state"		     /* of a state file's descriptor, in QMP */
+#define RAM_PATH	 "/ram" /* of the memory file, in QEMU's root */
+#define LOAD_TIME                                                                       \
+	(30 * NSEC_PER_SEC) /* for QEMU to take a command that leads to a running guest \
+			     */
+#define STATE_NAME "state"  /* of a state file's descriptor, in QMP */
 #define NOTICE_INTERVAL \
 	(60 * NSEC_PER_SEC) /* of one kind; a guest can cause any number of disk errors */
 

@@ -68,6 +68,7 @@ static const struct field config_fields[] = {
 	CONFIG(runtime, FIELD_STRING),
 	CONFIG(scratch_bytes, FIELD_U64),
 	CONFIG(cold, FIELD_BOOL),
+	CONFIG(template_limit, FIELD_U64),
 };
 
 #define STATE(key, type)                                               \

@@ -52,6 +52,7 @@ struct sandbox_config {
 	char *runtime;				 /* "crun", "runc"; NULL: crun */
 	uint64_t scratch_bytes;
 	bool cold;
+	uint64_t template_limit; /* bytes of all templates together */
 };
 
 void sandbox_config_deinit(struct sandbox_config *config);

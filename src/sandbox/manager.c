@@ -483,19 +483,48 @@ static int launch_shim(void *arg, struct err *err)
 	return proc_spawn(&opts, &pid, NULL, err);
 }
 
-/* "ok" or "error EXIT ERRNO MESSAGE", one line, as shim/main.c writes it. */
-static int read_verdict(int fd, int64_t deadline, char *line, size_t size)
+/* Takes the first line off what has been read: to line, without its newline. False: none yet. */
+static bool take_line(char *buf, size_t *len, char *line, size_t size)
 {
+	char *nl = memchr(buf, '\n', *len);
+	size_t n;
+
+	if (!nl)
+		return false;
+	n = (size_t)(nl - buf);
+	snprintf(line, size, "%.*s", (int)n, buf);
+	*len -= n + 1;
+	memmove(buf, nl + 1, *len);
+	return true;
+}
+
+/*
+ * "ok" or "error EXIT ERRNO MESSAGE", one line, as shim/finish.c writes it; before it any number of
+ * "notice TEXT".
+ */
+static int read_verdict(
+	int fd, int64_t deadline, void (*notice)(const char *text), char *line, size_t size)
+{
+	char buf[2 * LIMIT_ERR_MESSAGE];
 	size_t len = 0;
 
-	while (len < size - 1 && !memchr(line, '\n', len)) {
+	for (;;) {
 		struct pollfd pfd = { .fd = fd, .events = POLLIN };
-		int n = poll(&pfd, 1, deadline_poll_ms(deadline));
 		ssize_t got;
+		int n;
 
+		while (take_line(buf, &len, line, size)) {
+			if (strncmp(line, "notice ", 7) != 0)
+				return 0;
+			if (notice)
+				notice(line + 7);
+		}
+		if (len == sizeof(buf))
+			return -EPROTO;
+		n = poll(&pfd, 1, deadline_poll_ms(deadline));
 		if (n == 0)
 			return -ETIMEDOUT;
-		got = n > 0 ? read(fd, line + len, size - 1 - len) : -1;
+		got = n > 0 ? read(fd, buf + len, sizeof(buf) - len) : -1;
 		if (got == 0)
 			return -EPIPE;
 		if (got > 0)
@@ -503,9 +532,6 @@ static int read_verdict(int fd, int64_t deadline, char *line, size_t size)
 		else if (errno != EINTR)
 			return -errno;
 	}
-	line[len] = 0;
-	line[strcspn(line, "\n")] = 0;
-	return 0;
 }
 
 static int judge(int r, const char *line, const char *name, int *ret_exit, struct err *err)
@@ -562,8 +588,8 @@ static int start_locked(struct sandbox_root *root, const struct sandbox *box, in
 	say = safe_close(say);
 	if (r < 0)
 		return err_wrap(err, "cannot start the shim of sandbox '%s'", box->config.name);
-	r = read_verdict(said, deadline_in(opts->timeout_s * NSEC_PER_SEC + VERDICT_SPARE), line,
-		sizeof(line));
+	r = read_verdict(said, deadline_in(opts->timeout_s * NSEC_PER_SEC + VERDICT_SPARE),
+		opts->notice, line, sizeof(line));
 	return judge(r, line, box->config.name, ret_exit, err);
 }
 

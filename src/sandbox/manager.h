@@ -42,6 +42,7 @@ struct sandbox_start_opts {
 	unsigned timeout_s; /* from the shim's start to the running process */
 	bool detached;	    /* the shim starts the process itself; else it waits for Start */
 	int log_level;	    /* enum log_level for the shim's log */
+	void (*notice)(const char *text); /* what the user should see; NULL: it is dropped */
 };
 
 /*

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: whoever makes a template holds templates/.lock-<key> and fills templates/.new-<key>,
- * so that a .new- folder whose lock is free is left over from a crash. The lock file goes with the
- * build; who waited for it then looks whether it is still the one that has the name. What may be
- * started from is compared with template.json each time by what stat(2) says, and by hashes as far
- * as that is quick. The hashes (XXH3) are against damage, not against attackers: who can write to
- * the root is its owner.
+ * How it works: whoever makes a template holds templates/.lock-<key> and fills
+ * templates/.new-<key>, so that a .new- folder whose lock is free is left over from a crash. The
+ * lock file goes with the build; who waited for it then looks whether it is still the one that has
+ * the name. What may be started from is compared with template.json each time by what stat(2) says,
+ * and by hashes as far as that is quick. The hashes (XXH3) are against damage, not against
+ * attackers: who can write to the root is its owner.
  */
 #include "sandbox/template.h"
 
@@ -27,15 +27,15 @@
 #include "base/fs.h"
 #include "sandbox/fields.h"
 
-#define FOLDER		"templates"
-#define FORMAT		1 /* of template.json and of what lies beside it */
-#define RECORD_MAX	(16 * KIB)
-#define STATE_MAX	(16 * MIB) /* of the devices; QEMU's is a few hundred KiB */
-#define HASH_LEN	32
-#define TEMPLATE_RETRY	(10 * 60) /* seconds after a failure */
-#define REASON_MAX	LIMIT_ERR_MESSAGE
-#define NAME_SIZE	(TEMPLATE_KEY_LEN + 16)
-#define BLOCK		4096
+#define FOLDER	       "templates"
+#define FORMAT	       1 /* of template.json and of what lies beside it */
+#define RECORD_MAX     (16 * KIB)
+#define STATE_MAX      (16 * MIB) /* of the devices; QEMU's is a few hundred KiB */
+#define HASH_LEN       32
+#define TEMPLATE_RETRY (10 * 60) /* seconds after a failure */
+#define REASON_MAX     LIMIT_ERR_MESSAGE
+#define NAME_SIZE      (TEMPLATE_KEY_LEN + 16)
+#define BLOCK	       4096
 
 struct record {
 	uint64_t format, memory, cpus;
@@ -47,9 +47,9 @@ struct record {
 	char ram_hash[HASH_LEN + 1], state_hash[HASH_LEN + 1];
 };
 
-#define RECORD(key, type)                                                                          \
-	{                                                                                          \
-#key, type, offsetof(struct record, key), sizeof(((struct record *)0)->key), NULL          \
+#define RECORD(key, type)                                                                         \
+	{                                                                                         \
+#key, type, offsetof(struct record, key), sizeof(((struct record *)0)->key), NULL \
 	}
 
 static const struct field record_fields[] = {
@@ -168,8 +168,7 @@ static int open_folder(struct sandbox_root *root, struct err *err)
 
 static bool is_key(const char *s)
 {
-	return strlen(s) == TEMPLATE_KEY_LEN &&
-	       strspn(s, "0123456789abcdef") == TEMPLATE_KEY_LEN;
+	return strlen(s) == TEMPLATE_KEY_LEN && strspn(s, "0123456789abcdef") == TEMPLATE_KEY_LEN;
 }
 
 static void name_of(char out[static NAME_SIZE], const char *prefix, const char *key)
@@ -268,6 +267,7 @@ static int open_checked(
 		n = damaged(err, "its state has changed");
 	else if (whole || !verified_this_boot(root, dfd))
 		n = check_memory(root, dfd, t->ram_fd, &r, err);
+	snprintf(t->vmm, sizeof(t->vmm), "%s", r.vmm ? r.vmm : "");
 	record_deinit(&r);
 	return n;
 }
@@ -284,9 +284,8 @@ static int open_template(struct sandbox_root *root, const char *key, bool whole,
 		return dir;
 	dfd = openat(dir, key, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (dfd < 0)
-		return errno == ENOENT
-			       ? err_set(err, ENOENT, "no such template: %.12s", key)
-			       : err_errno(err, errno, "cannot open template %.12s", key);
+		return errno == ENOENT ? err_set(err, ENOENT, "no such template: %.12s", key)
+				       : err_errno(err, errno, "cannot open template %.12s", key);
 	snprintf(t.key, sizeof(t.key), "%s", key);
 	r = open_checked(root, dfd, whole, &t, err);
 	if (r < 0)
@@ -374,8 +373,8 @@ static int fill(struct template_build *b, int dir, uint64_t memory, struct err *
 	name_of(name, ".new-", b->key);
 	fs_remove_tree(dir, name);
 	if (mkdirat(dir, name, 0700) < 0)
-		return err_errno(err, errno, "cannot make the folder of a template in '%s'",
-			b->root->path);
+		return err_errno(
+			err, errno, "cannot make the folder of a template in '%s'", b->root->path);
 	b->dfd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (asprintf(&b->ram_path, "%s/" FOLDER "/%s/ram", b->root->path, name) < 0)
 		b->ram_path = NULL;
@@ -458,24 +457,27 @@ static int write_record(struct template_build *b, const struct template_info *in
 	if (r == 0)
 		r = fs_replace_file(b->dfd, "used", "", 0, 0600, false);
 	if (r == 0)
-		r = fs_replace_file(b->dfd, "verified", b->root->boot_id,
-			strlen(b->root->boot_id), 0600, false);
+		r = fs_replace_file(b->dfd, "verified", b->root->boot_id, strlen(b->root->boot_id),
+			0600, false);
 	return r;
 }
 
 int template_publish(struct template_build *b, const struct template_info *info, struct err *err)
 {
 	auto_close int dir = open_folder(b->root, err);
-	char name[NAME_SIZE], failed[NAME_SIZE];
+	char name[NAME_SIZE], failed[NAME_SIZE], told[NAME_SIZE];
 	int r = dir < 0 ? dir : write_record(b, info);
 
 	/* Nothing is synced: what a power cut leaves does not pass the hashes after it. */
 	name_of(name, ".new-", b->key);
 	name_of(failed, ".failed-", b->key);
+	name_of(told, ".told-", b->key);
 	if (r == 0 && renameat(dir, name, dir, b->key) < 0)
 		r = -errno;
-	if (r == 0)
+	if (r == 0) {
 		unlinkat(dir, failed, 0);
+		unlinkat(dir, told, 0);
+	}
 	if (r < 0 && dir >= 0)
 		err_errno(err, -r, "cannot keep template %.12s in '%s'", b->key, b->root->path);
 	if (r < 0)
@@ -497,22 +499,34 @@ void template_abort(struct template_build *b, const char *why)
 	build_end(b);
 }
 
-bool template_failure(struct sandbox_root *root, const char *key, char *out, size_t size)
+static bool lately(int dir, const char *name)
+{
+	struct stat st;
+
+	return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       time(NULL) - st.st_mtime <= TEMPLATE_RETRY;
+}
+
+enum template_failure template_failure(
+	struct sandbox_root *root, const char *key, char *out, size_t size)
 {
 	struct err ignored = ERR_INIT;
 	auto_close int dir = open_folder(root, &ignored);
 	auto_free char *text = NULL;
-	char name[NAME_SIZE];
-	struct stat st;
+	char failed[NAME_SIZE], told[NAME_SIZE];
 
-	name_of(name, ".failed-", key);
-	if (dir < 0 || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-		time(NULL) - st.st_mtime > TEMPLATE_RETRY ||
-		fs_read_file(dir, name, REASON_MAX, &text, NULL) < 0)
-		return false;
-	text[strcspn(text, "\n")] = 0;
-	snprintf(out, size, "%s", text);
-	return true;
+	name_of(failed, ".failed-", key);
+	name_of(told, ".told-", key);
+	if (dir < 0)
+		return TEMPLATE_NOT_FAILED;
+	/* Of those that come at once, the one that can rename it tells. */
+	if (lately(dir, failed) && fs_read_file(dir, failed, REASON_MAX, &text, NULL) == 0 &&
+		renameat(dir, failed, dir, told) == 0) {
+		text[strcspn(text, "\n")] = 0;
+		snprintf(out, size, "%s", text);
+		return TEMPLATE_FAILED;
+	}
+	return lately(dir, told) ? TEMPLATE_FAILED_TOLD : TEMPLATE_NOT_FAILED;
 }
 
 bool template_building(struct sandbox_root *root, const char *key)
@@ -584,8 +598,8 @@ static int by_use(const void *a, const void *b)
 	return x->used_ns < y->used_ns ? 1 : x->used_ns > y->used_ns ? -1 : strcmp(x->key, y->key);
 }
 
-int template_list(struct sandbox_root *root, struct template_info **ret_infos, size_t *ret_n,
-	struct err *err)
+int template_list(
+	struct sandbox_root *root, struct template_info **ret_infos, size_t *ret_n, struct err *err)
 {
 	int fd = open_folder(root, err);
 	auto_closedir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -660,8 +674,7 @@ int template_remove(struct sandbox_root *root, const char *word, struct err *err
 	return r < 0 && r != -ENOENT ? err_errno(err, -r, "cannot remove template %.12s", key) : 0;
 }
 
-int template_evict(
-	struct sandbox_root *root, uint64_t max_bytes, const char *keep, struct err *err)
+int template_evict(struct sandbox_root *root, uint64_t max_bytes, const char *keep, struct err *err)
 {
 	struct template_info *infos;
 	auto_close int dir = open_folder(root, err);
@@ -710,7 +723,8 @@ int template_sweep(struct sandbox_root *root, struct err *err)
 
 			if (lock >= 0)
 				unlock_key(fd, e->d_name + 6, &lock);
-		} else if (strncmp(e->d_name, ".failed-", 8) == 0) {
+		} else if (strncmp(e->d_name, ".failed-", 8) == 0 ||
+			   strncmp(e->d_name, ".told-", 6) == 0) {
 			unlinkat(fd, e->d_name, 0);
 		}
 	}

@@ -148,45 +148,27 @@ static void on_notice(struct vm *vm, const char *text, void *arg)
 	log_warning("%s", text);
 }
 
-static void add_disk(struct vm_config *vc, const char *path, const char *serial, bool read_only)
-{
-	vc->disks[vc->n_disks++] =
-		(struct vm_disk){ .path = path, .serial = serial, .read_only = read_only };
-}
-
 static int start_vm(struct shim *shim, struct err *err)
 {
 	const struct sandbox_config *c = &shim->box.config;
 	const struct vm_events events = {
 		.console = shim_console, .exited = shim_vm_exited, .notice = on_notice, .arg = shim
 	};
-	auto_free char *scratch = sandbox_path(shim->root, c->id, "scratch.img"), *cmdline = NULL;
-	struct vm_config vc = {
-		.vmm = c->vmm,
-		.kernel = c->kernel ? c->kernel : shim->guest.kernel,
-		.initramfs = c->initramfs ? c->initramfs : shim->guest.initramfs,
-		.agent_rootfs = c->agent_rootfs,
-		.run_dir = shim->run_dir,
-		.memory = c->memory,
-		.cpus = (unsigned)((c->cpu_milli + 999) / 1000),
-		.accel = shim->accel,
-		.net_fd = shim->net_fd,
-		.vhost_vsock_fd = -1,
-		.state_fd = -1,
-		.confine = true,
-	};
-	bool runc = c->runtime && strcmp(c->runtime, "runc") == 0;
+	auto_free char *scratch = sandbox_path(shim->root, c->id, "scratch.img");
+	struct vm_config vc;
 	int r;
 
-	if (!c->initramfs && runc)
-		vc.initramfs = shim->guest.initramfs_runc;
-	if (!scratch ||
-		asprintf(&cmdline, "micropod.runtime=%s", c->runtime ? c->runtime : "crun") < 0)
+	if (!scratch)
 		return err_errno(err, ENOMEM, "cannot start the VM");
-	memcpy(vc.mac, c->mac, sizeof(vc.mac));
-	vc.cmdline = cmdline;
-	add_disk(&vc, c->image_disk, "image", true);
-	add_disk(&vc, scratch, "scratch", false);
+	machine_config(&shim->machine, &vc);
+	machine_add_disks(&vc, c->image_disk, scratch);
+	vc.run_dir = shim->run_dir;
+	vc.net_fd = shim->net_fd;
+	if (shim->template.ram_fd >= 0) {
+		vc.ram = VM_RAM_PRIVATE;
+		vc.ram_fd = shim->template.ram_fd;
+		vc.state_fd = shim->template.state_fd;
+	}
 	r = shim->driver->start(shim->loop, &vc, &events, &shim->vm, err);
 	if (r < 0)
 		return r;
@@ -207,6 +189,10 @@ static void finish_boot(struct shim *shim)
 	shim->box.state.phase = SANDBOX_RUNNING;
 	shim_save_state(shim);
 	shim_verdict(shim, 0, NULL);
+	template_close(&shim->template);
+	/* Only now: it must not keep the first user waiting. */
+	if (shim->template_key[0])
+		shim_make_template(shim);
 }
 
 static void on_no_start(struct loop_timer *timer)
@@ -310,6 +296,26 @@ static ProtobufCBinaryData *strv_bytes(const struct strv *sv)
 	return v;
 }
 
+/*
+ * The VM is of a class, and the sandbox gets what it asked for: whole CPUs by their numbers, so
+ * that programs that count them find as many, a fraction by time.
+ */
+static void set_limits(
+	const struct shim *shim, Micropod__Agent__V1__Resources *limits, char cpuset[static 24])
+{
+	const struct sandbox_config *c = &shim->box.config;
+	unsigned cpus = (unsigned)((c->cpu_milli + 999) / 1000);
+
+	if (c->memory < shim->machine.memory)
+		limits->memory_bytes = c->memory;
+	if (c->cpu_milli % 1000)
+		limits->cpu_milli = c->cpu_milli;
+	if (cpus < shim->machine.cpus) {
+		snprintf(cpuset, 24, "0-%u", cpus - 1);
+		limits->cpuset = cpuset;
+	}
+}
+
 static void create_container(struct shim *shim)
 {
 	Micropod__Agent__V1__CreateContainerRequest req =
@@ -319,7 +325,7 @@ static void create_container(struct shim *shim)
 	Micropod__Agent__V1__Resources limits = MICROPOD__AGENT__V1__RESOURCES__INIT;
 	const struct sandbox_config *c = &shim->box.config;
 	auto_free ProtobufCBinaryData *args = strv_bytes(&c->args), *env = strv_bytes(&c->env);
-	char hostname[ID_SHOWN_LEN + 1];
+	char hostname[ID_SHOWN_LEN + 1], cpuset[24];
 	struct rpc_status oom = { .code = RPC_RESOURCE_EXHAUSTED, .message = "out of memory" };
 
 	if (!args || !env) {
@@ -330,8 +336,7 @@ static void create_container(struct shim *shim)
 	disks.image_serial = (char *)"image";
 	disks.scratch_serial = (char *)"scratch";
 	set_bytes(&user.name, c->user);
-	/* Whole CPUs are the VM's number of them; a fraction is the cgroup's. */
-	limits.cpu_milli = c->cpu_milli % 1000 ? c->cpu_milli : 0;
+	set_limits(shim, &limits, cpuset);
 	req.container_id = (char *)SANDBOX_CONTAINER_ID;
 	req.args = args;
 	req.n_args = c->args.n;
@@ -353,20 +358,35 @@ static void create_container(struct shim *shim)
 		on_container);
 }
 
-static void on_network(
+/* What makes the guest this sandbox' own, whether it has booted or goes on from a template. */
+static void on_resumed(
 	struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
 {
+	const Micropod__Agent__V1__ResumedResponse *resp =
+		(const Micropod__Agent__V1__ResumedResponse *)answer;
+	struct err err = ERR_INIT;
+
 	if (shim->ending)
 		return;
-	if (!answer)
-		fail_status(shim, "cannot set up the guest's network", status);
-	else
-		create_container(shim);
+	if (!resp || !resp->info) {
+		fail_status(shim, "cannot set up the guest", status);
+		return;
+	}
+	if (shim->accel == VM_ACCEL_KVM && accel_record(shim->root->path, true, "", &err) < 0)
+		log_warning("%s", err.msg);
+	shim->agent_version = strdup(resp->info->agent_version);
+	shim->runtime = strdup(resp->info->runtime);
+	shim->kernel = strdup(resp->info->kernel);
+	shim->api_generation = resp->info->api_generation;
+	log_info("agent version=%s kernel=%s runtime=%s", resp->info->agent_version,
+		resp->info->kernel, resp->info->runtime);
+	create_container(shim);
 }
 
-static void configure_network(struct shim *shim)
+static void make_guest_own(struct shim *shim)
 {
-	Micropod__Agent__V1__ConfigureNetworkRequest req =
+	Micropod__Agent__V1__ResumedRequest req = MICROPOD__AGENT__V1__RESUMED_REQUEST__INIT;
+	Micropod__Agent__V1__ConfigureNetworkRequest net =
 		MICROPOD__AGENT__V1__CONFIGURE_NETWORK_REQUEST__INIT;
 	Micropod__Agent__V1__Interface iface = MICROPOD__AGENT__V1__INTERFACE__INIT,
 				       *ifaces[] = { &iface };
@@ -374,54 +394,40 @@ static void configure_network(struct shim *shim)
 				     *addrs[] = { &addr };
 	Micropod__Agent__V1__Route route = MICROPOD__AGENT__V1__ROUTE__INIT, *routes[] = { &route };
 	char *dns[] = { (char *)NET_DNS };
+	uint8_t entropy[64], machine_id[ID_LEN / 2];
 	char hostname[ID_SHOWN_LEN + 1];
 
+	random_bytes(entropy, sizeof(entropy));
+	random_bytes(&req.generation, sizeof(req.generation));
+	req.generation |= 1; /* not 0 */
+	req.entropy.data = entropy;
+	req.entropy.len = sizeof(entropy);
+	if (hex_decode(shim->box.config.id, machine_id, sizeof(machine_id)) == 0) {
+		req.machine_id.data = machine_id;
+		req.machine_id.len = sizeof(machine_id);
+	}
+	req.network = &net;
 	snprintf(hostname, sizeof(hostname), "%.*s", ID_SHOWN_LEN, shim->box.config.id);
-	req.hostname = shim->box.config.hostname ? shim->box.config.hostname : hostname;
-	req.realtime_ns = clock_realtime();
+	net.hostname = shim->box.config.hostname ? shim->box.config.hostname : hostname;
+	net.realtime_ns = clock_realtime();
 	if (!shim->box.config.no_network) {
 		addr.address = (char *)NET_GUEST_ADDRESS;
 		addr.prefix = NET_GUEST_PREFIX;
-		iface.mac.data = shim->box.config.mac;
-		iface.mac.len = sizeof(shim->box.config.mac);
+		iface.new_mac.data = shim->box.config.mac;
+		iface.new_mac.len = sizeof(shim->box.config.mac);
 		iface.name = (char *)"eth0";
 		iface.addresses = addrs;
 		iface.n_addresses = 1;
 		route.gateway = (char *)NET_GATEWAY;
-		req.interfaces = ifaces;
-		req.n_interfaces = 1;
-		req.routes = routes;
-		req.n_routes = 1;
-		req.dns_servers = dns;
-		req.n_dns_servers = 1;
+		net.interfaces = ifaces;
+		net.n_interfaces = 1;
+		net.routes = routes;
+		net.n_routes = 1;
+		net.dns_servers = dns;
+		net.n_dns_servers = 1;
 	}
-	shim_agent_call(shim, "ConfigureNetwork", &req.base,
-		&micropod__agent__v1__configure_network_response__descriptor, step_time(shim),
-		on_network);
-}
-
-static void on_info(
-	struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
-{
-	const Micropod__Agent__V1__InfoResponse *info =
-		(const Micropod__Agent__V1__InfoResponse *)answer;
-	struct err err = ERR_INIT;
-
-	if (shim->ending)
-		return;
-	if (!info) {
-		fail_status(shim, "the agent does not answer", status);
-		return;
-	}
-	if (shim->accel == VM_ACCEL_KVM && accel_record(shim->root->path, true, "", &err) < 0)
-		log_warning("%s", err.msg);
-	shim->agent_version = strdup(info->agent_version);
-	shim->runtime = strdup(info->runtime);
-	shim->kernel = strdup(info->kernel);
-	shim->api_generation = info->api_generation;
-	log_info("agent version=%s kernel=%s runtime=%s", info->agent_version, info->kernel,
-		info->runtime);
-	configure_network(shim);
+	shim_agent_call(shim, "Resumed", &req.base,
+		&micropod__agent__v1__resumed_response__descriptor, step_time(shim), on_resumed);
 }
 
 static void launch(struct shim *shim);
@@ -444,7 +450,6 @@ static void on_fall_back(struct loop_timer *timer)
 	shim->driver->free(shim->vm);
 	shim->vm = NULL;
 	stop_net(shim);
-	shim->accel = VM_ACCEL_TCG;
 	launch(shim);
 }
 
@@ -453,17 +458,26 @@ static bool may_fall_back(const struct shim *shim)
 	return shim->accel == VM_ACCEL_KVM && shim->box.config.accel == VM_ACCEL_AUTO;
 }
 
-/* A guest that does not come up under KVM is tried once more without: some hosts have the device
- * and cannot run a guest. */
+/*
+ * A guest that does not go on from its template is booted. One that does not come up under KVM is
+ * tried once more without: some hosts have the device and cannot run a guest.
+ */
 static bool fall_back(struct shim *shim, const struct err *why)
 {
 	struct err err = ERR_INIT;
 
-	if (!may_fall_back(shim))
+	if (shim->template.ram_fd >= 0) {
+		shim_drop_template(shim, why->msg);
+	} else if (may_fall_back(shim)) {
+		log_warning("no guest starts under KVM (%s): going on without it", why->msg);
+		if (accel_record(shim->root->path, false, why->msg, &err) < 0)
+			log_warning("%s", err.msg);
+		shim->accel = shim->machine.accel = VM_ACCEL_TCG;
+		shim->template_key[0] = 0;
+		shim_find_template(shim);
+	} else {
 		return false;
-	log_warning("no guest starts under KVM (%s): going on without it", why->msg);
-	if (accel_record(shim->root->path, false, why->msg, &err) < 0)
-		log_warning("%s", err.msg);
+	}
 	/* Not from inside the driver's own callback. */
 	loop_timer_arm(shim->loop, &shim->timer, clock_monotonic(), on_fall_back);
 	return true;
@@ -471,7 +485,6 @@ static bool fall_back(struct shim *shim, const struct err *why)
 
 static void on_session(struct io_stream *stream, const struct err *err, void *arg)
 {
-	Micropod__Agent__V1__InfoRequest req = MICROPOD__AGENT__V1__INFO_REQUEST__INIT;
 	struct shim *shim = arg;
 	struct err oom = ERR_INIT;
 
@@ -489,8 +502,7 @@ static void on_session(struct io_stream *stream, const struct err *err, void *ar
 		shim_fail(shim, 125, &oom);
 		return;
 	}
-	shim_agent_call(shim, "Info", &req.base, &micropod__agent__v1__info_response__descriptor,
-		step_time(shim), on_info);
+	make_guest_own(shim);
 }
 
 static void launch(struct shim *shim)
@@ -506,33 +518,65 @@ static void launch(struct shim *shim)
 		return;
 	}
 	shim_save_state(shim);
-	if (may_fall_back(shim))
+	if (shim->template.ram_fd >= 0)
+		deadline = MIN(deadline, deadline_in(SHIM_TEMPLATE_TRIAL));
+	else if (may_fall_back(shim))
 		deadline = MIN(deadline, deadline_in(SHIM_KVM_TRIAL));
 	shim->driver->open_session(shim->vm, shim->transport, false, deadline, on_session, shim);
 }
 
-static int choose(struct shim *shim, struct err *err)
+static int choose_accel(struct shim *shim, struct err *err)
 {
-	const struct sandbox_config *c = &shim->box.config;
 	struct accel_verdict verdict;
-	int r = accel_choose(shim->root->path, c->accel, &verdict, err);
+	int r = accel_choose(shim->root->path, shim->box.config.accel, &verdict, err);
 
 	if (r < 0)
 		return r;
 	shim->accel = verdict.accel;
 	if (verdict.notice[0])
 		log_info("%s", verdict.notice);
-	if (c->kernel && (c->initramfs || c->agent_rootfs))
-		return 0;
-	return sandbox_guest_current(shim->root, &shim->guest, err);
+	return 0;
+}
+
+static int choose_machine(struct shim *shim, struct err *err)
+{
+	const struct sandbox_config *c = &shim->box.config;
+	struct machine *m = &shim->machine;
+	bool runc = c->runtime && strcmp(c->runtime, "runc") == 0;
+	int r = choose_accel(shim, err);
+
+	if (r == 0 && !(c->kernel && (c->initramfs || c->agent_rootfs)))
+		r = sandbox_guest_current(shim->root, &shim->guest, err);
+	*m = (struct machine){ .driver = shim->driver,
+		.vmm = c->vmm,
+		.kernel = c->kernel ? c->kernel : shim->guest.kernel,
+		.initramfs = c->initramfs ? c->initramfs
+			     : runc	  ? shim->guest.initramfs_runc
+					  : shim->guest.initramfs,
+		.agent_rootfs = c->agent_rootfs,
+		.memory = machine_memory_class(c->memory),
+		.cpus = machine_cpu_class(c->cpu_milli),
+		.accel = shim->accel,
+		.network = !c->no_network };
+	snprintf(m->cmdline, sizeof(m->cmdline), "micropod.runtime=%s",
+		c->runtime ? c->runtime : "crun");
+	m->runtime = c->runtime ? c->runtime : "crun";
+	if (r == 0)
+		r = accel_tsc_of_boot(shim->root->path, &m->tsc_khz, err);
+	return r;
 }
 
 void shim_boot(struct shim *shim)
 {
 	struct err err = ERR_INIT;
-	int r = choose(shim, &err);
+	int r = choose_machine(shim, &err);
 
-	if (r == 0)
+	if (r == 0 && !shim->box.config.cold)
+		shim_find_template(shim);
+	/* A template says itself what made it. */
+	if (r == 0 && shim->template.ram_fd >= 0)
+		shim->vmm_version = strdup(shim->template.vmm);
+	else if (r == 0)
 		r = shim->driver->probe(shim->box.config.vmm, &shim->vmm_version, &err);
 	if (r < 0)
 		shim_fail(shim, 125, &err);

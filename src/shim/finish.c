@@ -25,6 +25,16 @@ void shim_save_state(struct shim *shim)
 		log_error("%s", err.msg);
 }
 
+void shim_notice(struct shim *shim, const char *text)
+{
+	char line[LIMIT_ERR_MESSAGE + 64];
+	int n = snprintf(line, sizeof(line), "notice %.*s\n", LIMIT_ERR_MESSAGE, text);
+
+	log_warning("%s", text);
+	if (shim->status_fd >= 0 && fd_write_full(shim->status_fd, line, (size_t)n) < 0)
+		log_debug("nobody waits for notices");
+}
+
 void shim_verdict(struct shim *shim, int exit_code, const struct err *err)
 {
 	char line[LIMIT_ERR_MESSAGE + 64];

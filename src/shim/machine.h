@@ -11,9 +11,9 @@
 
 struct machine {
 	const struct driver *driver;
-	const char *vmm;			     /* path, or NULL */
+	const char *vmm;			       /* path, or NULL */
 	const char *kernel, *initramfs, *agent_rootfs; /* as in vm_config */
-	const char *runtime;			     /* "crun", ... */
+	const char *runtime;			       /* "crun", ... */
 	char cmdline[64];
 	uint64_t memory; /* of the class */
 	unsigned cpus;	 /* of the class */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* micropod-shim make-template ...: shim/build.h. */
 /* micropod-shim --root=DIR --id=ID --lock-fd=N --status-fd=N --log-level=N --start-timeout=SECONDS
  * [--detached]: started by sandbox_start() only. */
 #include <errno.h>
@@ -17,6 +18,7 @@
 #include "base/log.h"
 #include "base/parse.h"
 #include "base/proc.h"
+#include "shim/build.h"
 #include "shim/shim.h"
 
 struct args {
@@ -150,11 +152,18 @@ static int set_up(struct shim *shim, const struct args *a, struct err *err)
 int main(int argc, char **argv)
 {
 	struct shim shim = {
-		.dfd = -1, .net_fd = -1, .log_fd = -1, .console_fd = -1, .driver = &driver_qemu
+		.dfd = -1,
+		.net_fd = -1,
+		.log_fd = -1,
+		.console_fd = -1,
+		.driver = &driver_qemu,
+		.template = { .ram_fd = -1, .state_fd = -1 },
 	};
 	struct args a = { .log_level = LOG_LEVEL_INFO };
 	struct err err = ERR_INIT;
 
+	if (argc > 1 && strcmp(argv[1], TEMPLATE_VERB) == 0)
+		return template_build_main(argc - 1, argv + 1);
 	if (parse_args(argc, argv, &a) < 0) {
 		fprintf(stderr, "micropod-shim: started by micropod, not by hand\n");
 		return 125;

@@ -19,9 +19,12 @@
 #include "rpc/server.h"
 #include "sandbox/guest.h"
 #include "sandbox/manager.h"
+#include "shim/machine.h"
 #include "agent.pb-c.h"
 #include "sandbox.pb-c.h"
 
+#define SHIM_TEMPLATE_TRIAL \
+	(20 * NSEC_PER_SEC) /* for one that does not go on, where booting is tried after it */
 #define SHIM_KVM_TRIAL                                                            \
 	(20 * NSEC_PER_SEC) /* for a guest under KVM, where TCG is tried after it \
 			     */
@@ -57,6 +60,9 @@ struct shim {
 	char *run_dir;
 
 	const struct driver *driver;
+	struct machine machine;
+	struct template template;		 /* what it goes on from; ram_fd -1: it boots */
+	char template_key[TEMPLATE_KEY_LEN + 1]; /* of one to be made; empty: none */
 	struct vm *vm;
 	char *vmm_version;
 	char notice[256]; /* the VMM's last: there may be no room to log it */
@@ -101,6 +107,15 @@ void shim_boot(struct shim *shim);
  */
 void shim_start_container(struct shim *shim);
 
+/* template.c */
+
+/* Looks for a template of shim->machine, and notes what is to be made otherwise. */
+void shim_find_template(struct shim *shim);
+/* The guest did not go on from it. */
+void shim_drop_template(struct shim *shim, const char *why);
+/* Has the one that was missing made, by a process of its own that outlives us. */
+void shim_make_template(struct shim *shim);
+
 /* serve.c */
 
 int shim_serve(struct shim *shim, struct err *err);
@@ -136,5 +151,7 @@ void shim_lost(struct shim *shim, const char *why);
 void shim_vm_exited(struct vm *vm, bool clean, const char *why, void *arg);
 /* Writes state.json; a failure is logged. */
 void shim_save_state(struct shim *shim);
+/* One line that the user should see, to whoever started us; before the verdict. */
+void shim_notice(struct shim *shim, const char *text);
 /* "ok" or the error to whoever started us, once. */
 void shim_verdict(struct shim *shim, int exit_code, const struct err *err);
