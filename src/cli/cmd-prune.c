@@ -8,6 +8,7 @@
 #include "cli/images.h"
 #include "cli/output.h"
 #include "cli/target.h"
+#include "sandbox/template.h"
 
 /* A sandbox that was made just now is about to be started by whoever made it. */
 #define CREATED_AGE (60 * NSEC_PER_SEC)
@@ -104,6 +105,8 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 	}
 	if (r == 0)
 		r = sandbox_sweep(cli->root, err);
+	if (r == 0)
+		r = template_sweep(cli->root, err);
 	if (r == 0)
 		r = prune_images(cli, p->all, err);
 	return r < 0 ? r : code;

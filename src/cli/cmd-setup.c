@@ -2,12 +2,15 @@
 #include <stdio.h>
 
 #include "cli/guest.h"
+#include "cli/template.h"
 
 struct setup {
-	bool update, quiet;
+	bool update, quiet, no_template;
 };
 
 static const struct opt opts[] = {
+	{ "no-template", 0, OPT_FLAG, offsetof(struct setup, no_template), NULL,
+		"leave the template to the first run" },
 	{ "quiet", 'q', OPT_FLAG, offsetof(struct setup, quiet), NULL, "no progress" },
 	{ "update", 0, OPT_FLAG, offsetof(struct setup, update), NULL,
 		"ask the distribution for a newer kernel" },
@@ -17,7 +20,9 @@ static const struct opt opts[] = {
 static int run(struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
 {
 	const struct setup *s = values;
+	struct template_opts template = { .quiet = s->quiet };
 	struct sandbox_guest guest = { 0 };
+	char key[33];
 	int r = guest_prepare(cli, s->quiet, s->update, err);
 
 	if (r == 0)
@@ -26,14 +31,22 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 		return r;
 	printf("kernel %s\n", guest.version);
 	sandbox_guest_deinit(&guest);
-	return 0;
+	if (s->no_template)
+		return 0;
+	if (!s->quiet)
+		fprintf(stderr, "micropod: making the template that VMs start from\n");
+	r = template_make(cli, &template, key, err);
+	if (r == 0)
+		printf("template %.12s\n", key);
+	return r;
 }
 
 const struct verb verb_setup = {
 	.name = "setup",
 	.usage = "[OPTIONS]",
-	.summary = "Prepare kernel and guest (the first run does it by itself)",
+	.summary = "Prepare kernel, guest and template (the first run does it by itself)",
 	.opts = opts,
 	.values_size = sizeof(struct setup),
+	.settings = true,
 	.run = run,
 };

@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -21,6 +22,7 @@
 #include "driver/accel.h"
 #include "driver/driver.h"
 #include "sandbox/guest.h"
+#include "sandbox/template.h"
 
 #define SPACE_WARN (4 * GIB)
 #define SPACE_FAIL (256 * MIB)
@@ -237,6 +239,35 @@ static enum doctor_state check_vsock(struct cli *cli, char *detail)
 			: "not usable: agents are joined by virtio-serial, which always works");
 }
 
+/* Every template, every byte. */
+static enum doctor_state check_templates(struct cli *cli, char *detail)
+{
+	struct template_info *infos = NULL;
+	struct err err = ERR_INIT;
+	uint64_t bytes = 0;
+	char size[32];
+	size_t n = 0, damaged = 0;
+
+	if (template_list(cli->root, &infos, &n, &err) < 0)
+		return say(detail, DOCTOR_WARN, "%s", err.msg);
+	for (size_t i = 0; i < n; i++) {
+		struct err why = ERR_INIT;
+
+		bytes += infos[i].bytes;
+		if (template_verify(cli->root, infos[i].key, &why) < 0) {
+			damaged++;
+			err = why;
+		}
+		template_info_deinit(&infos[i]);
+	}
+	free(infos);
+	if (damaged)
+		return say(detail, DOCTOR_WARN, "%s", err.msg);
+	if (!n)
+		return say(detail, DOCTOR_OK, "none yet: the first run makes one");
+	return say(detail, DOCTOR_OK, "%zu, %s", n, output_size(bytes, size, sizeof(size)));
+}
+
 const struct doctor_finding doctor_table[] = {
 	{ "kvm",
 		"see what the line says; without KVM guests run emulated, several times slower, "
@@ -248,6 +279,7 @@ const struct doctor_finding doctor_table[] = {
 		"install micropod again, or set MICROPOD_LIBEXEC to the folder of its programs",
 		check_programs },
 	{ "guest", "run micropod setup (the first run does it by itself)", check_guest },
+	{ "templates", "nothing to do: the next run boots and makes it anew", check_templates },
 	{ "skopeo", "install skopeo (on Debian: apt install skopeo)", check_skopeo },
 	{ "user-namespaces",
 		"allow them: sysctl -w kernel.unprivileged_userns_clone=1 "

@@ -121,7 +121,7 @@ static unsigned host_cpus(void)
 		       : (unsigned)CPU_COUNT(&set_of_cpus);
 }
 
-static int set_machine(struct cli *cli, struct sandbox_config *c, struct err *err)
+int run_set_machine(struct cli *cli, struct sandbox_config *c, struct err *err)
 {
 	const struct settings *s = &cli->settings;
 	int r;
@@ -211,7 +211,7 @@ static int set_options(
 		r = set(&c->runtime, run_runtimes[o->runtime], err);
 	if (r == 0)
 		r = set_ports(o, c, err);
-	return r < 0 ? r : set_machine(cli, c, err);
+	return r < 0 ? r : run_set_machine(cli, c, err);
 }
 
 /* Told before the image is fetched; sandbox_create() decides. */

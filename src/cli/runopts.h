@@ -33,3 +33,6 @@ int run_create(struct cli *cli, const struct run_opts *opts, const char **words,
 
 /* Says once per verdict on stderr why there is no KVM, if there is none. */
 void run_notice(struct cli *cli, enum vm_accel wanted);
+
+/* Memory, CPUs, accelerator, kernel, agent root disk and VMM from the settings. 0 or -errno. */
+int run_set_machine(struct cli *cli, struct sandbox_config *config, struct err *err);

@@ -525,52 +525,16 @@ static void launch(struct shim *shim)
 	shim->driver->open_session(shim->vm, shim->transport, false, deadline, on_session, shim);
 }
 
-static int choose_accel(struct shim *shim, struct err *err)
-{
-	struct accel_verdict verdict;
-	int r = accel_choose(shim->root->path, shim->box.config.accel, &verdict, err);
-
-	if (r < 0)
-		return r;
-	shim->accel = verdict.accel;
-	if (verdict.notice[0])
-		log_info("%s", verdict.notice);
-	return 0;
-}
-
-static int choose_machine(struct shim *shim, struct err *err)
-{
-	const struct sandbox_config *c = &shim->box.config;
-	struct machine *m = &shim->machine;
-	bool runc = c->runtime && strcmp(c->runtime, "runc") == 0;
-	int r = choose_accel(shim, err);
-
-	if (r == 0 && !(c->kernel && (c->initramfs || c->agent_rootfs)))
-		r = sandbox_guest_current(shim->root, &shim->guest, err);
-	*m = (struct machine){ .driver = shim->driver,
-		.vmm = c->vmm,
-		.kernel = c->kernel ? c->kernel : shim->guest.kernel,
-		.initramfs = c->initramfs ? c->initramfs
-			     : runc	  ? shim->guest.initramfs_runc
-					  : shim->guest.initramfs,
-		.agent_rootfs = c->agent_rootfs,
-		.memory = machine_memory_class(c->memory),
-		.cpus = machine_cpu_class(c->cpu_milli),
-		.accel = shim->accel,
-		.network = !c->no_network };
-	snprintf(m->cmdline, sizeof(m->cmdline), "micropod.runtime=%s",
-		c->runtime ? c->runtime : "crun");
-	m->runtime = c->runtime ? c->runtime : "crun";
-	if (r == 0)
-		r = accel_tsc_of_boot(shim->root->path, &m->tsc_khz, err);
-	return r;
-}
-
 void shim_boot(struct shim *shim)
 {
+	struct accel_verdict verdict;
 	struct err err = ERR_INIT;
-	int r = choose_machine(shim, &err);
+	int r = machine_choose(shim->root, shim->driver, &shim->box.config, &shim->guest,
+		&shim->machine, &verdict, &err);
 
+	if (r == 0 && verdict.notice[0])
+		log_info("%s", verdict.notice);
+	shim->accel = shim->machine.accel;
 	if (r == 0 && !shim->box.config.cold)
 		shim_find_template(shim);
 	/* A template says itself what made it. */

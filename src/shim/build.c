@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How it works: lock and folder (sandbox/template.h) -> VM with its memory in the folder's file and
- * two empty disks -> greeted session -> Quiesce -> state saved -> VM ended -> published. Any failure
- * on the way ends the VM and leaves why, so that it is told once and not tried at every start.
+ * two empty disks -> greeted session -> Quiesce -> state saved -> VM ended -> published. Any
+ * failure on the way ends the VM and leaves why, so that it is told once and not tried at every
+ * start.
  */
 #include "shim/build.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +26,13 @@
 #include "rpc/client.h"
 
 #define BUILD_TIME (120 * NSEC_PER_SEC) /* in all; it runs beside others, and niced */
+
+struct template_order {
+	const char *root; /* path */
+	struct machine machine;
+	uint64_t max_bytes; /* of all templates */
+	bool wait;	    /* for another that makes the same one; else it is left to that */
+};
 
 struct builder {
 	struct template_order order;
@@ -45,121 +52,21 @@ struct builder {
 	struct err err; /* code 0: none yet */
 };
 
-/* Words of the order. One table for both directions. */
-
-enum { ORDER_ROOT, ORDER_VMM, ORDER_KERNEL, ORDER_INITRAMFS, ORDER_ROOTFS, ORDER_RUNTIME,
-	ORDER_CMDLINE, ORDER_MEMORY, ORDER_CPUS, ORDER_ACCEL, ORDER_TSC, ORDER_MAX_BYTES,
-	ORDER_NETWORK, ORDER_WAIT, ORDER_MAX };
-
-static const struct option options[] = {
-	[ORDER_ROOT] = { "root", required_argument, NULL, ORDER_ROOT },
-	[ORDER_VMM] = { "vmm", required_argument, NULL, ORDER_VMM },
-	[ORDER_KERNEL] = { "kernel", required_argument, NULL, ORDER_KERNEL },
-	[ORDER_INITRAMFS] = { "initramfs", required_argument, NULL, ORDER_INITRAMFS },
-	[ORDER_ROOTFS] = { "agent-rootfs", required_argument, NULL, ORDER_ROOTFS },
-	[ORDER_RUNTIME] = { "runtime", required_argument, NULL, ORDER_RUNTIME },
-	[ORDER_CMDLINE] = { "cmdline", required_argument, NULL, ORDER_CMDLINE },
-	[ORDER_MEMORY] = { "memory", required_argument, NULL, ORDER_MEMORY },
-	[ORDER_CPUS] = { "cpus", required_argument, NULL, ORDER_CPUS },
-	[ORDER_ACCEL] = { "accel", required_argument, NULL, ORDER_ACCEL },
-	[ORDER_TSC] = { "tsc-khz", required_argument, NULL, ORDER_TSC },
-	[ORDER_MAX_BYTES] = { "max-bytes", required_argument, NULL, ORDER_MAX_BYTES },
-	[ORDER_NETWORK] = { "network", no_argument, NULL, ORDER_NETWORK },
-	[ORDER_WAIT] = { "wait", no_argument, NULL, ORDER_WAIT },
-	[ORDER_MAX] = { 0 },
-};
-
-static const char **order_string(struct template_order *o, int which)
-{
-	switch (which) {
-	case ORDER_ROOT:
-		return &o->root;
-	case ORDER_VMM:
-		return &o->machine.vmm;
-	case ORDER_KERNEL:
-		return &o->machine.kernel;
-	case ORDER_INITRAMFS:
-		return &o->machine.initramfs;
-	case ORDER_ROOTFS:
-		return &o->machine.agent_rootfs;
-	case ORDER_RUNTIME:
-		return &o->machine.runtime;
-	default:
-		return NULL;
-	}
-}
-
-int template_order_args(const struct template_order *order, struct strv *argv)
-{
-	struct template_order o = *order;
-	int r = strv_add(argv, TEMPLATE_VERB);
-
-	for (int i = 0; i < ORDER_MAX && r == 0; i++) {
-		const char **value = order_string(&o, i);
-
-		if (value && *value)
-			r = strv_addf(argv, "--%s=%s", options[i].name, *value);
-	}
-	if (r == 0)
-		r = strv_addf(argv, "--cmdline=%s", o.machine.cmdline);
-	if (r == 0)
-		r = strv_addf(argv, "--memory=%llu", (unsigned long long)o.machine.memory);
-	if (r == 0)
-		r = strv_addf(argv, "--cpus=%u", o.machine.cpus);
-	if (r == 0)
-		r = strv_addf(argv, "--accel=%s", accel_name(o.machine.accel));
-	if (r == 0)
-		r = strv_addf(argv, "--tsc-khz=%llu", (unsigned long long)o.machine.tsc_khz);
-	if (r == 0)
-		r = strv_addf(argv, "--max-bytes=%llu", (unsigned long long)o.max_bytes);
-	if (r == 0 && o.machine.network)
-		r = strv_add(argv, "--network");
-	if (r == 0 && o.wait)
-		r = strv_add(argv, "--wait");
-	return r;
-}
-
-static int take_option(struct template_order *o, int which, const char *value)
-{
-	const char **string = order_string(o, which);
-
-	if (string) {
-		*string = value;
-		return 0;
-	}
-	switch (which) {
-	case ORDER_CMDLINE:
-		snprintf(o->machine.cmdline, sizeof(o->machine.cmdline), "%s", value);
-		return 0;
-	case ORDER_MEMORY:
-		return parse_u64(value, 1, INT64_MAX, &o->machine.memory);
-	case ORDER_CPUS:
-		return parse_uint(value, 1, 1024, &o->machine.cpus);
-	case ORDER_ACCEL:
-		return accel_parse(value, &o->machine.accel);
-	case ORDER_TSC:
-		return parse_u64(value, 0, UINT64_MAX, &o->machine.tsc_khz);
-	case ORDER_MAX_BYTES:
-		return parse_u64(value, 0, UINT64_MAX, &o->max_bytes);
-	case ORDER_NETWORK:
-		o->machine.network = true;
-		return 0;
-	case ORDER_WAIT:
-		o->wait = true;
-		return 0;
-	default:
-		return -EINVAL;
-	}
-}
-
 static int parse(int argc, char **argv, struct template_order *o)
 {
-	int c, r = 0;
+	int r = 0;
 
-	while (r == 0 && (c = getopt_long(argc, argv, "", options, NULL)) != -1)
-		r = take_option(o, c, optarg);
-	return r < 0 || optind < argc || !o->root || !o->machine.kernel || !o->machine.memory ||
-			       !o->machine.cpus
+	for (int i = 1; i < argc && r == 0; i++) {
+		if (strncmp(argv[i], "--root=", 7) == 0)
+			o->root = argv[i] + 7;
+		else if (strncmp(argv[i], "--max-bytes=", 12) == 0)
+			r = parse_u64(argv[i] + 12, 0, UINT64_MAX, &o->max_bytes);
+		else if (strcmp(argv[i], "--wait") == 0)
+			o->wait = true;
+		else
+			r = machine_take_word(&o->machine, argv[i]);
+	}
+	return r < 0 || !o->root || !o->machine.kernel || !o->machine.memory || !o->machine.cpus
 		       ? -EINVAL
 		       : 0;
 }
@@ -224,8 +131,8 @@ static void on_free_agent(struct loop_timer *timer)
 	b->order.machine.driver->save(b->vm, b->build.state_fd, b->deadline, on_saved, b);
 }
 
-static void on_answer(
-	struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw, size_t len, void *arg)
+static void on_answer(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw,
+	size_t len, void *arg)
 {
 }
 
@@ -288,8 +195,7 @@ static void on_session(struct io_stream *stream, const struct err *err, void *ar
 /* An empty disk, in the template's folder until the VM has it open. */
 static int make_disk(struct builder *b, const char *name, char **ret_path, struct err *err)
 {
-	auto_close int fd =
-		openat(b->build.dfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	auto_close int fd = openat(b->build.dfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	size_t folder = strlen(b->build.ram_path) - strlen("ram");
 
 	if (fd < 0 || ftruncate(fd, DISK_VIRTUAL_SIZE) < 0)

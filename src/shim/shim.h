@@ -18,8 +18,8 @@
 #include "rpc/client.h"
 #include "rpc/server.h"
 #include "sandbox/guest.h"
+#include "sandbox/machine.h"
 #include "sandbox/manager.h"
-#include "shim/machine.h"
 #include "agent.pb-c.h"
 #include "sandbox.pb-c.h"
 

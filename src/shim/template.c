@@ -11,7 +11,6 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/proc.h"
-#include "shim/build.h"
 #include "shim/shim.h"
 
 #define BUILD_NICE 10
@@ -23,8 +22,8 @@ static void note_missing(struct shim *shim, const char *key)
 
 	switch (template_failure(shim->root, key, why, sizeof(why))) {
 	case TEMPLATE_FAILED:
-		snprintf(text, sizeof(text), "no template could be made, so VMs boot, which takes longer: %s",
-			why);
+		snprintf(text, sizeof(text),
+			"no template could be made, so VMs boot, which takes longer: %s", why);
 		shim_notice(shim, text);
 		break;
 	case TEMPLATE_FAILED_TOLD:
@@ -63,7 +62,8 @@ void shim_drop_template(struct shim *shim, const char *why)
 	struct err err = ERR_INIT;
 
 	snprintf(text, sizeof(text),
-		"template %.12s did not start and was removed (%.400s): this VM boots, and a new one is made",
+		"template %.12s did not start and was removed (%.400s): this VM boots, and a new "
+		"one is made",
 		shim->template.key, why);
 	shim_notice(shim, text);
 	snprintf(shim->template_key, sizeof(shim->template_key), "%s", shim->template.key);
@@ -113,9 +113,6 @@ static int open_build_log(const struct sandbox_root *root)
 
 void shim_make_template(struct shim *shim)
 {
-	struct template_order order = { .root = shim->root->path,
-		.machine = shim->machine,
-		.max_bytes = shim->box.config.template_limit };
 	auto_strv struct strv argv = STRV_INIT;
 	auto_close int log = -1;
 	struct err err = ERR_INIT;
@@ -126,7 +123,8 @@ void shim_make_template(struct shim *shim)
 	log = open_build_log(shim->root);
 	r = strv_add(&argv, "micropod-shim");
 	if (r == 0)
-		r = template_order_args(&order, &argv);
+		r = machine_template_order(
+			shim->root, &shim->machine, shim->box.config.template_limit, false, &argv);
 	if (r == 0) {
 		struct launch l = { strv_items(&argv), log };
 

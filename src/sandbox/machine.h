@@ -5,7 +5,9 @@
  */
 #pragma once
 
+#include "driver/accel.h"
 #include "driver/driver.h"
+#include "sandbox/config.h"
 #include "sandbox/guest.h"
 #include "sandbox/template.h"
 
@@ -27,8 +29,17 @@ uint64_t machine_memory_class(uint64_t bytes);
 unsigned machine_cpu_class(uint64_t milli);
 
 /*
+ * The machine for a sandbox on this host. Its strings are borrowed from config and guest, which is
+ * filled in as far as config does not name its own kernel. *ret_verdict says why there is no KVM.
+ * Blocks shortly. 0 or -errno with err.
+ */
+int machine_choose(struct sandbox_root *root, const struct driver *driver,
+	const struct sandbox_config *config, struct sandbox_guest *guest,
+	struct machine *ret_machine, struct accel_verdict *ret_verdict, struct err *err);
+
+/*
  * The machine as a vm_config without disks: strings are borrowed from machine. The MAC address is
- * every template's, so a guest that goes on from one must be given its own.
+ * every template's: the guest is given its own by the agent.
  */
 void machine_config(const struct machine *machine, struct vm_config *ret_config);
 
@@ -38,3 +49,21 @@ void machine_add_disks(struct vm_config *config, const char *image, const char *
 /* The key of the template that the machine could start from. 0 or -errno with err. */
 int machine_key(
 	const struct machine *machine, char out[static TEMPLATE_KEY_LEN + 1], struct err *err);
+
+/*
+ * As words for another program ("--kernel=...") and back. _words appends to argv: 0 or -ENOMEM.
+ * _take_word: -ENOENT when it is none of these, -EINVAL when its value is wrong; strings are
+ * borrowed from word.
+ */
+int machine_words(const struct machine *machine, struct strv *argv);
+int machine_take_word(struct machine *machine, const char *word);
+
+#define TEMPLATE_VERB "make-template"
+
+/*
+ * The words behind micropod-shim that have it make the machine's template, if it is not there, and
+ * keep all templates together below max_bytes. wait: for another that makes it already; else it is
+ * left to that. 0 or -ENOMEM.
+ */
+int machine_template_order(const struct sandbox_root *root, const struct machine *machine,
+	uint64_t max_bytes, bool wait, struct strv *argv);
