@@ -40,6 +40,7 @@ if ((e2e)); then
 	export MICROPOD_TEST_IMAGES=$build/test-images MICROPOD_TEST_GUEST=$build/test-root
 	"$here/make-test-images.sh" "$MICROPOD_TEST_IMAGES"
 	"$build/guest/prepare-guest" --progress "$MICROPOD_TEST_GUEST"
+	"$build/src/cli/micropod" --root "$MICROPOD_TEST_GUEST" template build --quiet
 fi
 ((long == 0)) || export MICROPOD_TEST_LONG=1
 if ((kvm)); then

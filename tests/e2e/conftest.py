@@ -31,7 +31,10 @@ class Micropod:
         self.env.pop("MICROPOD_LOG", None)
         self.program = BUILD / "src/cli/micropod"
         self.ok("ps")
+        # Kernel, guest and the templates made from them are shared: a start here goes on from a template.
         (self.root / "guest").symlink_to(guest / "guest")
+        (self.root / "templates").symlink_to(guest / "templates")
+        (self.root / "cache/tsc").symlink_to(guest / "cache/tsc")
         (self.root / "cache/notice").write_text("")
         self.busybox = f"oci:{IMAGES}/busybox:latest"
         # Says the notice on KVM once, here.
