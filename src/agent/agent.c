@@ -20,7 +20,9 @@
 static void on_call(const struct rpc_call *call, const struct rpc_status *status,
 	int64_t duration_ns, void *arg)
 {
-	log_info("call id=%llu method=%s status=%s ms=%lld", (unsigned long long)rpc_call_id(call),
+	/* A line on an emulated console costs as much as the call; the shim logs them all. */
+	log_line(status->code == RPC_OK ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
+		"call id=%llu method=%s status=%s ms=%lld", (unsigned long long)rpc_call_id(call),
 		rpc_call_path(call), rpc_code_name(status->code),
 		(long long)(duration_ns / NSEC_PER_MSEC));
 }
@@ -114,6 +116,7 @@ struct agent *agent_free(struct agent *agent)
 	runtime_deinit(&agent->runtime);
 	agent->waiter = waiter_free(agent->waiter);
 	safe_close(agent->self_fd);
+	free(agent->network);
 	free(agent->containers_dir);
 	free(agent->state_dir);
 	free(agent->cgroup_parent);

@@ -285,6 +285,21 @@ int netif_configure(const struct netif_link *links, size_t n_links,
 	return r;
 }
 
+int netif_set_mac(const struct netif_link *link, struct err *err)
+{
+	auto_close int fd = netlink_open();
+	struct netlink_msg m;
+	int r = fd < 0 ? fd : 0;
+
+	/* Index 0: by name. */
+	netlink_begin(&m, RTM_NEWLINK, 0, sizeof(struct ifinfomsg));
+	netlink_add(&m, IFLA_IFNAME, link->name, strlen(link->name) + 1);
+	netlink_add(&m, IFLA_ADDRESS, link->new_mac, sizeof(link->new_mac));
+	if (r == 0)
+		r = netlink_ask(fd, &m);
+	return r < 0 ? err_errno(err, -r, "cannot set the MAC address of '%s'", link->name) : 0;
+}
+
 int netif_loopback_up(struct err *err)
 {
 	auto_close int fd = netlink_open();

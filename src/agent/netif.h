@@ -54,6 +54,9 @@ int netif_loopback_up(struct err *err);
 int netif_configure(const struct netif_link *links, size_t n_links,
 	const struct netif_route *routes, size_t n_routes, struct err *err);
 
+/* Gives the link called link->name, up or down, its new_mac. 0 or -errno with err. */
+int netif_set_mac(const struct netif_link *link, struct err *err);
+
 /* The first IPv4 address that is not lo's, else 127.0.1.1. 0 or -errno. */
 int netif_own_address(char out[static INET_ADDRSTRLEN]);
 

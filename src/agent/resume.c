@@ -9,7 +9,7 @@
 #include <sys/ioctl.h>
 
 #include "base/cleanup.h"
-#include "base/fs.h"
+#include "base/fd.h"
 #include "base/id.h"
 
 int resume_entropy(const void *data, size_t len, struct err *err)
@@ -31,11 +31,13 @@ int resume_entropy(const void *data, size_t len, struct err *err)
 
 int resume_machine_id(const void *id, struct err *err)
 {
+	/* In place, not by a new file that is renamed: nobody reads it before it is written. */
+	auto_close int fd = open(MACHINE_ID, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0444);
 	char line[2 * MACHINE_ID_SIZE + 2];
 	int r;
 
 	hex_encode(id, MACHINE_ID_SIZE, line);
 	line[2 * MACHINE_ID_SIZE] = '\n';
-	r = fs_replace_file(AT_FDCWD, MACHINE_ID, line, sizeof(line) - 1, 0444, false);
+	r = fd < 0 ? -errno : fd_write_full(fd, line, sizeof(line) - 1);
 	return r < 0 ? err_errno(err, -r, "cannot write " MACHINE_ID) : 0;
 }

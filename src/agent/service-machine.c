@@ -155,14 +155,11 @@ void service_fill_info(struct agent *agent, struct utsname *uts, API(InfoRespons
 	out->kernel = uts->release;
 	out->hostname = uts->nodename;
 	out->architecture = uts->machine;
-	out->memory_bytes = proc_number("/proc/meminfo", "MemTotal", KIB);
-	out->cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
 	out->realtime_ns = clock_realtime();
 	out->monotonic_ns = clock_monotonic();
 	out->runtime = agent->runtime.name;
 	out->runtime_version = agent->runtime_version;
 	out->pid1 = agent->pid1 != NULL;
-	out->rss_bytes = own_rss();
 	out->vsock_listening = agent->vsock != NULL;
 }
 
@@ -172,6 +169,9 @@ void service_info(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
 	struct utsname uts;
 
 	service_fill_info(arg, &uts, &out);
+	out.memory_bytes = proc_number("/proc/meminfo", "MemTotal", KIB);
+	out.cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+	out.rss_bytes = own_rss();
 	rpc_call_reply(call, &out.base);
 }
 
@@ -231,8 +231,6 @@ static int configure(const API(ConfigureNetworkRequest) * req, struct netif_link
 {
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < req->n_interfaces; i++)
-		r = fill_link(&links[i], req->interfaces[i], err);
 	for (size_t i = 0; r == 0 && i < req->n_routes; i++)
 		r = fill_route(&routes[i], req->routes[i], err);
 	if (r == 0 && (req->n_interfaces || req->n_routes))
@@ -241,24 +239,83 @@ static int configure(const API(ConfigureNetworkRequest) * req, struct netif_link
 		r = netif_resolv_conf(RESOLV_CONF, (const char *const *)req->dns_servers,
 			req->n_dns_servers, (const char *const *)req->dns_search, req->n_dns_search,
 			err);
-	if (r == 0 && *req->hostname)
-		r = netif_hostname(req->hostname, err);
-	if (r == 0 && req->realtime_ns)
-		r = set_clock(req->realtime_ns, err);
 	return r;
 }
 
-int service_set_network(const API(ConfigureNetworkRequest) * req, struct err *err)
+/* What stays as it is when a machine goes on: all but name, clock and MAC addresses. *ret_data is
+ * malloc'd. 0 or -ENOMEM. */
+static int pack_lasting(const API(ConfigureNetworkRequest) * req, void **ret_data, size_t *ret_len)
+{
+	API(ConfigureNetworkRequest) lasting = *req;
+	auto_free API(Interface) *copies = calloc(req->n_interfaces + 1, sizeof(*copies));
+	auto_free API(Interface) **list = calloc(req->n_interfaces + 1, sizeof(*list));
+
+	if (!copies || !list)
+		return -ENOMEM;
+	for (size_t i = 0; i < req->n_interfaces; i++) {
+		copies[i] = *req->interfaces[i];
+		copies[i].mac.len = copies[i].new_mac.len = 0;
+		list[i] = &copies[i];
+	}
+	lasting.interfaces = list;
+	lasting.hostname = (char *)"";
+	lasting.realtime_ns = 0;
+	*ret_len = protobuf_c_message_get_packed_size(&lasting.base);
+	*ret_data = malloc(*ret_len + 1);
+	if (!*ret_data)
+		return -ENOMEM;
+	protobuf_c_message_pack(&lasting.base, *ret_data);
+	return 0;
+}
+
+/*
+ * Name and clock are always set. The rest takes an emulated guest a good part of its start, so a
+ * machine that is saved has it already, and going on with the same it only gets its MAC addresses.
+ */
+static int configure_anew(struct agent *agent, const API(ConfigureNetworkRequest) * req,
+	struct netif_link *links, struct netif_route *routes, struct err *err)
+{
+	auto_free void *now = NULL;
+	size_t len = 0;
+	int r = pack_lasting(req, &now, &len);
+	bool same;
+
+	if (r < 0)
+		return err_errno(err, -r, "cannot set up the network");
+	same = agent->network && len == agent->network_len && memcmp(now, agent->network, len) == 0;
+	for (size_t i = 0; r == 0 && i < req->n_interfaces; i++)
+		r = fill_link(&links[i], req->interfaces[i], err);
+	for (size_t i = 0; r == 0 && same && i < req->n_interfaces; i++)
+		r = links[i].set_mac ? netif_set_mac(&links[i], err) : 0;
+	if (r < 0 || same)
+		return r;
+	free(take_ptr(agent->network));
+	r = configure(req, links, routes, err);
+	if (r == 0) {
+		agent->network = take_ptr(now);
+		agent->network_len = len;
+	}
+	return r;
+}
+
+int service_set_network(
+	struct agent *agent, const API(ConfigureNetworkRequest) * req, struct err *err)
 {
 	auto_free struct netif_link *links = calloc(NETIF_MAX, sizeof(*links));
 	auto_free struct netif_route *routes = calloc(NETIF_ROUTES_MAX, sizeof(*routes));
+	int r;
 
 	if (req->n_interfaces > NETIF_MAX || req->n_routes > NETIF_ROUTES_MAX)
 		return err_set(err, E2BIG, "more than %d interfaces or %d routes", NETIF_MAX,
 			NETIF_ROUTES_MAX);
 	if (!links || !routes)
 		return err_set(err, ENOMEM, "out of memory");
-	return configure(req, links, routes, err);
+	r = configure_anew(agent, req, links, routes, err);
+	if (r == 0 && *req->hostname)
+		r = netif_hostname(req->hostname, err);
+	if (r == 0 && req->realtime_ns)
+		r = set_clock(req->realtime_ns, err);
+	return r;
 }
 
 static enum failure_kind network_failure(int code)
@@ -275,7 +332,7 @@ void service_configure_network(struct rpc_call *call, const ProtobufCMessage *ms
 	if (!agent->pid1)
 		reply_error(call, FAILURE_CONFLICT, EPERM, "network", "",
 			"the network of this machine is not the agent's");
-	else if (service_set_network((const void *)msg, &err) < 0)
+	else if (service_set_network(agent, (const void *)msg, &err) < 0)
 		reply_error(
 			call, network_failure(err.code), err.code, "network", "", "%s", err.msg);
 	else

@@ -85,7 +85,7 @@ void service_quiesce(struct rpc_call *call, const ProtobufCMessage *msg, void *a
 	}
 }
 
-static int become(const API(ResumedRequest) * req, struct err *err)
+static int become(struct agent *agent, const API(ResumedRequest) * req, struct err *err)
 {
 	int r = 0;
 
@@ -99,7 +99,7 @@ static int become(const API(ResumedRequest) * req, struct err *err)
 	if (r == 0 && req->machine_id.len)
 		r = resume_machine_id(req->machine_id.data, err);
 	if (r == 0 && req->network)
-		r = service_set_network(req->network, err);
+		r = service_set_network(agent, req->network, err);
 	return r;
 }
 
@@ -122,7 +122,7 @@ void service_resumed(struct rpc_call *call, const ProtobufCMessage *msg, void *a
 			"generation: must not be 0");
 		return;
 	}
-	if (req->generation != agent->generation && become(req, &err) < 0) {
+	if (req->generation != agent->generation && become(agent, req, &err) < 0) {
 		reply_error(call, err.code == EINVAL ? FAILURE_INVALID : FAILURE_UNKNOWN, err.code,
 			"resumed", "", "%s", err.msg);
 		return;

@@ -40,11 +40,13 @@ void service_info(struct rpc_call *call, const ProtobufCMessage *req, void *agen
 void service_configure_network(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
 void service_listen_vsock(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
 void service_shutdown(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
-/* What InfoResponse says; strings are borrowed from uts and the agent. */
+/* What InfoResponse says, but for what has to be looked up; strings are borrowed from uts and the
+ * agent. */
 struct utsname;
 void service_fill_info(struct agent *agent, struct utsname *uts, API(InfoResponse) * out);
 /* Does what a ConfigureNetworkRequest says. 0 or -errno with err. */
-int service_set_network(const API(ConfigureNetworkRequest) * req, struct err *err);
+int service_set_network(
+	struct agent *agent, const API(ConfigureNetworkRequest) * req, struct err *err);
 
 /* service-saved.c */
 void service_quiesce(struct rpc_call *call, const ProtobufCMessage *req, void *agent);

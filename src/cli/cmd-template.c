@@ -145,8 +145,8 @@ static int order(struct cli *cli, const struct machine *machine, struct err *err
 		return r;
 	r = strv_add(&argv, program);
 	if (r == 0)
-		r = machine_template_order(cli->root, machine,
-			limit ? limit : TEMPLATE_LIMIT_DEFAULT, true, &argv);
+		r = machine_template_order(
+			cli->root, machine, limit ? limit : TEMPLATE_LIMIT_DEFAULT, true, &argv);
 	return r < 0 ? err_errno(err, -r, "cannot make a template")
 		     : proc_run((const char *const *)strv_items(&argv), 4096, NULL, err);
 }

@@ -14,5 +14,5 @@ struct template_opts {
  * Has it made with the command line's settings and waits; prepares kernel and guest before, if need
  * be. *ret_key: its key. 0 (also if it was there) or -errno with err. Blocks for seconds.
  */
-int template_make(struct cli *cli, const struct template_opts *opts,
-	char ret_key[static 33], struct err *err);
+int template_make(struct cli *cli, const struct template_opts *opts, char ret_key[static 33],
+	struct err *err);

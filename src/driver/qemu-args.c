@@ -39,7 +39,7 @@ static const struct accel_options {
 		 * A busy host delays the timer interrupt, and the kernel would call it dead; nor may it measure the TSC
 		 * against late ticks and fall back to counting them: such a clock ran 13 % slow under load. The TSC is the host's.
 		 */
-		.cmdline = "no_timer_check tsc=reliable",
+		.cmdline = "no_timer_check tsc=reliable mitigations=off",
 		.tsc = true,
 	},
 	[VM_ACCEL_KVM] = {
@@ -149,7 +149,8 @@ static int add_kernel(const struct vm_config *c, const struct qemu_view *v,
 	 * reboot=t: the quickest reset, which -no-reboot makes an end; panic=-1: at once. The
 	 * self-tests of the kernel's ciphers take an emulated guest half a second of its three.
 	 */
-	strbuf_adds(&line, "console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests");
+	strbuf_adds(
+		&line, "console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests lsm=landlock,yama");
 	if (*o->cmdline)
 		strbuf_addf(&line, " %s", o->cmdline);
 	if (o->tsc && c->tsc_khz)

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/proc.h"
 #include "net/net.h"
+#include "shim/guestnet.h"
 #include "shim/shim.h"
 
 /* For the next call to the agent. */
@@ -386,46 +387,27 @@ static void on_resumed(
 static void make_guest_own(struct shim *shim)
 {
 	Micropod__Agent__V1__ResumedRequest req = MICROPOD__AGENT__V1__RESUMED_REQUEST__INIT;
-	Micropod__Agent__V1__ConfigureNetworkRequest net =
-		MICROPOD__AGENT__V1__CONFIGURE_NETWORK_REQUEST__INIT;
-	Micropod__Agent__V1__Interface iface = MICROPOD__AGENT__V1__INTERFACE__INIT,
-				       *ifaces[] = { &iface };
-	Micropod__Agent__V1__Address addr = MICROPOD__AGENT__V1__ADDRESS__INIT,
-				     *addrs[] = { &addr };
-	Micropod__Agent__V1__Route route = MICROPOD__AGENT__V1__ROUTE__INIT, *routes[] = { &route };
-	char *dns[] = { (char *)NET_DNS };
+	struct sandbox_config *c = &shim->box.config;
 	uint8_t entropy[64], machine_id[ID_LEN / 2];
 	char hostname[ID_SHOWN_LEN + 1];
+	struct guestnet net;
 
 	random_bytes(entropy, sizeof(entropy));
 	random_bytes(&req.generation, sizeof(req.generation));
 	req.generation |= 1; /* not 0 */
 	req.entropy.data = entropy;
 	req.entropy.len = sizeof(entropy);
-	if (hex_decode(shim->box.config.id, machine_id, sizeof(machine_id)) == 0) {
+	if (hex_decode(c->id, machine_id, sizeof(machine_id)) == 0) {
 		req.machine_id.data = machine_id;
 		req.machine_id.len = sizeof(machine_id);
 	}
-	req.network = &net;
-	snprintf(hostname, sizeof(hostname), "%.*s", ID_SHOWN_LEN, shim->box.config.id);
-	net.hostname = shim->box.config.hostname ? shim->box.config.hostname : hostname;
-	net.realtime_ns = clock_realtime();
-	if (!shim->box.config.no_network) {
-		addr.address = (char *)NET_GUEST_ADDRESS;
-		addr.prefix = NET_GUEST_PREFIX;
-		iface.new_mac.data = shim->box.config.mac;
-		iface.new_mac.len = sizeof(shim->box.config.mac);
-		iface.name = (char *)"eth0";
-		iface.addresses = addrs;
-		iface.n_addresses = 1;
-		route.gateway = (char *)NET_GATEWAY;
-		net.interfaces = ifaces;
-		net.n_interfaces = 1;
-		net.routes = routes;
-		net.n_routes = 1;
-		net.dns_servers = dns;
-		net.n_dns_servers = 1;
-	}
+	guestnet_init(&net, !c->no_network);
+	net.iface.new_mac.data = c->mac;
+	net.iface.new_mac.len = sizeof(c->mac);
+	snprintf(hostname, sizeof(hostname), "%.*s", ID_SHOWN_LEN, c->id);
+	net.req.hostname = c->hostname ? c->hostname : hostname;
+	net.req.realtime_ns = clock_realtime();
+	req.network = &net.req;
 	shim_agent_call(shim, "Resumed", &req.base,
 		&micropod__agent__v1__resumed_response__descriptor, step_time(shim), on_resumed);
 }

@@ -24,6 +24,7 @@
 #include "base/parse.h"
 #include "driver/accel.h"
 #include "rpc/client.h"
+#include "shim/guestnet.h"
 
 #define BUILD_TIME (120 * NSEC_PER_SEC) /* in all; it runs beside others, and niced */
 
@@ -153,6 +154,48 @@ static void on_quiesced(struct rpc_call *call, const struct rpc_status *status, 
 
 static const struct rpc_call_ops quiesce_ops = { .message = on_answer, .done = on_quiesced };
 
+static int call(struct builder *b, const char *method, const ProtobufCMessage *req,
+	const ProtobufCMessageDescriptor *out, const struct rpc_call_ops *ops)
+{
+	struct rpc_call_opts opts = { .deadline = b->deadline, .retry = RPC_RETRY_NEVER };
+	struct rpc_call *call;
+	char path[96];
+	int r;
+
+	snprintf(path, sizeof(path), "/micropod.agent.v1.Agent/%s", method);
+	r = rpc_channel_call(b->agent, path, out, &opts, ops, b, &call);
+	if (r < 0)
+		return r;
+	rpc_call_send(call, req);
+	rpc_call_half_close(call);
+	rpc_call_start(call);
+	return 0;
+}
+
+/* What all that go on from it have in common; they change name, clock and MAC address. */
+static void on_network(struct rpc_call *c, const struct rpc_status *status, void *arg)
+{
+	Micropod__Agent__V1__QuiesceRequest req = MICROPOD__AGENT__V1__QUIESCE_REQUEST__INIT;
+	struct builder *b = arg;
+	struct err err = ERR_INIT;
+	int r;
+
+	if (status->code != RPC_OK) {
+		rpc_status_to_err(status, &err);
+		err_wrap(&err, "cannot set up the guest's network");
+		fail(b, &err);
+		return;
+	}
+	r = call(b, "Quiesce", &req.base, &micropod__agent__v1__quiesce_response__descriptor,
+		&quiesce_ops);
+	if (r < 0) {
+		err_errno(&err, -r, "cannot talk to the agent");
+		fail(b, &err);
+	}
+}
+
+static const struct rpc_call_ops network_ops = { .message = on_answer, .done = on_network };
+
 static int dial_once(struct loop *loop, struct io_stream **ret_stream, void *arg, struct err *err)
 {
 	struct builder *b = arg;
@@ -165,29 +208,26 @@ static int dial_once(struct loop *loop, struct io_stream **ret_stream, void *arg
 
 static void on_session(struct io_stream *stream, const struct err *err, void *arg)
 {
-	Micropod__Agent__V1__QuiesceRequest req = MICROPOD__AGENT__V1__QUIESCE_REQUEST__INIT;
 	struct builder *b = arg;
 	struct rpc_channel_opts channel = { .dial = dial_once, .arg = b, .no_redial = true };
-	struct rpc_call_opts opts = { .deadline = b->deadline, .retry = RPC_RETRY_NEVER };
-	struct rpc_call *call;
 	struct err oom = ERR_INIT;
+	struct guestnet net;
+	int r;
 
 	if (!stream) {
 		fail(b, err);
 		return;
 	}
 	b->session = stream;
-	if (rpc_channel_new(b->loop, &channel, &b->agent) < 0 ||
-		rpc_channel_call(b->agent, "/micropod.agent.v1.Agent/Quiesce",
-			&micropod__agent__v1__quiesce_response__descriptor, &opts, &quiesce_ops, b,
-			&call) < 0) {
-		err_errno(&oom, ENOMEM, "cannot talk to the agent");
+	guestnet_init(&net, b->order.machine.network);
+	r = rpc_channel_new(b->loop, &channel, &b->agent);
+	if (r == 0)
+		r = call(b, "ConfigureNetwork", &net.req.base,
+			&micropod__agent__v1__configure_network_response__descriptor, &network_ops);
+	if (r < 0) {
+		err_errno(&oom, -r, "cannot talk to the agent");
 		fail(b, &oom);
-		return;
 	}
-	rpc_call_send(call, &req.base);
-	rpc_call_half_close(call);
-	rpc_call_start(call);
 }
 
 /* Set up */

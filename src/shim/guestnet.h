@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The network that every guest is set up with: the same for all but for name, MAC and clock. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "agent.pb-c.h"
+
+/* The request with all that it points to; not to be moved. */
+struct guestnet {
+	Micropod__Agent__V1__ConfigureNetworkRequest req;
+	Micropod__Agent__V1__Interface iface, *ifaces[1];
+	Micropod__Agent__V1__Address address, *addresses[1];
+	Micropod__Agent__V1__Route route, *routes[1];
+	char *dns[1];
+};
+
+/* network: false: the guest has none. */
+void guestnet_init(struct guestnet *net, bool network);
