@@ -25,8 +25,8 @@ helper() {
 
 # What a guest needs to answer and to run a container (modules/order), and what it may want later (modules/order.late).
 # Each module costs an emulated guest 10 to 80 ms. Those that a kernel has built in, or does not have, are left out.
-boot_modules=(virtio_mmio virtio_blk virtio_console virtio_net virtio_rng overlay ext4)
-late_modules=(virtio_pci virtio_balloon vsock vmw_vsock_virtio_transport fuse virtiofs erofs 9pnet_virtio 9p)
+boot_modules=(virtio_mmio virtio_blk virtio_console virtio_net virtio_rng virtio_balloon overlay ext4)
+late_modules=(virtio_pci vsock vmw_vsock_virtio_transport fuse virtiofs erofs 9pnet_virtio 9p)
 
 die() {
 	echo "prepare-guest: $*" >&2
@@ -69,11 +69,16 @@ flock "$lock"
 work=''
 trap '[[ -z $work ]] || rm -rf "$work"' EXIT
 
+# Whether $guest/$1 holds a kernel with the modules that this script wants, not those that an earlier one wanted.
+complete() {
+	[[ $(cat "$guest/$1/modules/wanted" 2>/dev/null) == "${boot_modules[*]} / ${late_modules[*]}" ]]
+}
+
 # The version of the kernel in current.json, if it is still there.
 current_kernel() {
 	local version
 	version=$(sed -n 's/^ *"version": "\([^"]*\)".*/\1/p' "$guest/current.json" 2>/dev/null) || true
-	[[ -z $version || ! -e $guest/$version/modules/order ]] || echo "$version"
+	[[ -z $version ]] || ! complete "$version" || echo "$version"
 }
 
 # apt with the system's own lists or, after apt_private_init, with private ones.
@@ -95,7 +100,7 @@ kernel_package() {
 download_kernel() {
 	package=$(kernel_package)
 	[[ $package ]] || return 1
-	[[ ! -e $guest/${package#linux-image-}/modules/order ]] || return 0
+	! complete "${package#linux-image-}" || return 0
 	say "downloading the kernel package $package"
 	(cd "$work" && apt_get download "$package" >download.log 2>&1)
 }
@@ -149,6 +154,7 @@ unpack_kernel() {
 	take_modules "$out/modules" "$version" order "${boot_modules[@]}"
 	take_modules "$out/modules" "$version" order.late "${late_modules[@]}"
 	[[ -s $out/modules/order ]] || die "no modules were found in the package of kernel $version"
+	echo "${boot_modules[*]} / ${late_modules[*]}" >"$out/modules/wanted"
 	rm -rf "${guest:?}/$version"
 	mv "$out" "$guest/$version"
 }
@@ -203,7 +209,7 @@ if ((update)) || [[ -z $version ]]; then
 	work=$(mktemp -d "$guest/.new.XXXXXX")
 	find_kernel
 	version=${package#linux-image-}
-	[[ -e $guest/$version/modules/order ]] || unpack_kernel "$version"
+	complete "$version" || unpack_kernel "$version"
 	rm -rf "${guest:?}/.apt"
 fi
 key=$(key_of "$version")

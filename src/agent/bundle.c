@@ -273,6 +273,20 @@ static bool bindable(const struct bundle *b, const struct parts *p, const char *
 	return fd >= 0;
 }
 
+static bool is_bind(const API(Mount) * m)
+{
+	return !*m->type || strcmp(m->type, "bind") == 0;
+}
+
+/* Whether its options say so themselves: for a runtime it is they that count. */
+static bool binds(const API(Mount) * m)
+{
+	for (size_t i = 0; i < m->n_options; i++)
+		if (strcmp(m->options[i], "bind") == 0 || strcmp(m->options[i], "rbind") == 0)
+			return true;
+	return false;
+}
+
 static int put_mounts(const struct bundle *b, struct parts *p, struct err *err)
 {
 	static const char *const names[] = { "resolv.conf", "hosts", "hostname" };
@@ -290,7 +304,7 @@ static int put_mounts(const struct bundle *b, struct parts *p, struct err *err)
 	for (size_t i = 0; i < req->n_mounts; i++) {
 		const API(Mount) *m = req->mounts[i];
 		struct oci_mount *out = &p->mounts[p->spec.n_mounts++];
-		const char **options = calloc(m->n_options + 1, sizeof(*options));
+		const char **options = calloc(m->n_options + 2, sizeof(*options));
 
 		*out = (struct oci_mount){ .source = m->source.len ? keep(p, &m->source) : NULL,
 			.destination = keep(p, &m->destination),
@@ -299,6 +313,8 @@ static int put_mounts(const struct bundle *b, struct parts *p, struct err *err)
 		if (!options || !out->destination || (m->source.len && !out->source))
 			return err_set(err, EINVAL, "mounts: a path with a NUL byte");
 		memcpy(options, m->options, m->n_options * sizeof(*options));
+		if (is_bind(m) && !binds(m))
+			options[m->n_options] = "rbind";
 	}
 	p->spec.mounts = p->mounts;
 	return 0;

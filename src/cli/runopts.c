@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fs.h"
+#include "base/parse.h"
 #include "cli/envs.h"
 #include "cli/guest.h"
 #include "cli/ports.h"
@@ -34,6 +35,8 @@
 #define CPUS_DEFAULT   2
 #define CPUS_MAX       64
 #define SCRATCH_BYTES  (16 * GIB)
+#define SCRATCH_MIN    (16 * MIB) /* image/disk.h */
+#define SCRATCH_MAX    (1000 * GIB)
 #define HOSTNAME_LEN   63
 
 const char *const run_networks[] = {
@@ -48,6 +51,21 @@ const char *const run_pulls[] = {
 const char *const run_runtimes[] = { "crun", "runc", NULL };
 static_assert(ARRAY_SIZE(run_networks) == RUN_NETWORK_MAX + 1, "a word for each network");
 static_assert(ARRAY_SIZE(run_pulls) == IMAGE_PULL_MAX + 1, "a word for each policy");
+
+/* Docker's option: KEY=VALUE, of which there is one. */
+static int parse_storage(const char *value, void *field, struct err *err)
+{
+	uint64_t bytes;
+
+	if (strncmp(value, "size=", 5) != 0)
+		return err_set(err, EINVAL, "the only key is 'size', as in size=10G");
+	if (parse_size(value + 5, &bytes) < 0 || bytes < SCRATCH_MIN || bytes > SCRATCH_MAX)
+		return err_set(err, EINVAL, "give a size from %llu MiB to %llu GiB",
+			(unsigned long long)(SCRATCH_MIN / MIB),
+			(unsigned long long)(SCRATCH_MAX / GIB));
+	*(uint64_t *)field = bytes;
+	return 0;
+}
 
 #define AT(field) offsetof(struct run_opts, field)
 const struct opt run_create_opts[] = {
@@ -78,6 +96,9 @@ const struct opt run_create_opts[] = {
 		"what stop sends (default: the image's, or TERM)" },
 	{ "stop-timeout", 0, OPT_DURATION, AT(stop_timeout), "SECONDS",
 		"how long stop waits before it kills" },
+	{ "storage-opt", 0, OPT_CALL, AT(scratch_bytes), "size=SIZE",
+		"room for what it writes (default: 16g); taken from the disk as it is used",
+		.parse = parse_storage },
 	{ "tty", 't', OPT_FLAG, AT(tty), NULL, "give the process a terminal" },
 	{ "user", 'u', OPT_STRING, AT(user), "USER[:GROUP]", "user, by name or number" },
 	{ "workdir", 'w', OPT_STRING, AT(workdir), "DIR", "folder that the process starts in" },
@@ -201,7 +222,7 @@ static int set_options(
 	c->host_access = o->host_access;
 	c->no_network = o->network == RUN_NETWORK_NONE;
 	c->stop_grace_ns = o->stop_timeout;
-	c->scratch_bytes = SCRATCH_BYTES;
+	c->scratch_bytes = o->scratch_bytes ? o->scratch_bytes : SCRATCH_BYTES;
 	random_bytes(c->mac, sizeof(c->mac));
 	c->mac[0] = (uint8_t)((c->mac[0] & 0xfc) | 0x02); /* locally administered, unicast */
 	r = set(&c->hostname, o->hostname, err);

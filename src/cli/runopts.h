@@ -13,6 +13,7 @@ struct run_opts {
 	int pull;    /* enum image_policy */
 	int runtime; /* index into run_runtimes */
 	int64_t stop_timeout;
+	uint64_t scratch_bytes;
 };
 
 enum run_network { RUN_NETWORK_DEFAULT, RUN_NETWORK_NONE, RUN_NETWORK_MAX };

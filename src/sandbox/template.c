@@ -34,6 +34,7 @@
 #define HASH_LEN       32
 #define TEMPLATE_RETRY (10 * 60) /* seconds after a failure */
 #define REASON_MAX     LIMIT_ERR_MESSAGE
+#define ROOM	       (256 * MIB) /* on the disk while it is made; what it takes is less */
 #define NAME_SIZE      (TEMPLATE_KEY_LEN + 16)
 #define BLOCK	       4096
 
@@ -365,10 +366,29 @@ static void build_end(struct template_build *b)
 	*b = (struct template_build){ .lock_fd = -1, .dfd = -1, .state_fd = -1 };
 }
 
+static int check_room(const struct sandbox_root *root, struct err *err)
+{
+	uint64_t bytes;
+	int r = fs_free_bytes(root->path, &bytes);
+
+	if (r < 0)
+		return err_errno(err, -r, "cannot tell the free space of '%s'", root->path);
+	if (bytes >= ROOM)
+		return 0;
+	return err_set(err, ENOSPC,
+		"there are %llu MiB free below '%s' and it takes up to %llu: make room (micropod "
+		"prune)",
+		(unsigned long long)(bytes / MIB), root->path, (unsigned long long)(ROOM / MIB));
+}
+
 static int fill(struct template_build *b, int dir, uint64_t memory, struct err *err)
 {
 	char name[NAME_SIZE];
 	auto_close int ram = -1;
+	int r = check_room(b->root, err);
+
+	if (r < 0)
+		return r;
 
 	name_of(name, ".new-", b->key);
 	fs_remove_tree(dir, name);

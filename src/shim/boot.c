@@ -432,6 +432,7 @@ static void on_fall_back(struct loop_timer *timer)
 	shim->driver->free(shim->vm);
 	shim->vm = NULL;
 	stop_net(shim);
+	shim->falling_back = false;
 	launch(shim);
 }
 
@@ -460,6 +461,7 @@ static bool fall_back(struct shim *shim, const struct err *why)
 	} else {
 		return false;
 	}
+	shim->falling_back = true;
 	/* Not from inside the driver's own callback. */
 	loop_timer_arm(shim->loop, &shim->timer, clock_monotonic(), on_fall_back);
 	return true;

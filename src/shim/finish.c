@@ -200,6 +200,8 @@ void shim_vm_exited(struct vm *vm, bool clean, const char *why, void *arg)
 
 	shim->vm_gone = true;
 	log_info("VM ended: %s", why);
+	if (shim->falling_back)
+		return;
 	if (shim->ending) {
 		leave(shim);
 	} else if (!shim->ready) {

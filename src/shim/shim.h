@@ -92,9 +92,10 @@ struct shim {
 	bool stopping; /* Stop has begun, or the end */
 	bool ending;   /* finish.c has begun */
 	bool vm_gone;
-	bool agent_lost; /* no use asking it for an orderly shutdown */
-	bool remove;	 /* --rm, or asked for by Stop */
-	bool ready;	 /* the verdict has been said */
+	bool falling_back; /* this VM's end is not the sandbox': another is started */
+	bool agent_lost;   /* no use asking it for an orderly shutdown */
+	bool remove;	   /* --rm, or asked for by Stop */
+	bool ready;	   /* the verdict has been said */
 	struct list waiters;
 	struct rpc_call *start_call; /* Start that waits for the boot to be done */
 };
