@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: all help demo test test-long test-kvm bench-rpc asan fuzz lint format generate build-agent agent-rootfs \
+.PHONY: all help demo test test-long test-kvm bench-rpc asan fuzz lint format generate build-agent kernel agent-rootfs \
 	install uninstall clean deps configure
 
 all: configure ## build everything
@@ -26,13 +26,13 @@ demo: ## install what is missing, build, and run a container in a VM
 	@$(MAKE) --no-print-directory all
 	scripts/demo.sh $(BUILD)
 
-test: deps all ## every test; ends with the counts
+test: deps all kernel ## every test; ends with the counts
 	scripts/test.sh $(BUILD)
 
-test-long: deps all ## the same with full counts of cycles, outages and soaks
+test-long: deps all kernel ## the same with full counts of cycles, outages and soaks
 	scripts/test.sh --long $(BUILD)
 
-test-kvm: deps all ## the end-to-end tests with KVM; fails where KVM does not work
+test-kvm: deps all kernel ## the end-to-end tests with KVM; fails where KVM does not work
 	scripts/test.sh --kvm $(BUILD)
 
 bench-rpc: all ## unary calls a second, beside the C-core
@@ -62,6 +62,10 @@ generate: configure ## C from proto/ (every build does it anyway)
 build-agent: ## bin/agent: the static agent
 	scripts/build-agent.sh bin
 
+kernel: configure ## the small guest kernel, used when it is there (once, some minutes)
+	scripts/install-deps.sh build kernel
+	scripts/build-kernel.sh $(BUILD)/guest/kernel
+
 agent-rootfs: ## agent-rootfs.ext4: a root disk with the agent, made without root
 	scripts/build-agent-rootfs.sh agent-rootfs.ext4
 
@@ -69,6 +73,9 @@ install: configure ## install below PREFIX (default /usr/local)
 	meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX))
 	ninja -C $(BUILD)
 	DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild --quiet
+	@# The small kernel only if it has been built.
+	[ ! -e $(BUILD)/guest/kernel/vmlinuz ] || install -D -m 644 -t $(DESTDIR)$(abspath $(PREFIX))/lib/micropod/kernel \
+		$(BUILD)/guest/kernel/vmlinuz $(BUILD)/guest/kernel/version
 
 uninstall: configure ## remove what install installed below PREFIX
 	meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX))

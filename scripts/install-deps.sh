@@ -4,7 +4,7 @@
 # Installs the Debian packages that micropod is built, run and tested with, those that are missing only.
 # When nothing is missing it needs neither root nor network and is done at once.
 #
-# usage: install-deps.sh [--check] [build|run|demo|test|bench]...        (default: build run test)
+# usage: install-deps.sh [--check] [build|run|demo|kernel|test|bench]...        (default: build run test)
 #   --check   install nothing: name what is missing, exit 1 if there is any
 set -euo pipefail
 
@@ -19,6 +19,7 @@ build_packages=(
 run_packages=(
 	qemu-system-x86 skopeo cpio kmod uidmap e2fsprogs zstd xz-utils dpkg-dev busybox-static runc util-linux
 )
+kernel_packages=(flex bison bc libelf-dev libssl-dev binutils xz-utils)
 test_packages=(
 	python3-pytest python3-grpcio python3-protobuf protobuf-compiler-grpc ruby-grpc grpc-proto nghttp2-client
 	docker-registry umoci mmdebstrap socat iproute2 nftables curl jq
@@ -64,8 +65,8 @@ groups=()
 for arg in "$@"; do
 	case $arg in
 	--check) check=1 ;;
-	build | run | demo | test | bench) groups+=("$arg") ;;
-	*) die "unknown argument '$arg': usage: install-deps.sh [--check] [build|run|demo|test|bench]..." ;;
+	build | run | demo | kernel | test | bench) groups+=("$arg") ;;
+	*) die "unknown argument '$arg': usage: install-deps.sh [--check] [build|run|demo|kernel|test|bench]..." ;;
 	esac
 done
 ((${#groups[@]})) || groups=(build run test)
@@ -76,6 +77,7 @@ for group in "${groups[@]}"; do
 	case $group in
 	build) wanted+=("${build_packages[@]}") ;;
 	demo) wanted+=(umoci) ;; # its image is made here
+	kernel) wanted+=("${kernel_packages[@]}") ;;
 	bench) wanted+=("${bench_packages[@]}") ;;
 	run) wanted+=("${run_packages[@]}") ;;
 	test)

@@ -43,7 +43,8 @@ umask 022
 guest_tree_make "$tree" "$agent" "$crun"
 ln -s usr/bin/micropod-agent "$tree/init"
 mkdir -p "$tree/lib/modules"
-install -m 644 "$modules"/{order,order.late,*.ko} "$tree/lib/modules/"
+# A kernel with everything built in has none.
+find "$modules" -maxdepth 1 \( -name order -o -name order.late -o -name '*.ko' \) -exec install -m 644 -t "$tree/lib/modules" {} +
 [[ -z $runc ]] || guest_tree_add_runc "$tree" "$runc"
 
 find "$tree" -exec touch -h -d @0 {} +

@@ -3,16 +3,18 @@
 #
 # Prepares what every VM starts from, below ROOT/guest, as any user and without installing anything into the system:
 #
-#   ROOT/guest/<kernel version>/{vmlinuz,modules/}   from the distribution's cloud kernel package
+#   ROOT/guest/<kernel version>/{vmlinuz,modules/}   from the distribution's cloud kernel package, or the small one
 #   ROOT/guest/<key>/{initramfs.cpio,initramfs-runc.cpio}              the second one only where runc is installed
-#   ROOT/guest/current.json                                            which of them to use, replaced in one step
+#   ROOT/guest/{small,cloud}.json                                      which of them belong together, replaced in one step
+#   ROOT/guest/current.json                                            the same for the kind that is used unless one is asked for
 #
 # Done at once, and without network, when nothing has changed. Two at the same time do the work once.
 #
-# usage: prepare-guest [--progress] [--update] [--files DIR] ROOT
+# usage: prepare-guest [--progress] [--update] [--kind small|cloud] [--files DIR] ROOT
 #   --progress  say on stderr what is being done
-#   --update    ask the distribution for a newer kernel
-#   --files     the folder with agent and crun; default: where they were installed
+#   --update    ask the distribution for a newer cloud kernel
+#   --kind      small: the kernel of `make kernel`; cloud: the distribution's; default: small if it has been built
+#   --files     the folder with agent, crun and, if it has been built, kernel/; default: where they were installed
 set -euo pipefail
 
 here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
@@ -37,23 +39,36 @@ say() {
 	((progress == 0)) || echo "prepare-guest: $*" >&2
 }
 
-progress=0 update=0 files=$here/../../lib/micropod root=''
+progress=0 update=0 kind='' files=$here/../../lib/micropod root=''
 while (($#)); do
 	case $1 in
 	--progress) progress=1 ;;
 	--update) update=1 ;;
+	--kind) kind=${2:-} && shift ;;
+	--kind=*) kind=${1#*=} ;;
 	--files) files=${2:-} && shift ;;
 	-*) die "unknown option '$1'" ;;
 	*) root=$1 ;;
 	esac
 	shift
 done
-[[ $root ]] || die "usage: prepare-guest [--progress] [--update] [--files DIR] ROOT"
+[[ $root ]] || die "usage: prepare-guest [--progress] [--update] [--kind small|cloud] [--files DIR] ROOT"
 [[ $root != *[[:cntrl:]]* ]] || die "the root's path must not contain control characters"
 for file in agent crun; do
 	[[ -r $files/$file ]] || die "$files/$file is not there: build or install micropod first"
 done
-for program in apt-get cpio dpkg-deb depmod:kmod modprobe:kmod; do
+# Which kind is the usual one is a matter of what was built and installed, not of a wish for once.
+if [[ -e $files/kernel/vmlinuz ]]; then usual=small; else usual=cloud; fi
+kind=${kind:-$usual}
+case $kind in
+cloud) programs=(apt-get cpio dpkg-deb depmod:kmod modprobe:kmod) ;;
+small)
+	programs=(cpio)
+	[[ $usual == small ]] || die "the small kernel is not there: make kernel builds it, make install installs it"
+	;;
+*) die "'$kind' is no kind of kernel: it is small or cloud" ;;
+esac
+for program in "${programs[@]}"; do
 	PATH=$PATH:/usr/sbin:/sbin command -v "${program%:*}" >/dev/null || die "'${program%:*}' is missing: install ${program#*:}"
 done
 PATH=$PATH:/usr/sbin:/sbin
@@ -74,10 +89,10 @@ complete() {
 	[[ $(cat "$guest/$1/modules/wanted" 2>/dev/null) == "${boot_modules[*]} / ${late_modules[*]}" ]]
 }
 
-# The version of the kernel in current.json, if it is still there.
+# The version of the cloud kernel in cloud.json, if it is still there.
 current_kernel() {
 	local version
-	version=$(sed -n 's/^ *"version": "\([^"]*\)".*/\1/p' "$guest/current.json" 2>/dev/null) || true
+	version=$(sed -n 's/^ *"version": "\([^"]*\)".*/\1/p' "$guest/cloud.json" 2>/dev/null) || true
 	[[ -z $version ]] || ! complete "$version" || echo "$version"
 }
 
@@ -159,6 +174,19 @@ unpack_kernel() {
 	mv "$out" "$guest/$version"
 }
 
+# The small kernel as $guest/$1, which names its contents: it needs no modules.
+take_small_kernel() {
+	local out=$guest/$1
+	[[ ! -e $out/vmlinuz ]] || return 0
+	[[ $work ]] || work=$(mktemp -d "$guest/.new.XXXXXX")
+	say "taking the small kernel $(<"$files/kernel/version")"
+	mkdir -p "$work/kernel/modules"
+	cp "$files/kernel/vmlinuz" "$work/kernel/"
+	touch "$work/kernel/modules/order" "$work/kernel/modules/order.late"
+	rm -rf "${out:?}"
+	mv "$work/kernel" "$out"
+}
+
 # A hash of everything that the initramfs is made from.
 key_of() {
 	{
@@ -182,43 +210,66 @@ make_initramfs() {
 	mv "$out" "$guest/$2"
 }
 
-quoted() {
+quoted_part() {
 	local text=${1//\\/\\\\}
-	printf '"%s"' "${text//\"/\\\"}"
+	printf '%s' "${text//\"/\\\"}"
 }
 
+quoted() {
+	printf '"%s"' "$(quoted_part "$1")"
+}
+
+# folder: of the kernel
 write_current() {
-	local version=$1 key=$2
+	local folder=$1 version=$2 key=$3
 	{
-		printf '{\n  "kernel": %s,\n' "$(quoted "$guest/$version/vmlinuz")"
+		printf '{\n  "kernel": %s,\n' "$(quoted "$guest/$folder/vmlinuz")"
 		printf '  "initramfs": %s,\n' "$(quoted "$guest/$key/initramfs.cpio")"
 		[[ -z $runc ]] || printf '  "initramfs_runc": %s,\n' "$(quoted "$guest/$key/initramfs-runc.cpio")"
-		printf '  "version": %s,\n  "kind": "cloud",\n  "key": %s\n}\n' "$(quoted "$version")" "$(quoted "$key")"
+		printf '  "version": %s,\n  "kind": "%s",\n  "key": %s\n}\n' "$(quoted "$version")" "$kind" "$(quoted "$key")"
 	} >"$work/current.json"
-	sync "$guest/$version" "$guest/$key" "$work/current.json"
-	mv -f "$work/current.json" "$guest/current.json"
+	cp "$work/current.json" "$work/$kind.json"
+	sync "$guest/$folder" "$guest/$key" "$work/current.json" "$work/$kind.json"
+	mv -f "$work/$kind.json" "$guest/$kind.json"
+	[[ $kind != "$usual" ]] || mv -f "$work/current.json" "$guest/current.json"
+}
+
+# Whether $1 says the same as before.
+is_current() {
+	[[ -e $guest/$3/initramfs.cpio ]] && grep -qF "\"$3\"" "$guest/$1" 2>/dev/null &&
+		grep -qF "$(quoted "$guest/$2/vmlinuz")" "$guest/$1"
 }
 
 # Former kernels and initramfs go after a day: a sandbox that is starting just now may still want them.
 remove_former() {
-	find "$guest" -mindepth 1 -maxdepth 1 -type d ! -name "$1" ! -name "$2" ! -name .apt -mtime +0 -exec rm -rf {} +
+	local folder
+	while read -r folder; do
+		grep -qF "$(quoted_part "$guest/$folder/")" "$guest"/*.json || rm -rf "${guest:?}/$folder"
+	done < <(find "$guest" -mindepth 1 -maxdepth 1 -type d ! -name .apt ! -name '.new.*' -mtime +0 -printf '%f\n')
+	find "$guest" -mindepth 1 -maxdepth 1 -name '.new.*' -mtime +0 -exec rm -rf {} +
 }
 
-version=$(current_kernel)
-if ((update)) || [[ -z $version ]]; then
-	work=$(mktemp -d "$guest/.new.XXXXXX")
-	find_kernel
-	version=${package#linux-image-}
-	complete "$version" || unpack_kernel "$version"
-	rm -rf "${guest:?}/.apt"
+if [[ $kind == small ]]; then
+	version=$(<"$files/kernel/version")
+	folder=small-$(sha256sum <"$files/kernel/vmlinuz" | cut -c1-16)
+	take_small_kernel "$folder"
+else
+	version=$(current_kernel)
+	if ((update)) || [[ -z $version ]]; then
+		work=$(mktemp -d "$guest/.new.XXXXXX")
+		find_kernel
+		version=${package#linux-image-}
+		complete "$version" || unpack_kernel "$version"
+		rm -rf "${guest:?}/.apt"
+	fi
+	folder=$version
 fi
-key=$(key_of "$version")
-if [[ -e $guest/$key/initramfs.cpio ]] && grep -qF "\"$key\"" "$guest/current.json" 2>/dev/null &&
-	grep -qF "$(quoted "$guest/$version/vmlinuz")" "$guest/current.json"; then
+key=$(key_of "$folder")
+if is_current "$kind.json" "$folder" "$key" && { [[ $kind != "$usual" ]] || is_current current.json "$folder" "$key"; }; then
 	exit 0
 fi
 [[ $work ]] || work=$(mktemp -d "$guest/.new.XXXXXX")
-[[ -e $guest/$key/initramfs.cpio ]] || make_initramfs "$version" "$key"
-write_current "$version" "$key"
-remove_former "$version" "$key"
+[[ -e $guest/$key/initramfs.cpio ]] || make_initramfs "$folder" "$key"
+write_current "$folder" "$version" "$key"
+remove_former
 say "ready: kernel $version"

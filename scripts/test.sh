@@ -39,8 +39,13 @@ if ((e2e)); then
 	folders+=("$top/tests/e2e")
 	export MICROPOD_TEST_IMAGES=$build/test-images MICROPOD_TEST_GUEST=$build/test-root
 	"$here/make-test-images.sh" "$MICROPOD_TEST_IMAGES"
-	"$build/guest/prepare-guest" --progress "$MICROPOD_TEST_GUEST"
-	"$build/src/cli/micropod" --root "$MICROPOD_TEST_GUEST" template build --quiet
+	for kind in cloud small; do
+		"$build/guest/prepare-guest" --progress --kind "$kind" "$MICROPOD_TEST_GUEST"
+	done
+	for options in "" "--kernel=cloud" "--no-network" "--runtime=runc" "--kernel=cloud --runtime=runc"; do
+		# shellcheck disable=SC2086 # several words
+		"$build/src/cli/micropod" --root "$MICROPOD_TEST_GUEST" template build --quiet $options >/dev/null
+	done
 fi
 ((long == 0)) || export MICROPOD_TEST_LONG=1
 if ((kvm)); then

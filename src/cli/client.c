@@ -6,12 +6,10 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "details.pb-c.h"
 #include "io/addr.h"
+#include "rpc/failure.h"
 
 #define DIAL_TIME (5 * NSEC_PER_SEC)
-
-static const char failure_type[] = "/micropod.agent.v1.Failure"; /* how its type URL ends */
 
 int client_not_running(const struct sandbox *box, struct err *err)
 {
@@ -76,49 +74,20 @@ void client_close(struct client *client)
 	free(take_ptr(client->address));
 }
 
-static bool ends_with(const char *s, const char *end)
-{
-	size_t n = strlen(s), m = strlen(end);
-
-	return n >= m && strcmp(s + n - m, end) == 0;
-}
-
-/* The Failure in grpc-status-details-bin, NULL if there is none; the caller frees it. */
-static Micropod__Agent__V1__Failure *find_failure(const struct rpc_status *status)
-{
-	Micropod__Details__V1__Status *details = NULL;
-	Micropod__Agent__V1__Failure *failure = NULL;
-
-	if (status->details)
-		details = micropod__details__v1__status__unpack(
-			NULL, status->details_len, status->details);
-	for (size_t i = 0; details && !failure && i < details->n_details; i++)
-		if (ends_with(details->details[i]->type_url, failure_type))
-			failure = micropod__agent__v1__failure__unpack(NULL,
-				details->details[i]->value.len, details->details[i]->value.data);
-	if (details)
-		micropod__details__v1__status__free_unpacked(details, NULL);
-	return failure;
-}
-
 int client_failure(const struct rpc_status *status, const char *name, struct err *err)
 {
-	Micropod__Agent__V1__Failure *f = find_failure(status);
-	int code = EXIT_MICROPOD;
-
 	rpc_status_to_err(status, err);
 	if (status->code == RPC_UNAVAILABLE)
 		err_wrap(err, "sandbox '%s' was lost (see micropod logs --system %s)", name, name);
+	else if (status->code == RPC_UNIMPLEMENTED)
+		err_set(err, ENOSYS,
+			"sandbox '%s' was started by an older micropod, which cannot do this: "
+			"start "
+			"it anew (micropod restart %s)",
+			name, name);
 	else
 		err_wrap(err, "sandbox '%s'", name);
-	if (f && f->kind == MICROPOD__AGENT__V1__FAILURE__KIND__SPAWN)
-		/* A user or a folder that is not there is no missing command. */
-		code = f->errno_value == ENOENT && strcmp(f->step, "execute") == 0
-			       ? EXIT_NOT_FOUND
-			       : EXIT_CANNOT_RUN;
-	if (f)
-		micropod__agent__v1__failure__free_unpacked(f, NULL);
-	return code;
+	return rpc_failure_exit_code(status);
 }
 
 int client_unary(struct client *client, const char *path, const ProtobufCMessage *request,

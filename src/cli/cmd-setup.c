@@ -26,7 +26,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 	int r = guest_prepare(cli, s->quiet, s->update, err);
 
 	if (r == 0)
-		r = sandbox_guest_current(cli->root, &guest, err);
+		r = sandbox_guest_current(cli->root, guest_kind(cli), &guest, err);
 	if (r < 0)
 		return r;
 	printf("kernel %s\n", guest.version);

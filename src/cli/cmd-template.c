@@ -151,6 +151,16 @@ static int order(struct cli *cli, const struct machine *machine, struct err *err
 		     : proc_run((const char *const *)strv_items(&argv), 4096, NULL, err);
 }
 
+/* The process that made it has left why, which says more than its exit status. */
+static int explain(struct cli *cli, const char *key, struct err *err)
+{
+	char why[LIMIT_ERR_MESSAGE];
+
+	if (template_failure(cli->root, key, why, sizeof(why)) == TEMPLATE_FAILED)
+		return err_set(err, EIO, "cannot make the template: %s", why);
+	return -err->code;
+}
+
 int template_make(struct cli *cli, const struct template_opts *opts,
 	char ret_key[static TEMPLATE_KEY_LEN + 1], struct err *err)
 {
@@ -168,8 +178,8 @@ int template_make(struct cli *cli, const struct template_opts *opts,
 			cli->root, &driver_qemu, &config, &guest, &machine, &verdict, err);
 	if (r == 0)
 		r = machine_key(&machine, ret_key, err);
-	if (r == 0)
-		r = order(cli, &machine, err);
+	if (r == 0 && order(cli, &machine, err) < 0)
+		r = explain(cli, ret_key, err);
 	sandbox_guest_deinit(&guest);
 	config.runtime = NULL; /* a constant */
 	sandbox_config_deinit(&config);

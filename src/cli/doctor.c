@@ -130,7 +130,7 @@ static enum doctor_state check_guest(struct cli *cli, char *detail)
 	struct sandbox_guest guest = { 0 };
 	struct err err = ERR_INIT;
 	enum doctor_state state = DOCTOR_OK;
-	int r = sandbox_guest_current(cli->root, &guest, &err);
+	int r = sandbox_guest_current(cli->root, NULL, &guest, &err);
 
 	if (r == -ENOENT)
 		return say(detail, DOCTOR_WARN, "not prepared yet");
@@ -203,9 +203,11 @@ static enum doctor_state check_disk_space(struct cli *cli, char *detail)
 
 static enum doctor_state check_run_folder(struct cli *cli, char *detail)
 {
-	if (access(cli->root->run, W_OK) < 0)
-		return say(detail, DOCTOR_FAIL, "cannot write to '%s': %s", cli->root->run,
-			strerror(errno));
+	struct err err = ERR_INIT;
+
+	if (sandbox_root_make_run(cli->root, &err) < 0)
+		return say(detail, DOCTOR_FAIL, "%s", err.msg);
+	sandbox_root_drop_run(cli->root);
 	if (geteuid() != 0 && strncmp(cli->root->run, "/tmp/", 5) == 0)
 		return say(detail, DOCTOR_WARN,
 			"'%s': without XDG_RUNTIME_DIR sockets lie in /tmp, where cleaners may "

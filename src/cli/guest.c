@@ -11,6 +11,13 @@
 #include "base/proc.h"
 #include "base/strv.h"
 
+const char *guest_kind(const struct cli *cli)
+{
+	const char *kernel = cli->settings.kernel;
+
+	return kernel && sandbox_guest_is_kind(kernel) ? kernel : NULL;
+}
+
 int guest_prepare(struct cli *cli, bool quiet, bool update, struct err *err)
 {
 	auto_free char *program = NULL;
@@ -19,13 +26,16 @@ int guest_prepare(struct cli *cli, bool quiet, bool update, struct err *err)
 		.stdout_fd = STDERR_FILENO,
 		.stderr_fd = STDERR_FILENO,
 		.die_with_parent = true };
+	const char *kind = guest_kind(cli);
 	int status, r = sandbox_program("prepare-guest", &program, err);
 	pid_t pid;
 
 	if (r < 0)
 		return r;
 	if (strv_add(&argv, program) < 0 || (!quiet && strv_add(&argv, "--progress") < 0) ||
-		(update && strv_add(&argv, "--update") < 0) || strv_add(&argv, cli->root->path) < 0)
+		(update && strv_add(&argv, "--update") < 0) ||
+		(kind && strv_addf(&argv, "--kind=%s", kind) < 0) ||
+		strv_add(&argv, cli->root->path) < 0)
 		return err_errno(err, ENOMEM, "cannot prepare kernel and guest");
 	opts.path = program;
 	opts.argv = strv_items(&argv);
@@ -48,7 +58,7 @@ int guest_ensure(struct cli *cli, bool quiet, struct err *err)
 {
 	struct sandbox_guest guest = { 0 };
 	struct err why = ERR_INIT;
-	int r = sandbox_guest_current(cli->root, &guest, &why);
+	int r = sandbox_guest_current(cli->root, guest_kind(cli), &guest, &why);
 
 	if (r == 0) {
 		sandbox_guest_deinit(&guest);

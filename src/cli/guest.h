@@ -10,5 +10,8 @@
  * 0 or -errno with err. */
 int guest_prepare(struct cli *cli, bool quiet, bool update, struct err *err);
 
-/* Prepares only if nothing is prepared yet: the first run. */
+/* The kind of kernel that the settings ask for; NULL: none, or a file. */
+const char *guest_kind(const struct cli *cli);
+
+/* Prepares only if what the settings ask for is not prepared yet: the first run. */
 int guest_ensure(struct cli *cli, bool quiet, struct err *err);

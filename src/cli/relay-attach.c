@@ -394,11 +394,6 @@ static void on_start_done(struct rpc_call *call, const struct rpc_status *status
 		return;
 	}
 	code = client_failure(status, a->relay.client->name, &err);
-	/* The shim hands on what failed as a status alone. */
-	if (status->code == RPC_NOT_FOUND)
-		code = EXIT_NOT_FOUND;
-	else if (status->code == RPC_PERMISSION_DENIED)
-		code = EXIT_CANNOT_RUN;
 	relay_fail(&a->relay, code, &err);
 }
 

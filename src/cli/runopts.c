@@ -159,7 +159,10 @@ int run_set_machine(struct cli *cli, struct sandbox_config *c, struct err *err)
 	if (c->cpu_milli > 1000 * CPUS_MAX)
 		return err_set(err, EINVAL, "%llu CPUs are too many: give %d at most",
 			(unsigned long long)(c->cpu_milli / 1000), CPUS_MAX);
-	r = set_file(&c->kernel, s->kernel, "kernel", err);
+	if (s->kernel && sandbox_guest_is_kind(s->kernel))
+		r = set(&c->kernel_kind, s->kernel, err);
+	else
+		r = set_file(&c->kernel, s->kernel, "kernel", err);
 	if (r == 0)
 		r = set_file(&c->agent_rootfs, s->agent_rootfs, "agent root disk", err);
 	if (r == 0)

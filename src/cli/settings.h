@@ -13,7 +13,7 @@
 #include "driver/driver.h"
 
 struct settings {
-	const char *kernel, *agent_rootfs, *vmm; /* paths; NULL: not set */
+	const char *kernel, *agent_rootfs, *vmm; /* paths (kernel: or a kind); NULL: not set */
 	int accel;				 /* enum vm_accel */
 	uint64_t memory;			 /* bytes; 0: not set */
 	uint64_t cpu_milli;			 /* thousandths of a CPU; 0: not set */

@@ -283,7 +283,9 @@ int qemu_args_build(const struct vm_config *config, const struct qemu_view *view
 		r = strv_addv(argv, common);
 	if (r == 0)
 		r = add_machine(config, view, o, argv);
-	if (r == 0 && (r = add_kernel(config, view, o, argv, err)) < 0)
+	/* A guest that goes on has its kernel in its memory, and never starts again (-no-reboot).
+	 */
+	if (r == 0 && config->state_fd < 0 && (r = add_kernel(config, view, o, argv, err)) < 0)
 		return r;
 	if (r == 0)
 		r = add_channels(view, argv);

@@ -418,9 +418,10 @@ static int check_file(const char *path, bool read_only, const char *what, struct
 
 static int check_files(const struct vm_config *c, struct err *err)
 {
-	int r = check_file(c->kernel, true, "the kernel", err);
+	bool boots = c->state_fd < 0;
+	int r = boots ? check_file(c->kernel, true, "the kernel", err) : 0;
 
-	if (r == 0 && c->initramfs)
+	if (r == 0 && boots && c->initramfs)
 		r = check_file(c->initramfs, true, "the initramfs", err);
 	if (r == 0 && c->agent_rootfs)
 		r = check_file(c->agent_rootfs, true, "the agent's root file system", err);
@@ -482,9 +483,10 @@ static int bind_firmware(struct layout *l, const char *program)
 
 static int bind_files(struct layout *l, const struct vm_config *c)
 {
-	int r = confine_bind(&l->spec, c->kernel, "/kernel", 0);
+	bool boots = c->state_fd < 0;
+	int r = boots ? confine_bind(&l->spec, c->kernel, "/kernel", 0) : 0;
 
-	if (r == 0 && c->initramfs)
+	if (r == 0 && boots && c->initramfs)
 		r = confine_bind(&l->spec, c->initramfs, "/initramfs", 0);
 	for (unsigned i = 0; i < c->n_disks + (c->agent_rootfs != NULL) && r == 0; i++) {
 		bool extra = i == c->n_disks, read_only = extra || c->disks[i].read_only;

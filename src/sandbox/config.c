@@ -63,6 +63,7 @@ static const struct field config_fields[] = {
 	{ "accel", FIELD_WORD, offsetof(struct sandbox_config, accel), VM_ACCEL_MAX, accel_words },
 	CONFIG(vmm, FIELD_STRING),
 	CONFIG(kernel, FIELD_STRING),
+	CONFIG(kernel_kind, FIELD_STRING),
 	CONFIG(initramfs, FIELD_STRING),
 	CONFIG(agent_rootfs, FIELD_STRING),
 	CONFIG(runtime, FIELD_STRING),

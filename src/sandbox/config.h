@@ -49,7 +49,8 @@ struct sandbox_config {
 	enum vm_accel accel;			 /* decided at start, here as asked for */
 	char *vmm;				 /* binary, or NULL */
 	char *kernel, *initramfs, *agent_rootfs; /* NULL: as prepared below ROOT/guest */
-	char *runtime;				 /* "crun", "runc"; NULL: crun */
+	char *kernel_kind; /* of the prepared ones: "small", "cloud"; NULL: the usual one */
+	char *runtime;	   /* "crun", "runc"; NULL: crun */
 	uint64_t scratch_bytes;
 	bool cold;
 	uint64_t template_limit; /* bytes of all templates together */

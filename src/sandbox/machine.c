@@ -100,9 +100,13 @@ int machine_choose(struct sandbox_root *root, const struct driver *driver,
 	int r = accel_choose(root->path, c->accel, ret_verdict, err);
 
 	if (r == 0 && !(c->kernel && (c->initramfs || c->agent_rootfs)))
-		r = sandbox_guest_current(root, guest, err);
+		r = sandbox_guest_current(root, c->kernel_kind, guest, err);
 	if (r == 0)
 		r = accel_tsc_of_boot(root->path, &m.tsc_khz, err);
+	if (r == 0 && runc && !c->initramfs && !guest->initramfs_runc)
+		r = err_set(err, ENOENT,
+			"runc was not installed when the guest was prepared: install it, then run "
+			"micropod setup");
 	if (r < 0)
 		return r;
 	m.accel = ret_verdict->accel;

@@ -663,6 +663,7 @@ static int delete_box(struct sandbox_root *root, const char *id, const char *nam
 	names = safe_close(names);
 	if (run)
 		fs_remove_tree(AT_FDCWD, run);
+	sandbox_root_drop_run(root);
 	r = fs_remove_tree(root->boxes_fd, old);
 	return r < 0 ? err_errno(err, -r, "cannot remove the files of sandbox %.12s", id) : 0;
 }
@@ -803,5 +804,6 @@ int sandbox_sweep(struct sandbox_root *root, struct err *err)
 			sweep_folder(root, e->d_name);
 	sweep_names(root);
 	sweep_run(root);
+	sandbox_root_drop_run(root);
 	return 0;
 }

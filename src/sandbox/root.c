@@ -74,7 +74,7 @@ static int run_base(char **ret_base, struct err *err)
 	return 0;
 }
 
-static int open_run(struct sandbox_root *root, struct err *err)
+static int name_run(struct sandbox_root *root, struct err *err)
 {
 	auto_free char *base = NULL;
 	int r = run_base(&base, err);
@@ -86,7 +86,17 @@ static int open_run(struct sandbox_root *root, struct err *err)
 		root->run = NULL;
 		return err_errno(err, ENOMEM, "cannot name the run folder");
 	}
+	return 0;
+}
+
+int sandbox_root_make_run(struct sandbox_root *root, struct err *err)
+{
 	return fs_private_dir(root->run, err);
+}
+
+void sandbox_root_drop_run(struct sandbox_root *root)
+{
+	rmdir(root->run);
 }
 
 static int open_below(struct sandbox_root *root, const char *wanted, struct err *err)
@@ -138,7 +148,7 @@ int sandbox_root_open(const char *path, struct sandbox_root **ret_root, struct e
 	root->fd = root->boxes_fd = -1;
 	r = open_below(root, wanted, err);
 	if (r == 0)
-		r = open_run(root, err);
+		r = name_run(root, err);
 	if (r < 0) {
 		sandbox_root_free(root);
 		return r;

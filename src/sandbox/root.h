@@ -27,6 +27,12 @@ struct sandbox_root {
 int sandbox_root_open(const char *path, struct sandbox_root **ret_root, struct err *err);
 struct sandbox_root *sandbox_root_free(struct sandbox_root *root);
 
+/* Makes the run folder, which is there while there are sandboxes; one that is not ours alone is
+ * refused. 0 or -errno with err. */
+int sandbox_root_make_run(struct sandbox_root *root, struct err *err);
+/* Removes it if it is empty. */
+void sandbox_root_drop_run(struct sandbox_root *root);
+
 /* The program of ours called name (micropod-shim, micropod-net): $MICROPOD_LIBEXEC/name, else below
  * the build tree or the prefix that this executable lies in. *ret_path malloc'd. 0, or -ENOENT with
  * err. */

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/proc.h"
 #include "net/net.h"
+#include "rpc/failure.h"
 #include "shim/guestnet.h"
 #include "shim/shim.h"
 
@@ -209,17 +210,19 @@ static void on_started(
 	const Micropod__Agent__V1__StartContainerResponse *resp =
 		(const Micropod__Agent__V1__StartContainerResponse *)answer;
 	Micropod__Sandbox__V1__StartResponse out = MICROPOD__SANDBOX__V1__START_RESPONSE__INIT;
-	int exit_code;
 
 	if (shim->ending)
 		return;
 	if (!resp) {
 		struct err err = ERR_INIT;
 
-		exit_code = rpc_status_to_err(status, &err) == -ENOENT ? 127
-			    : err.code == EACCES		       ? 126
-								       : 125;
-		shim_fail(shim, exit_code, &err);
+		rpc_status_to_err(status, &err);
+		/* With the agent's own words on what failed. */
+		if (shim->start_call) {
+			rpc_call_finish(shim->start_call, status);
+			shim->start_call = rpc_call_unref(shim->start_call);
+		}
+		shim_fail(shim, rpc_failure_exit_code(status), &err);
 		return;
 	}
 	shim->started = true;

@@ -113,18 +113,12 @@ static void on_shutdown(
 	end_vm(shim);
 }
 
-/* Records the end and begins to leave. Called once. */
-static void begin_end(struct shim *shim)
+/* Politely if the disk will be used again, at once if it will be removed. */
+static void shut_down(struct shim *shim)
 {
 	Micropod__Agent__V1__ShutdownRequest req = MICROPOD__AGENT__V1__SHUTDOWN_REQUEST__INIT;
 
-	shim->ending = true;
-	shim->box.state.phase = SANDBOX_EXITED;
-	shim->box.state.finished_ns = clock_realtime();
-	if (!shim->remove) {
-		shim_save_state(shim);
-		shim_answer_waiters(shim, SHIM_WAIT_EXIT);
-	}
+	shim->draining = false;
 	if (shim->remove || !shim->agent || shim->agent_lost || shim->vm_gone) {
 		end_vm(shim);
 		return;
@@ -134,6 +128,51 @@ static void begin_end(struct shim *shim)
 	shim_agent_call(shim, "Shutdown", &req.base,
 		&micropod__agent__v1__shutdown_response__descriptor, SHIM_SHUTDOWN_GRACE,
 		on_shutdown);
+}
+
+static void on_readers_deadline(struct loop_timer *timer)
+{
+	struct shim *shim = container_of(timer, struct shim, timer);
+
+	log_warning("somebody has not read all of the output: the VM ends all the same");
+	shut_down(shim);
+}
+
+/* From the loop: a call that has just ended still sends its last frames. */
+static void on_all_read(struct loop_timer *timer)
+{
+	shut_down(container_of(timer, struct shim, timer));
+}
+
+void shim_reader_done(struct shim *shim)
+{
+	if (shim->readers)
+		shim->readers--;
+	if (shim->draining && !shim->readers)
+		loop_timer_arm(shim->loop, &shim->timer, clock_monotonic(), on_all_read);
+}
+
+/*
+ * Records the end and begins to leave. Called once. What the container wrote last is in the agent
+ * until everybody who reads along has it, however slowly.
+ */
+static void begin_end(struct shim *shim)
+{
+	shim->ending = true;
+	shim->box.state.phase = SANDBOX_EXITED;
+	shim->box.state.finished_ns = clock_realtime();
+	if (!shim->remove) {
+		shim_save_state(shim);
+		shim_answer_waiters(shim, SHIM_WAIT_EXIT);
+	}
+	if (!shim->readers || !shim->agent || shim->agent_lost || shim->vm_gone) {
+		shut_down(shim);
+		return;
+	}
+	shim->draining = true;
+	loop_timer_arm(shim->loop, &shim->timer,
+		deadline_in(shim->stopping ? SHIM_READERS_STOPPED : SHIM_READERS_TIME),
+		on_readers_deadline);
 }
 
 void shim_container_exited(struct shim *shim, const Micropod__Agent__V1__Exit *exit)

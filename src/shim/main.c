@@ -21,6 +21,8 @@
 #include "shim/build.h"
 #include "shim/shim.h"
 
+#define RUN_TRIES 100
+
 struct args {
 	const char *root, *id;
 	unsigned lock_fd, status_fd, log_level, start_timeout;
@@ -118,8 +120,18 @@ static int enter(struct shim *shim, struct err *err)
 	shim->run_dir = sandbox_run_dir(shim->root, id);
 	if (!shim->run_dir)
 		return err_errno(err, ENOMEM, "cannot name the run folder");
-	fs_remove_tree(AT_FDCWD, shim->run_dir);
-	return fs_private_dir(shim->run_dir, err);
+	/* Whoever removes the last sandbox removes the folder around it too, perhaps just now: then
+	 * once more. */
+	for (int i = 0; i < RUN_TRIES; i++) {
+		r = sandbox_root_make_run(shim->root, err);
+		if (r == 0) {
+			fs_remove_tree(AT_FDCWD, shim->run_dir);
+			r = fs_private_dir(shim->run_dir, err);
+		}
+		if (r != -ENOENT)
+			break;
+	}
+	return r;
 }
 
 static int set_up(struct shim *shim, const struct args *a, struct err *err)

@@ -375,6 +375,18 @@ static const struct rpc_service service = {
 	.n_methods = ARRAY_SIZE(methods),
 };
 
+/* Calls whose readers are waited for when the container has ended. */
+static bool reads_output(const char *path)
+{
+	static const char *const readers[] = { "/Attach", "/GetContainerLogs", "/ExecInContainer" };
+	const char *method = strrchr(path, '/');
+
+	for (size_t i = 0; method && i < ARRAY_SIZE(readers); i++)
+		if (strcmp(method, readers[i]) == 0)
+			return true;
+	return false;
+}
+
 static bool pass_through(struct rpc_call *call, void *arg)
 {
 	struct shim *shim = arg;
@@ -383,6 +395,7 @@ static bool pass_through(struct rpc_call *call, void *arg)
 	if (strncmp(path, "/micropod.agent.v1.Agent/", 25) != 0 &&
 		strncmp(path, "/api.Agent/", 11) != 0)
 		return false;
+	shim->readers += reads_output(path);
 	if (!shim->agent) {
 		rpc_call_finish_code(call, RPC_UNAVAILABLE,
 			"sandbox '%s': the agent is not connected", shim->box.config.name);
@@ -396,6 +409,8 @@ static void on_call(const struct rpc_call *call, const struct rpc_status *status
 {
 	log_info("rpc id=%llu %s status=%s ms=%.1f", (unsigned long long)rpc_call_id(call),
 		rpc_call_path(call), rpc_code_name(status->code), (double)duration_ns / 1e6);
+	if (reads_output(rpc_call_path(call)))
+		shim_reader_done(arg);
 }
 
 int shim_serve(struct shim *shim, struct err *err)

@@ -32,8 +32,10 @@
 #define SHIM_START_WAIT	   (30 * NSEC_PER_SEC) /* for the command line's Start */
 #define SHIM_LOST_GRACE \
 	(2 * NSEC_PER_SEC) /* after a lost session, for the VMM to say that it ended */
-#define SHIM_SHUTDOWN_GRACE (10 * NSEC_PER_SEC)
-#define SHIM_RECONNECT_TIME (10 * NSEC_PER_SEC)
+#define SHIM_READERS_TIME    (60 * NSEC_PER_SEC) /* after the exit, for who still reads its output */
+#define SHIM_READERS_STOPPED (5 * NSEC_PER_SEC)	 /* the same after a Stop */
+#define SHIM_SHUTDOWN_GRACE  (10 * NSEC_PER_SEC)
+#define SHIM_RECONNECT_TIME  (10 * NSEC_PER_SEC)
 
 /* Calls of the command line that wait for something. */
 enum shim_wait {
@@ -96,6 +98,8 @@ struct shim {
 	bool agent_lost;   /* no use asking it for an orderly shutdown */
 	bool remove;	   /* --rm, or asked for by Stop */
 	bool ready;	   /* the verdict has been said */
+	unsigned readers;  /* calls that read the container's output, passed through to the agent */
+	bool draining;	   /* it has ended, and the VM stays until they have it all */
 	struct list waiters;
 	struct rpc_call *start_call; /* Start that waits for the boot to be done */
 };
@@ -141,6 +145,9 @@ int shim_make_channel(struct shim *shim, struct io_stream *session);
 void shim_session_lost(struct rpc_channel *channel, const char *why, void *arg);
 
 /* finish.c */
+
+/* One reader fewer. */
+void shim_reader_done(struct shim *shim);
 
 /* The start failed: says so, records it, ends. exit_code: for the command line. err->msg is the
  * reason. */

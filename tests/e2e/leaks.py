@@ -179,5 +179,6 @@ class Leaks:
     def count(self):
         """Kind -> what is left, only the kinds of which something is left."""
         left = {"files": self.left_files(), "processes": list(self.processes().values()), "mounts": self.mounts(),
-                "sockets": self.sockets(), "locks": self.locks(), "loop devices": self.loops(), "memory": self.memory()}
+                "sockets": self.sockets(), "locks": self.locks(), "loop devices": self.loops(), "memory": self.memory(),
+                "run folder": [str(self.run)] if self.run.exists() else []}
         return {kind: things for kind, things in left.items() if things}

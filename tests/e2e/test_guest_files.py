@@ -23,8 +23,8 @@ def run(*command, **kwargs):
 @pytest.fixture(scope="module")
 def guest():
     root = pathlib.Path(os.environ["MICROPOD_TEST_GUEST"])
-    run(BUILD / "guest/prepare-guest", root)
-    return json.loads((root / "guest/current.json").read_text())
+    run(BUILD / "guest/prepare-guest", "--kind", "cloud", root)
+    return json.loads((root / "guest/cloud.json").read_text())
 
 
 def make_root_disk(folder):
@@ -66,7 +66,7 @@ def test_changed_agent_makes_another_initramfs(guest, tmp_path):
     (root / "guest").mkdir(parents=True)
     kernel = pathlib.Path(guest["kernel"]).parent
     run("cp", "-R", kernel, root / "guest")
-    (root / "guest/current.json").write_text(json.dumps({"version": guest["version"]}, indent=2))
+    (root / "guest/cloud.json").write_text(json.dumps({"version": guest["version"]}, indent=2))
 
     def prepare(_):
         return subprocess.run([SCRIPTS / "prepare-guest.sh", "--progress", "--files", files, root], check=True,

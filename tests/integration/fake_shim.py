@@ -4,11 +4,13 @@
 It speaks both services as the shim offers them, and breaks on demand (FAKE_SHIM, words with a number each):
   cut-output=N  Attach ends UNAVAILABLE after N bytes, each time          cut-input=N  SendInput likewise
   die=N         the shim dies after N bytes of output                     refuse=CODE  the start fails with that exit code
+  old           an earlier version, which knows no Kill
   deaf          Stop and Kill are never answered                          gap          output begins with a gap of 7 bytes
 """
 import argparse
 import concurrent.futures
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -227,7 +229,7 @@ class Shim:
         try:
             return Process(args, env, spec.cwd or None, spec.tty, spec.open_stdin, spec.window if spec.HasField("window") else None)
         except OSError as error:
-            failure = agent.Failure(kind=agent.Failure.SPAWN, errno_value=error.errno, step="execve", object=str(args[0]))
+            failure = agent.Failure(kind=agent.Failure.SPAWN, errno_value=error.errno, step="execute", object=str(args[0]))
             self.fail(context, grpc.StatusCode.FAILED_PRECONDITION, f"cannot run '{args[0].decode()}': {error.strerror}", failure)
 
     def execute(self, requests, context):
@@ -295,9 +297,10 @@ class Shim:
 
     def start(self, request, context):
         if fault("refuse"):
-            code = grpc.StatusCode.NOT_FOUND if fault("refuse") == 127 else grpc.StatusCode.PERMISSION_DENIED
+            number = errno.ENOENT if fault("refuse") == 127 else errno.EACCES
+            failure = agent.Failure(kind=agent.Failure.SPAWN, errno_value=number, step="execute", object="prog")
             threading.Timer(0.2, self.over.set).start()
-            self.fail(context, code, "cannot start 'prog'")
+            self.fail(context, grpc.StatusCode.FAILED_PRECONDITION, "cannot start 'prog'", failure)
         self.start_main()
         return sandbox.StartResponse(pid=self.main.popen.pid)
 
@@ -347,12 +350,13 @@ class Shim:
                 "Start": unary(self.start, sandbox.StartRequest),
                 "Wait": unary(self.wait, sandbox.WaitRequest),
                 "Stop": unary(self.stop, sandbox.StopRequest),
-                "Kill": unary(self.kill, sandbox.KillRequest),
+                **({} if fault("old") else {"Kill": unary(self.kill, sandbox.KillRequest)}),
                 "Status": unary(self.status, sandbox.StatusRequest),
             }),
         ))
         run = pathlib.Path(os.environ["FAKE_SHIM_RUN"]) / self.args.id[:12]
         shutil.rmtree(run, ignore_errors=True)
+        run.parent.mkdir(mode=0o700, exist_ok=True)
         run.mkdir(mode=0o700)
         server.add_insecure_port(f"unix:{run}/shim.sock")
         server.start()
@@ -367,6 +371,10 @@ class Shim:
             self.state["phase"] = "exited"
             self.save()
         shutil.rmtree(run, ignore_errors=True)
+        try:
+            run.parent.rmdir()
+        except OSError:
+            pass
         os._exit(0)
 
 
