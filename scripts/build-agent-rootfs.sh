@@ -56,7 +56,7 @@ mkdir -p "$tree/sbin"
 ln -s ../usr/bin/micropod-agent "$tree/sbin/init"
 if [[ $modules ]]; then
 	mkdir -p "$tree/lib/modules"
-	install -m 644 "$modules"/{order,order.late,*.ko} "$tree/lib/modules/"
+	find "$modules" -maxdepth 1 \( -name order -o -name order.late -o -name '*.ko' \) -exec install -m 644 -t "$tree/lib/modules" {} +
 fi
 
 # A quarter more than the files, for the file system's own tables.

@@ -22,7 +22,7 @@ run_packages=(
 kernel_packages=(flex bison bc libelf-dev libssl-dev binutils xz-utils)
 test_packages=(
 	python3-pytest python3-grpcio python3-protobuf protobuf-compiler-grpc ruby-grpc grpc-proto nghttp2-client
-	docker-registry umoci mmdebstrap socat iproute2 nftables curl jq
+	crun docker-registry umoci mmdebstrap socat iproute2 nftables curl jq
 	clang libclang-rt-14-dev clang-format-14 shellcheck
 )
 bench_packages=(libgrpc-dev nghttp2-client)

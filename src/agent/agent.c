@@ -92,6 +92,7 @@ int agent_new(
 	signal(SIGPIPE, SIG_IGN);
 	agent->loop = loop;
 	agent->pid1 = opts->pid1;
+	agent->builtin = opts->builtin;
 	agent->self_fd = -1;
 	list_init(&agent->containers);
 	list_init(&agent->processes.list);

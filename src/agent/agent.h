@@ -15,6 +15,7 @@ struct agent {
 	struct process_table processes;
 	struct runtime runtime;
 	char runtime_version[128];
+	bool builtin; /* containers without a runtime, where they can be (agent/launch.h) */
 	struct list containers;
 	size_t n_containers;
 	char *containers_dir; /* bundles: "/containers" */
@@ -37,6 +38,7 @@ struct agent {
 
 struct agent_opts {
 	const char *runtime; /* "crun", "runc", a path, or NULL */
+	bool builtin;	     /* only for what the agent does not start itself */
 	const char *state_dir, *containers_dir, *cgroup_parent;
 	struct pid1 *pid1;
 };

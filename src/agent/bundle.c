@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "agent/cgroup.h"
 #include "agent/mounts.h"
 #include "agent/netif.h"
 #include "agent/userfiles.h"
@@ -24,6 +25,7 @@
 #include "oci/seccomp.h"
 #include "oci/spec.h"
 
+#define CGROUP_WAIT    (5 * NSEC_PER_SEC)
 #define NOFILE_DEFAULT 1048576
 #define OWN_MOUNTS     4 /* resolv.conf, hosts, hostname, init */
 #define INIT_PATH                                                                                \
@@ -196,7 +198,7 @@ static int write_resolv(const struct bundle *b, struct err *err)
 	return write_file(b, "resolv.conf", text ? text : "", len, 0644, err);
 }
 
-static int write_names(const struct bundle *b, struct err *err)
+int bundle_write_names(const struct bundle *b, struct err *err)
 {
 	char line[80];
 	int r;
@@ -344,15 +346,13 @@ static void lower_defaults(struct parts *p)
 	}
 }
 
-static int put_limits(const struct bundle *b, struct parts *p, struct err *err)
+static int parse_rlimits(
+	const API(CreateContainerRequest) * req, struct oci_rlimit *out, struct err *err)
 {
-	const API(CreateContainerRequest) *req = b->req;
-	const API(Resources) *res = req->resources;
-
 	if (req->n_rlimits > OCI_RLIMIT_MAX)
 		return err_set(err, E2BIG, "more than %d rlimits", OCI_RLIMIT_MAX);
 	for (size_t i = 0; i < req->n_rlimits; i++) {
-		struct oci_rlimit *l = &p->rlimits[i];
+		struct oci_rlimit *l = &out[i];
 
 		*l = (struct oci_rlimit){ .soft = req->rlimits[i]->soft,
 			.hard = req->rlimits[i]->hard };
@@ -362,6 +362,37 @@ static int put_limits(const struct bundle *b, struct parts *p, struct err *err)
 				"rlimits: '%s' is unknown or its soft limit is above the hard one",
 				req->rlimits[i]->type);
 	}
+	return 0;
+}
+
+int bundle_rlimits(const API(CreateContainerRequest) * req, struct oci_rlimit *out, size_t *ret_n,
+	struct err *err)
+{
+	int r = parse_rlimits(req, out, err);
+
+	if (r < 0)
+		return r;
+	*ret_n = req->n_rlimits;
+	for (size_t i = 0; i < oci_rlimits_default_n; i++) {
+		bool given = false;
+
+		for (size_t k = 0; k < req->n_rlimits; k++)
+			given |= out[k].resource == oci_rlimits_default[i].resource;
+		if (!given && *ret_n < OCI_RLIMIT_MAX)
+			out[(*ret_n)++] = oci_rlimits_default[i];
+	}
+	return 0;
+}
+
+static int put_limits(const struct bundle *b, struct parts *p, struct err *err)
+{
+	const API(CreateContainerRequest) *req = b->req;
+	const API(Resources) *res = req->resources;
+
+	int r = parse_rlimits(req, p->rlimits, err);
+
+	if (r < 0)
+		return r;
 	p->spec.rlimits = p->rlimits;
 	p->spec.n_rlimits = req->n_rlimits;
 	lower_defaults(p);
@@ -477,7 +508,7 @@ int bundle_make(void *arg, struct strbuf *result, struct err *err)
 	} else if (r == 0) {
 		r = find_user(b, p, err);
 		if (r == 0)
-			r = write_names(b, err);
+			r = bundle_write_names(b, err);
 		if (r == 0)
 			r = make_spec(b, p, &spec, err);
 	}
@@ -499,6 +530,8 @@ int bundle_remove(void *arg, struct strbuf *result, struct err *err)
 
 	if (r < 0)
 		return r;
+	/* What was killed may still be on its way out, and holds the group until then. */
+	cgroup_wait_empty(b->cgroups_path, deadline_in(CGROUP_WAIT));
 	r = fs_remove_tree(AT_FDCWD, b->dir);
 	return r < 0 ? err_errno(err, -r, "cannot remove '%s'", b->dir) : 0;
 }

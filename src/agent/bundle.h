@@ -8,6 +8,7 @@
 
 #include "agent/api.h"
 #include "base/strbuf.h"
+#include "oci/rlimit.h"
 #include "oci/user.h"
 
 #define BUNDLE_BLOB "exec.blob" /* argv, env and cwd that JSON cannot carry (oci/spec.h) */
@@ -33,10 +34,18 @@ int bundle_make(void *arg, struct strbuf *result, struct err *err);
 
 /* The same for removing: arg is a struct bundle of which dir and req->disks' presence count. */
 struct bundle_removal {
-	const char *id, *dir;
+	const char *id, *dir, *cgroups_path;
 	bool disks;
 };
 int bundle_remove(void *arg, struct strbuf *result, struct err *err);
 
 /* The capabilities a request asks for, as a mask. 0 or -EINVAL with err. */
 int bundle_caps(const API(CreateContainerRequest) * req, uint64_t *ret_caps, struct err *err);
+
+/* The limits a request asks for over Docker's defaults. out[OCI_RLIMIT_MAX]. 0 or -errno with err.
+ */
+int bundle_rlimits(const API(CreateContainerRequest) * req, struct oci_rlimit *out, size_t *ret_n,
+	struct err *err);
+
+/* Writes resolv.conf, hosts and hostname into the bundle's folder. 0 or -errno with err. */
+int bundle_write_names(const struct bundle *b, struct err *err);

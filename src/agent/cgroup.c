@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,9 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fs.h"
+#include "base/limits.h"
 #include "base/macro.h"
 #include "base/parse.h"
 
@@ -311,6 +314,26 @@ static void remove_below(const char *folder, int depth)
 	}
 	if (dir)
 		rmdir(folder);
+}
+
+void cgroup_wait_empty(const char *path, int64_t deadline)
+{
+	char file[LIMIT_ID + 64], text[256];
+
+	snprintf(file, sizeof(file), MOUNT "%s/cgroup.events", path);
+	for (;;) {
+		auto_close int fd = open(file, O_RDONLY | O_CLOEXEC);
+		struct pollfd pfd = { .fd = fd, .events = POLLPRI };
+		ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+		if (n < 0)
+			return;
+		text[n] = 0;
+		/* The kernel tells a change from what was read (cgroup-v2.rst, "populated"). */
+		if (!strstr(text, "populated 1") || clock_monotonic() >= deadline)
+			return;
+		poll(&pfd, 1, deadline_poll_ms(deadline));
+	}
 }
 
 void cgroup_remove(const char *path)

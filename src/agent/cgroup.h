@@ -58,3 +58,6 @@ int cgroup_kill_sub(int fd);
  * it is empty: what a runtime that failed has left behind. Missing ones are no error.
  */
 void cgroup_remove(const char *path);
+
+/* Waits until nobody is in the v2 group of this path, or the deadline. Blocks: for workers. */
+void cgroup_wait_empty(const char *path, int64_t deadline);

@@ -26,10 +26,15 @@ static bool after(
 
 static int set_runtime(struct cmdline *c, const char *value, size_t len)
 {
-	if (len != 4 || (memcmp(value, "crun", 4) != 0 && memcmp(value, "runc", 4) != 0))
-		return -EINVAL;
-	memcpy(c->runtime, value, 4);
-	return 0;
+	static const char *const words[] = { "builtin", "crun", "runc" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		if (strlen(words[i]) == len && memcmp(value, words[i], len) == 0) {
+			memcpy(c->runtime, words[i], len + 1);
+			return 0;
+		}
+	}
+	return -EINVAL;
 }
 
 static int set_root(struct cmdline *c, const char *value, size_t len)

@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 struct cmdline {
-	char runtime[8]; /* micropod.runtime=crun|runc; "crun" unless said */
+	char runtime[8]; /* micropod.runtime=builtin|crun|runc; "crun" unless said */
 	char root[21];	 /* micropod.root=SERIAL: the disk that the agent lives on; empty: the
 			    initramfs */
 	bool debug;	 /* micropod.debug */

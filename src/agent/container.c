@@ -99,6 +99,7 @@ static void container_free(struct container *c)
 	close_console(c);
 	worker_cancel(c->worker);
 	runtime_cancel(c->job);
+	launch_cancel(c->launch);
 	safe_close(c->pidfd);
 	cgroup_close(&c->cgroup);
 	exec_settings_deinit(&c->settings);
@@ -208,6 +209,11 @@ static void step_start(struct container *c)
 	struct err err = ERR_INIT;
 
 	container_init(c)->exit.started = clock_realtime();
+	if (c->launch) {
+		c->starting = true;
+		launch_go(c->launch);
+		return;
+	}
 	(void)read_exe(
 		c, &c->exe_dev, &c->exe_ino); /* it has ended: then there is nothing to look for */
 	if (runtime_start(&c->agent->runtime, c->id, (struct runtime_done){ on_started, c },
@@ -317,6 +323,74 @@ static void on_created(void *arg, const struct err *err)
 		finish(c, NULL);
 	else
 		step_start(c);
+}
+
+/* Without a runtime */
+
+static void on_launch_created(void *arg, pid_t pid)
+{
+	struct container *c = arg;
+	struct process *p = container_init(c);
+	struct err e = ERR_INIT;
+	int r;
+
+	c->pid = pid;
+	c->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	r = c->pidfd < 0 ? -errno : cgroup_open(&c->cgroup, pid);
+	if (r < 0) {
+		err_errno(&e, -r, "cannot watch the container");
+		fail(c, FAILURE_UNKNOWN, "create", &e);
+		return;
+	}
+	c->state = CONTAINER_CREATED;
+	p->on_exit = on_init_exit;
+	p->on_exit_arg = c->agent;
+	if (c->create_only)
+		finish(c, NULL);
+	else
+		step_start(c);
+}
+
+static void on_launch_done(void *arg, const struct failure *f)
+{
+	struct container *c = arg;
+	struct process *p = container_init(c);
+
+	c->launch = NULL;
+	/* One that was killed before it was started, or is being removed, says so by its exit. */
+	if (f && (c->state == CONTAINER_CREATING || c->starting)) {
+		fail(c, f->kind, f->step, &f->err);
+		return;
+	}
+	if (f)
+		return;
+	c->starting = false;
+	if (c->state == CONTAINER_CREATED) {
+		/* Unless it has exited meanwhile. */
+		c->state = CONTAINER_RUNNING;
+		p->state = PROCESS_RUNNING;
+		process_notify(p);
+	}
+	finish(c, NULL);
+}
+
+static int launch(struct container *c, const API(CreateContainerRequest) * req, struct failure *f)
+{
+	static const struct launch_ops ops = { on_launch_created, on_launch_done };
+	const struct launch_spec spec = { .req = req,
+		.id = c->id,
+		.bundle = c->bundle,
+		.hostname = c->hostname,
+		.cgroups_path = c->cgroups_path,
+		.settings = &c->settings,
+		.self_fd = c->agent->self_fd };
+	int r = fs_make_dirs(c->bundle, 0700);
+
+	if (r < 0)
+		return failure_set(f, FAILURE_UNKNOWN, -r, "bundle", c->id, "cannot make '%s': %s",
+			c->bundle, strerror(-r));
+	c->builtin = true;
+	return launch_start(container_init(c), &spec, &ops, c, &c->launch, f);
 }
 
 static int open_console(struct container *c, struct err *err)
@@ -496,7 +570,9 @@ static int fill(struct container *c, const API(CreateContainerRequest) * req,
 	if (req->oci_spec.len) {
 		r = settings_from_spec(req, &c->settings, &po->tty, args, &f->err);
 	} else {
-		r = settings_from_request(req, c->hostname, &c->settings, &f->err);
+		r = agent->builtin && launch_covers(req)
+			    ? launch_settings(req, c->hostname, &c->settings, &f->err)
+			    : settings_from_request(req, c->hostname, &c->settings, &f->err);
 		for (size_t i = 0; r == 0 && i < req->n_args; i++)
 			r = api_add_bytes(args, &req->args[i]);
 		for (size_t i = 0; r == 0 && !req->n_args && i < req->n_process_args; i++)
@@ -553,7 +629,9 @@ int container_create(struct agent *agent, const API(CreateContainerRequest) * re
 	c->cgroup.dir = c->cgroup.v2_root = -1;
 	list_init(&c->link);
 	r = make_init(c, req, f);
-	if (r == 0) {
+	if (r == 0 && agent->builtin && launch_covers(req)) {
+		r = launch(c, req, f);
+	} else if (r == 0) {
 		b.dir = c->bundle;
 		b.cgroups_path = c->cgroups_path;
 		b.hostname = c->hostname;
@@ -638,7 +716,9 @@ static void on_removed(void *arg, const struct err *err, const char *result, siz
 static void on_deleted(void *arg, const struct err *err)
 {
 	struct container *c = arg;
-	struct bundle_removal b = { .id = c->id, .dir = c->bundle, .disks = c->disks };
+	struct bundle_removal b = {
+		.id = c->id, .dir = c->bundle, .cgroups_path = c->cgroups_path, .disks = c->disks
+	};
 	struct worker_opts wo = { .run = bundle_remove,
 		.run_arg = &b,
 		.done = on_removed,
@@ -667,6 +747,10 @@ static void step_delete(struct container *c)
 	c->kill_wanted = false;
 	if (c->job || c->worker)
 		return;
+	if (c->builtin) {
+		on_deleted(c, &err);
+		return;
+	}
 	if (runtime_delete(&c->agent->runtime, c->id, (struct runtime_done){ on_deleted, c },
 		    &c->job, &err) < 0)
 		on_deleted(c, &err);

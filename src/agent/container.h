@@ -8,6 +8,7 @@
 #include "agent/agent.h"
 #include "agent/api.h"
 #include "agent/exec.h"
+#include "agent/launch.h"
 #include "agent/worker.h"
 
 enum container_state {
@@ -48,6 +49,9 @@ struct container {
 	/* What is under way, one at a time. */
 	struct worker *worker;
 	struct runtime_job *job;
+	struct launch *launch; /* made without a runtime, and not the program yet */
+	bool builtin;	       /* no runtime knows of it */
+	bool starting;
 	struct container_done done;
 	struct failure failure;
 	int console_fd; /* listening */

@@ -44,7 +44,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 
-#define REPORT_FD     3
+#define REPORT_FD     ENTER_REPORT_FD
 #define PIDFD_FD      4
 #define FIRST_FREE_FD 5
 #define DEFAULT_PATH  "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -66,7 +66,7 @@ static int failed(struct failure *f, const char *step, const char *object, int c
 			return failed(f, step, object, errno); \
 	} while (0)
 
-static int send_report(const struct enter_report *report, int fd_to_pass)
+int enter_send(const struct enter_report *report, int fd_to_pass)
 {
 	union {
 		char buf[CMSG_SPACE(sizeof(int))];
@@ -87,6 +87,32 @@ static int send_report(const struct enter_report *report, int fd_to_pass)
 		memcpy(CMSG_DATA(c), &fd_to_pass, sizeof(int));
 	}
 	return sendmsg(REPORT_FD, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+int enter_receive(int sock, struct enter_report *ret_report, int *ret_fd)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = { ret_report, sizeof(*ret_report) };
+	struct msghdr msg = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf) };
+	ssize_t n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	struct cmsghdr *c;
+
+	*ret_fd = -1;
+	if (n < 0)
+		return errno == EINTR ? -EAGAIN : -errno;
+	if (n == 0)
+		return 0;
+	c = CMSG_FIRSTHDR(&msg);
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+		c->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(ret_fd, CMSG_DATA(c), sizeof(int));
+	return n == (ssize_t)sizeof(*ret_report) ? 1 : -EPROTO;
 }
 
 /* Step 1. Sources are first moved above the numbers that are given out. */
@@ -111,13 +137,11 @@ static int arrange_fds(
 }
 
 /* Step 2 */
-static int set_limits(const struct exec_settings *s, const struct exec_target *t, struct failure *f)
+int enter_set_limits(const struct exec_settings *s, struct failure *f)
 {
 	char score[16];
-	int r = cgroup_join_v1(t->cgroup), fd;
+	int fd;
 
-	if (r < 0)
-		return failed(f, "join the cgroup", "", -r);
 	snprintf(score, sizeof(score), "%d", s->oom_score_adj);
 	fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 	TRY(fd < 0 ? -1 : write(fd, score, strlen(score)), "set the OOM score", score);
@@ -129,6 +153,13 @@ static int set_limits(const struct exec_settings *s, const struct exec_target *t
 		TRY(setrlimit(l->resource, &lim), "set", oci_rlimit_name(l->resource));
 	}
 	return 0;
+}
+
+static int join_cgroups(const struct exec_target *t, struct failure *f)
+{
+	int r = cgroup_join_v1(t->cgroup);
+
+	return r < 0 ? failed(f, "join the cgroup", "", -r) : 0;
 }
 
 /* Step 3 */
@@ -152,7 +183,7 @@ static int join_namespaces(const struct exec_target *t, struct failure *f)
 }
 
 /* Step 4 */
-static int make_terminal(const struct process *p, struct failure *f)
+int enter_terminal(const struct process *p, struct failure *f)
 {
 	struct enter_report report = { .kind = ENTER_REPORT_TTY };
 	struct winsize size = { .ws_row = (unsigned short)p->rows,
@@ -167,7 +198,7 @@ static int make_terminal(const struct process *p, struct failure *f)
 	if (p->rows && p->columns)
 		TRY(ioctl(slave, TIOCSWINSZ, &size), "set the terminal's size", "");
 	TRY(ioctl(slave, TIOCSCTTY, 0), "take the terminal", "");
-	r = send_report(&report, master);
+	r = enter_send(&report, master);
 	if (r < 0)
 		return failed(f, "hand over the terminal", "", -r);
 	close(master);
@@ -187,7 +218,7 @@ static bool has_env(const struct strv *env, const char *key)
 	return false;
 }
 
-static int find_user(struct exec_settings *s, struct failure *f)
+int enter_find_user(struct exec_settings *s, struct failure *f)
 {
 	struct err err = ERR_INIT;
 	int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), r;
@@ -212,7 +243,7 @@ static int find_user(struct exec_settings *s, struct failure *f)
 }
 
 /* Step 5 */
-static int change_folder(const struct exec_settings *s, struct failure *f)
+int enter_change_folder(const struct exec_settings *s, struct failure *f)
 {
 	char here[PATH_MAX];
 	const char *cwd = s->cwd && *s->cwd ? s->cwd : "/";
@@ -275,7 +306,7 @@ static int load_filter(const struct exec_settings *s, struct failure *f)
 	return r < 0 ? failed(f, "load the seccomp filter", "", -r) : 0;
 }
 
-static int drop_rights(const struct exec_settings *s, struct failure *f)
+int enter_drop_rights(const struct exec_settings *s, struct failure *f)
 {
 	const uint64_t admin = (uint64_t)1 << CAP_SYS_ADMIN;
 	uint64_t have, permitted, effective, ambient;
@@ -308,7 +339,7 @@ static int drop_rights(const struct exec_settings *s, struct failure *f)
 }
 
 /* Step 7 */
-static int execute(const struct process *p, const struct exec_settings *s, struct failure *f)
+int enter_execute(const struct process *p, const struct exec_settings *s, struct failure *f)
 {
 	const char *file = p->args.v[0], *path = DEFAULT_PATH;
 	int code = ENOENT;
@@ -348,21 +379,23 @@ static int enter(const struct process *p, struct exec_settings *s, const struct 
 	int r = arrange_fds(p, t, report, f);
 
 	if (r == 0)
-		r = set_limits(s, t, f);
+		r = join_cgroups(t, f);
+	if (r == 0)
+		r = enter_set_limits(s, f);
 	if (r == 0)
 		r = join_namespaces(t, f);
 	if (r < 0)
 		return r;
 	TRY(setsid(), "start a session", "");
 	if (p->io.tty)
-		r = make_terminal(p, f);
+		r = enter_terminal(p, f);
 	if (r == 0)
-		r = find_user(s, f);
+		r = enter_find_user(s, f);
 	if (r == 0)
-		r = change_folder(s, f);
+		r = enter_change_folder(s, f);
 	if (r == 0)
-		r = drop_rights(s, f);
-	return r < 0 ? r : execute(p, s, f);
+		r = enter_drop_rights(s, f);
+	return r < 0 ? r : enter_execute(p, s, f);
 }
 
 _Noreturn void enter_main(const struct process *p, const struct exec_settings *s,
@@ -373,6 +406,6 @@ _Noreturn void enter_main(const struct process *p, const struct exec_settings *s
 
 	child_reset_signals();
 	enter(p, &own, t, report, &out.failure);
-	send_report(&out, -1);
+	enter_send(&out, -1);
 	_exit(127);
 }

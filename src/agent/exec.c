@@ -96,47 +96,26 @@ static void finish(struct exec_job *job)
 	done(arg, failed ? &f : NULL);
 }
 
-static int received_fd(struct msghdr *msg)
-{
-	struct cmsghdr *c = CMSG_FIRSTHDR(msg);
-	int fd = -1;
-
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-		c->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(&fd, CMSG_DATA(c), sizeof(fd));
-	return fd;
-}
-
 static void on_report(struct loop_fd *src, uint32_t events)
 {
 	struct exec_job *job = container_of(src, struct exec_job, src);
 	struct process *p = job->process.process;
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	struct enter_report report = { 0 };
-	struct iovec iov = { &report, sizeof(report) };
-	struct msghdr msg = { .msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control.buf,
-		.msg_controllen = sizeof(control.buf) };
-	ssize_t n = recvmsg(job->fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	int r;
+	struct enter_report report;
+	int fd = -1, r = enter_receive(job->fd, &report, &fd);
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	if (r == -EAGAIN)
 		return;
-	if (n == (ssize_t)sizeof(report) && report.kind == ENTER_REPORT_TTY) {
-		r = streams_set_master(&p->io, received_fd(&msg));
+	if (r == 1 && report.kind == ENTER_REPORT_TTY) {
+		r = streams_set_master(&p->io, fd);
 		if (r == 0)
 			return;
 		job->failed = true;
 		failure_set(&job->failure, FAILURE_SPAWN, -r, "make a terminal", "/dev/ptmx",
 			"cannot make a terminal: /dev/ptmx of the container is none");
-	} else if (n == (ssize_t)sizeof(report)) {
+	} else if (r == 1) {
 		job->failed = true;
 		job->failure = report.failure;
-	} else if (n != 0) {
+	} else if (r != 0) {
 		job->failed = true;
 		failure_set(&job->failure, FAILURE_SPAWN, EPROTO, "start a process", "",
 			"the child's report is broken");

@@ -144,7 +144,9 @@ static int pid1_start(struct pid1 *pid1, struct loop *loop, const struct cmdline
 	struct agent *agent = NULL;
 	int r;
 
-	if (cmdline->runtime[0])
+	if (strcmp(cmdline->runtime, "builtin") == 0)
+		opts.builtin = true;
+	else if (cmdline->runtime[0])
 		opts.runtime = cmdline->runtime;
 	r = agent_new(loop, &opts, &agent, err);
 	if (r == 0)

@@ -254,6 +254,8 @@ static int change_user(struct exec_settings *s, const API(User) * user)
 	int r;
 
 	s->by_name = true;
+	/* Instead of the container's, groups included. */
+	strv_deinit(&s->user_words);
 	r = api_add_bytes(&s->user_words, &user->name);
 	for (size_t i = 0; r == 0 && i < user->n_additional_groups; i++)
 		r = api_add_bytes(&s->user_words, &user->additional_groups[i]);

@@ -48,7 +48,7 @@ const char *const run_pulls[] = {
 	[IMAGE_PULL_NEVER] = "never",
 	NULL,
 };
-const char *const run_runtimes[] = { "crun", "runc", NULL };
+const char *const run_runtimes[] = { "builtin", "crun", "runc", NULL };
 static_assert(ARRAY_SIZE(run_networks) == RUN_NETWORK_MAX + 1, "a word for each network");
 static_assert(ARRAY_SIZE(run_pulls) == IMAGE_PULL_MAX + 1, "a word for each policy");
 

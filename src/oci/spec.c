@@ -18,7 +18,6 @@
 #include "oci/json.h"
 #include "oci/seccomp.h"
 
-#define SHM_DEFAULT   (64 * MIB)
 #define CPU_PERIOD_US 100000
 
 #define OPTIONS(...)              \
@@ -27,7 +26,7 @@
 		__VA_ARGS__, NULL \
 	}
 
-static const struct oci_mount default_mounts[] = {
+const struct oci_mount oci_mounts_default[] = {
 	{ "proc", "/proc", "proc", OPTIONS("nosuid", "noexec", "nodev") },
 	{ "tmpfs", "/dev", "tmpfs", OPTIONS("nosuid", "strictatime", "mode=755", "size=65536k") },
 	{ "devpts", "/dev/pts", "devpts",
@@ -37,8 +36,9 @@ static const struct oci_mount default_mounts[] = {
 	{ "mqueue", "/dev/mqueue", "mqueue", OPTIONS("nosuid", "noexec", "nodev") },
 	{ "shm", "/dev/shm", "tmpfs", OPTIONS("nosuid", "noexec", "nodev", "mode=1777") },
 };
+const size_t oci_mounts_default_n = ARRAY_SIZE(oci_mounts_default);
 
-static const char *const masked_paths[] = {
+const char *const oci_masked_paths[] = {
 	"/proc/asound",
 	"/proc/acpi",
 	"/proc/kcore",
@@ -50,22 +50,26 @@ static const char *const masked_paths[] = {
 	"/proc/scsi",
 	"/sys/firmware",
 	"/sys/devices/virtual/powercap",
+	NULL,
 };
 
-static const char *const read_only_paths[] = {
+const char *const oci_read_only_paths[] = {
 	"/proc/bus",
 	"/proc/fs",
 	"/proc/irq",
 	"/proc/sys",
 	"/proc/sysrq-trigger",
+	NULL,
 };
 
 /* What Docker's own service file gives its containers. */
-static const struct oci_rlimit default_rlimits[] = {
+const struct oci_rlimit oci_rlimits_default[] = {
 	{ RLIMIT_NOFILE, 1048576, 1048576 },
 	{ RLIMIT_NPROC, UINT64_MAX, UINT64_MAX },
 	{ RLIMIT_CORE, UINT64_MAX, UINT64_MAX },
 };
+
+const size_t oci_rlimits_default_n = ARRAY_SIZE(oci_rlimits_default);
 
 /* Which device nodes may be used; the nodes themselves are the runtime's default ones. minor -1:
  * any. */
@@ -267,13 +271,13 @@ static void put_rlimit(struct json_out *j, const struct oci_rlimit *limit)
 static void put_rlimits(struct json_out *j, const struct oci_container *c)
 {
 	json_open(j, "rlimits", '[');
-	for (size_t i = 0; i < ARRAY_SIZE(default_rlimits); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(oci_rlimits_default); i++) {
 		bool given = false;
 
 		for (size_t k = 0; k < c->n_rlimits; k++)
-			given |= c->rlimits[k].resource == default_rlimits[i].resource;
+			given |= c->rlimits[k].resource == oci_rlimits_default[i].resource;
 		if (!given)
-			put_rlimit(j, &default_rlimits[i]);
+			put_rlimit(j, &oci_rlimits_default[i]);
 	}
 	for (size_t i = 0; i < c->n_rlimits; i++)
 		put_rlimit(j, &c->rlimits[i]);
@@ -336,7 +340,7 @@ static void put_default_mount(
 		char size[32];
 
 		snprintf(size, sizeof(size), "size=%ju",
-			(uintmax_t)(c->shm_size ? c->shm_size : SHM_DEFAULT));
+			(uintmax_t)(c->shm_size ? c->shm_size : OCI_SHM_DEFAULT));
 		json_str(j, NULL, size);
 	}
 	json_close(j, ']');
@@ -348,8 +352,8 @@ static void put_mounts(struct json_out *j, const struct oci_container *c)
 	static const char *const bind[] = { "rbind", NULL };
 
 	json_open(j, "mounts", '[');
-	for (size_t i = 0; i < ARRAY_SIZE(default_mounts); i++)
-		put_default_mount(j, c, &default_mounts[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(oci_mounts_default); i++)
+		put_default_mount(j, c, &oci_mounts_default[i]);
 	for (size_t i = 0; i < c->n_mounts; i++) {
 		const struct oci_mount *m = &c->mounts[i];
 		const char *type = m->type && *m->type ? m->type : "bind";
@@ -468,12 +472,12 @@ static void put_linux(struct json_out *j, const struct oci_container *c)
 	}
 	if (!c->privileged) {
 		json_open(j, "maskedPaths", '[');
-		for (size_t i = 0; i < ARRAY_SIZE(masked_paths); i++)
-			json_str(j, NULL, masked_paths[i]);
+		for (size_t i = 0; oci_masked_paths[i]; i++)
+			json_str(j, NULL, oci_masked_paths[i]);
 		json_close(j, ']');
 		json_open(j, "readonlyPaths", '[');
-		for (size_t i = 0; i < ARRAY_SIZE(read_only_paths); i++)
-			json_str(j, NULL, read_only_paths[i]);
+		for (size_t i = 0; oci_read_only_paths[i]; i++)
+			json_str(j, NULL, oci_read_only_paths[i]);
 		json_close(j, ']');
 	}
 	if (!c->privileged && c->seccomp == OCI_SECCOMP_JSON) {

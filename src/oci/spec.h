@@ -30,6 +30,15 @@ struct oci_mount {
 	const char *const *options; /* NULL-terminated, or NULL */
 };
 
+/* What every container has, as Docker gives it: mounts in their order, paths that show nothing,
+ * paths that cannot be written (NULL-terminated), limits. Of /dev/shm the size is missing. */
+extern const struct oci_mount oci_mounts_default[];
+extern const size_t oci_mounts_default_n;
+extern const char *const oci_masked_paths[], *const oci_read_only_paths[];
+extern const struct oci_rlimit oci_rlimits_default[];
+extern const size_t oci_rlimits_default_n;
+#define OCI_SHM_DEFAULT (64 * MIB)
+
 struct oci_resources {
 	uint64_t memory;     /* bytes; 0: no limit */
 	int64_t memory_swap; /* memory plus swap, bytes; 0: as memory, -1: no limit */

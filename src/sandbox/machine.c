@@ -93,7 +93,7 @@ int machine_choose(struct sandbox_root *root, const struct driver *driver,
 	struct machine m = { .driver = driver,
 		.vmm = c->vmm,
 		.agent_rootfs = c->agent_rootfs,
-		.runtime = c->runtime ? c->runtime : "crun",
+		.runtime = c->runtime ? c->runtime : "builtin",
 		.memory = machine_memory_class(c->memory),
 		.cpus = machine_cpu_class(c->cpu_milli),
 		.network = !c->no_network };

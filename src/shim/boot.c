@@ -234,6 +234,7 @@ static void on_started(
 		rpc_call_reply(shim->start_call, &out.base);
 		shim->start_call = rpc_call_unref(shim->start_call);
 	}
+	shim_early_exit(shim);
 }
 
 void shim_start_container(struct shim *shim)
@@ -250,7 +251,8 @@ void shim_start_container(struct shim *shim)
 /* 126 and 127 as a shell and Docker have them: found but not executable, not found. */
 static int failure_exit_code(const Micropod__Agent__V1__Failure *f)
 {
-	if (!f || f->kind != MICROPOD__AGENT__V1__FAILURE__KIND__SPAWN)
+	if (!f || f->kind != MICROPOD__AGENT__V1__FAILURE__KIND__SPAWN ||
+		strcmp(f->step, "execute") != 0)
 		return 125;
 	return f->errno_value == ENOENT ? 127 : 126;
 }

@@ -179,6 +179,12 @@ void shim_container_exited(struct shim *shim, const Micropod__Agent__V1__Exit *e
 {
 	if (shim->ending)
 		return;
+	if (!shim->started) {
+		shim->early_exit = true;
+		shim->early_code = exit->code;
+		shim->early_oom = exit->oom_killed;
+		return;
+	}
 	shim->exited = true;
 	shim->box.state.exit_code = exit->code;
 	shim->box.state.oom_killed = exit->oom_killed;
@@ -189,6 +195,17 @@ void shim_container_exited(struct shim *shim, const Micropod__Agent__V1__Exit *e
 			(unsigned long long)(shim->box.config.memory / MIB));
 	log_info("container exited code=%d oom=%d", exit->code, exit->oom_killed);
 	begin_end(shim);
+}
+
+void shim_early_exit(struct shim *shim)
+{
+	Micropod__Agent__V1__Exit exit = MICROPOD__AGENT__V1__EXIT__INIT;
+
+	if (!shim->early_exit)
+		return;
+	exit.code = shim->early_code;
+	exit.oom_killed = shim->early_oom;
+	shim_container_exited(shim, &exit);
 }
 
 void shim_lost(struct shim *shim, const char *why)

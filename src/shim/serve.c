@@ -22,6 +22,7 @@ struct agent_call {
 	void (*cb)(
 		struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status);
 	bool answered;
+	int64_t started;
 };
 
 static void on_answer(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw,
@@ -40,6 +41,10 @@ static void on_answered(struct rpc_call *call, const struct rpc_status *status, 
 {
 	struct rpc_status none = { .code = RPC_INTERNAL, .message = "the agent sent no answer" };
 	struct agent_call *c = arg;
+
+	log_info("agent id=%llu %s status=%s ms=%.1f", (unsigned long long)rpc_call_id(call),
+		rpc_call_path(call), rpc_code_name(status->code),
+		(double)(clock_monotonic() - c->started) / 1e6);
 
 	if (!c->answered)
 		c->cb(c->shim, NULL, status->code == RPC_OK ? &none : status);
@@ -68,6 +73,7 @@ void shim_agent_call(struct shim *shim, const char *method, const ProtobufCMessa
 	}
 	c->shim = shim;
 	c->cb = cb;
+	c->started = clock_monotonic();
 	rpc_call_send(call, request);
 	rpc_call_half_close(call);
 	rpc_call_start(call);

@@ -89,8 +89,11 @@ struct shim {
 	uint64_t log_offset[2]; /* next byte of stdout and stderr */
 	bool log_partial[2];
 	bool attached;
-	bool started;  /* the container's first process */
-	bool exited;   /* its exit is recorded */
+	bool started;	 /* the container's first process */
+	bool exited;	 /* its exit is recorded */
+	bool early_exit; /* it came before Start was answered, which may say why: early_* */
+	int32_t early_code;
+	bool early_oom;
 	bool stopping; /* Stop has begun, or the end */
 	bool ending;   /* finish.c has begun */
 	bool vm_gone;
@@ -154,6 +157,8 @@ void shim_reader_done(struct shim *shim);
 void shim_fail(struct shim *shim, int exit_code, const struct err *err);
 /* The container's first process has ended by itself or was stopped. */
 void shim_container_exited(struct shim *shim, const Micropod__Agent__V1__Exit *exit);
+/* Start has been answered: an exit that came before counts now. */
+void shim_early_exit(struct shim *shim);
 /* The sandbox ends without an exit status: why is one line. */
 void shim_lost(struct shim *shim, const char *why);
 void shim_vm_exited(struct vm *vm, bool clean, const char *why, void *arg);

@@ -32,6 +32,8 @@ class Micropod:
         self.program = BUILD / "src/cli/micropod"
         self.ok("ps")
         # Kernel, guest and the templates made from them are shared: a start here goes on from a template.
+        (guest / "templates").mkdir(mode=0o700, exist_ok=True)
+        (guest / "cache").mkdir(mode=0o700, exist_ok=True)
         (self.root / "guest").symlink_to(guest / "guest")
         (self.root / "templates").symlink_to(guest / "templates")
         (self.root / "cache/tsc").symlink_to(guest / "cache/tsc")
@@ -76,24 +78,33 @@ class Micropod:
             self.ok("rm", "-f", *ids)
         self.ok("prune", "-f")
 
-
-    def settle(self):
-        """Removes everything, and counts what is left of it: killed processes need a moment to be gone."""
+    def empty(self):
+        """Removes everything; what files there were is remembered."""
         for _ in self.leaks.files():
             pass
         self.clean()
+
+    def count(self):
+        """Counts what is left of it: killed processes need a moment to be gone."""
         deadline = time.monotonic() + 15
         while (left := self.leaks.count()) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not left, left
 
+    def settle(self):
+        self.empty()
+        self.count()
+
 
 @pytest.fixture(autouse=True)
 def nothing_left():
-    """After each test, whichever roots it used: rm -f and prune leave nothing."""
+    """After each test, whichever roots it used: rm -f and prune leave nothing. All are emptied before one is counted: a file
+    of one may have the inode that a removed one of another had."""
     yield
     for micropod in list(Micropod.open):
-        micropod.settle()
+        micropod.empty()
+    for micropod in list(Micropod.open):
+        micropod.count()
 
 
 @pytest.fixture(scope="module")

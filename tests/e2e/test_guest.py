@@ -114,8 +114,10 @@ def test_masked_and_read_only_paths(box):
     ls /dev | grep -E 'vd|vport|hvc|ttyS|mem|hwrng'
     true
     """
-    assert box.ok("sh", "-c", script).split("\n") == [
-        "/proc/kcore 0", "/proc/keys 0", "/proc/timer_list 0", "/proc/acpi 0", "/sys/firmware 0", ""]
+    lines = box.ok("sh", "-c", script).splitlines()
+    # A kernel may not have all of them; what it has shows nothing.
+    known = [f"{path} 0" for path in ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/acpi", "/sys/firmware")]
+    assert lines == [line for line in known if line in lines] and {"/proc/keys 0", "/proc/acpi 0", "/sys/firmware 0"} <= set(lines), lines
 
 
 def test_names(box):

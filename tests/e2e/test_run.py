@@ -72,7 +72,9 @@ def test_life_of_a_detached_one(micropod):
     until(lambda: micropod.ok("logs", "box") == "begun\nbye\nbegun\n")
     assert micropod.ok("kill", "box") == "box\n" and micropod.ok("wait", "box") == "137\n"
     system = micropod.ok("logs", "--system", "box")
-    assert "agent info call" in system and "shim info rpc id=" in system
+    assert re.search(r"shim info rpc id=\d+ /micropod.sandbox.v1.Sandbox/Wait status=OK ms=", system)
+    assert re.search(r"shim info agent id=\d+ /micropod.agent.v1.Agent/Resumed status=OK ms=", system)
+    assert "==> console.log" in system and "begun" not in system
 
 
 def test_files_last_until_removal(micropod):

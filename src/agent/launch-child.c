@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How it works: the root is put together in this mount namespace alone, so it goes with its last
+ * process. Mounts are made as objects (fsmount(2)) and moved to places that openat2(2) has found
+ * below the root without following a link, before the root is entered: whatever the image's folders
+ * are, nothing lands outside of it. Then pivot_root(2), and the steps that every process of a
+ * container takes (agent/enter.h).
+ */
+#include "agent/launch-child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/keyctl.h>
+#include <linux/mount.h>
+#include <linux/openat2.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "agent/bundle.h"
+#include "agent/enter.h"
+#include "agent/mounts.h"
+#include "agent/worker.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "oci/spec.h"
+
+#define GO_FD	 4
+#define FREE_FD	 5
+
+static int failed(struct failure *f, const char *step, const char *object, int code)
+{
+	return failure_set(f, FAILURE_UNKNOWN, code, step, object, "cannot %s%s%s: %s", step,
+		*object ? " " : "", object, strerror(code));
+}
+
+#define TRY(call, step, object)                                \
+	do {                                                   \
+		long try_ = (call);                            \
+		if (try_ < 0)                                  \
+			return failed(f, step, object, errno); \
+	} while (0)
+
+/* Places in the root */
+
+static int open_in(int root, const char *path, int flags, mode_t mode, uint64_t resolve)
+{
+	struct open_how how = { .flags = (uint64_t)flags | O_CLOEXEC,
+		.mode = flags & O_CREAT ? mode : 0,
+		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve };
+
+	return (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
+}
+
+/* A folder to mount on, made if missing; one that a link stands for is refused. */
+static int place(int root, const char *path)
+{
+	int fd = open_in(root, path, O_PATH | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS);
+	const char *slash = strrchr(path, '/');
+	auto_close int parent = -1;
+	char above[64];
+
+	if (fd >= 0 || errno != ENOENT)
+		return fd;
+	snprintf(above, sizeof(above), "%.*s", (int)(slash - path), path);
+	parent = *above ? open_in(root, above, O_PATH | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS)
+			: fcntl(root, F_DUPFD_CLOEXEC, 3);
+	if (parent < 0 || mkdirat(parent, slash + 1, 0755) < 0)
+		return -1;
+	return open_in(root, path, O_PATH | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS);
+}
+
+static int move_to(int tree, int where)
+{
+	return (int)syscall(SYS_move_mount, tree, "", where, "",
+		MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
+/* File systems */
+
+static const struct {
+	const char *word;
+	unsigned attr;
+} mount_words[] = {
+	{ "nosuid", MOUNT_ATTR_NOSUID },
+	{ "noexec", MOUNT_ATTR_NOEXEC },
+	{ "nodev", MOUNT_ATTR_NODEV },
+	{ "ro", MOUNT_ATTR_RDONLY },
+	{ "strictatime", MOUNT_ATTR_STRICTATIME },
+};
+
+/* An option of the mount, or one of the file system. */
+static int take_option(int fs, const char *option, unsigned *attr)
+{
+	const char *equals = strchr(option, '=');
+	char key[32];
+
+	for (size_t i = 0; i < ARRAY_SIZE(mount_words); i++) {
+		if (strcmp(option, mount_words[i].word) == 0) {
+			*attr |= mount_words[i].attr;
+			return 0;
+		}
+	}
+	if (!equals)
+		return (int)syscall(SYS_fsconfig, fs, FSCONFIG_SET_FLAG, option, NULL, 0);
+	snprintf(key, sizeof(key), "%.*s", (int)(equals - option), option);
+	return (int)syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, key, equals + 1, 0);
+}
+
+static int mount_default(
+	int root, const struct oci_mount *m, uint64_t shm_bytes, struct failure *f)
+{
+	const char *type = strcmp(m->type, "cgroup") == 0 ? "cgroup2" : m->type;
+	auto_close int fs = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC), tree = -1, where = -1;
+	unsigned attr = 0;
+
+	TRY(fs, "mount", m->destination);
+	TRY(syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "source", m->source, 0), "mount",
+		m->destination);
+	for (const char *const *o = m->options; *o; o++)
+		TRY(take_option(fs, *o, &attr), "mount", m->destination);
+	if (strcmp(m->destination, "/dev/shm") == 0) {
+		char size[32];
+
+		snprintf(size, sizeof(size), "%llu",
+			(unsigned long long)(shm_bytes ? shm_bytes : OCI_SHM_DEFAULT));
+		TRY(syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "size", size, 0), "mount",
+			m->destination);
+	}
+	TRY(syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0), "mount", m->destination);
+	tree = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attr);
+	TRY(tree, "mount", m->destination);
+	where = place(root, m->destination);
+	TRY(where, "find a place for", m->destination);
+	TRY(move_to(tree, where), "mount", m->destination);
+	return 0;
+}
+
+/* Nodes and links of /dev, as runtimes make them. */
+static int fill_dev(int root, struct failure *f)
+{
+	static const struct {
+		const char *name;
+		unsigned major, minor;
+	} nodes[] = { { "null", 1, 3 }, { "zero", 1, 5 }, { "full", 1, 7 }, { "random", 1, 8 },
+		{ "urandom", 1, 9 }, { "tty", 5, 0 } };
+	static const struct {
+		const char *name, *target;
+	} links[] = { { "fd", "/proc/self/fd" }, { "stdin", "/proc/self/fd/0" },
+		{ "stdout", "/proc/self/fd/1" }, { "stderr", "/proc/self/fd/2" },
+		{ "core", "/proc/kcore" }, { "ptmx", "pts/ptmx" } };
+	auto_close int dev = open_in(root, "/dev", O_PATH | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS);
+
+	TRY(dev, "open", "/dev");
+	for (size_t i = 0; i < ARRAY_SIZE(nodes); i++)
+		TRY(mknodat(dev, nodes[i].name, S_IFCHR | 0666,
+			    makedev(nodes[i].major, nodes[i].minor)),
+			"make /dev", nodes[i].name);
+	for (size_t i = 0; i < ARRAY_SIZE(links); i++)
+		TRY(symlinkat(links[i].target, dev, links[i].name), "make /dev", links[i].name);
+	return 0;
+}
+
+/*
+ * One of our files over the image's. A link of the image is followed within the root, as Docker
+ * does; where it leads nowhere, a plain file takes its place. A root that cannot be written and has
+ * no such file goes without.
+ */
+static int bind_name(int root, const struct launch_spec *spec, const char *name, bool read_only,
+	struct failure *f)
+{
+	char source[PATH_MAX], target[32];
+	auto_close int tree = -1, where = -1, etc = -1;
+	struct mount_attr attr = { .propagation = MS_PRIVATE };
+
+	snprintf(source, sizeof(source), "%s/%s", spec->bundle, name);
+	snprintf(target, sizeof(target), "/etc/%s", name);
+	where = open_in(root, target, O_PATH, 0, 0);
+	if (where < 0 && errno == ENOENT && !read_only) {
+		etc = place(root, "/etc");
+		TRY(etc, "open", "/etc");
+		unlinkat(etc, name, 0);
+		where = openat(etc, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	}
+	if (where < 0 && read_only)
+		return 0;
+	TRY(where, "find a place for", target);
+	tree = (int)syscall(
+		SYS_open_tree, AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	TRY(tree, "bind", target);
+	TRY(syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)), "bind", target);
+	TRY(move_to(tree, where), "bind", target);
+	return 0;
+}
+
+/* The root */
+
+static int find_root(
+	const struct launch_spec *spec, char path[static PATH_MAX], struct failure *f)
+{
+	const API(CreateContainerRequest) *req = spec->req;
+	struct stat st;
+	int r;
+
+	if (req->disks) {
+		const API(RootDisks) *d = req->disks;
+		struct mounts_root_disks disks = { d->image_serial, d->scratch_serial,
+			d->tmpfs_bytes, d->read_only };
+
+		snprintf(path, PATH_MAX, CONTAINERS_DIR "/%s/rootfs", spec->id);
+		r = mounts_container_root(spec->id, &disks,
+			deadline_in(LIMIT_WORKER_MS * NSEC_PER_MSEC / 2), &f->err);
+		if (r < 0)
+			snprintf(f->step, sizeof(f->step), "mount the root");
+		return r;
+	}
+	snprintf(path, PATH_MAX, "%.*s",
+		(int)(req->rootfs.len ? req->rootfs.len : strlen(req->rootfs_path)),
+		req->rootfs.len ? (const char *)req->rootfs.data : req->rootfs_path);
+	if (*path != '/')
+		return failure_set(f, FAILURE_INVALID, EINVAL, "rootfs_path", "",
+			"rootfs_path must be an absolute path");
+	if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
+		return failure_set(f, FAILURE_INVALID, errno ? errno : ENOTDIR, "rootfs_path", path,
+			"cannot use '%s' as root of the container: %s", path,
+			strerror(errno ? errno : ENOTDIR));
+	/* pivot_root(2) wants a mount. */
+	TRY(mount(path, path, NULL, MS_BIND | MS_REC, NULL), "bind", path);
+	return 0;
+}
+
+static int mask(const char *path, struct failure *f)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return 0; /* this kernel does not have it */
+	if (S_ISDIR(st.st_mode))
+		TRY(mount("tmpfs", path, "tmpfs", MS_RDONLY, "size=0k"), "mask", path);
+	else
+		TRY(mount("/dev/null", path, NULL, MS_BIND, NULL), "mask", path);
+	return 0;
+}
+
+static int make_read_only(const char *path, struct failure *f)
+{
+	const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+
+	if (access(path, F_OK) < 0)
+		return 0;
+	TRY(mount(path, path, NULL, MS_BIND | MS_REC, NULL), "protect", path);
+	TRY(mount(NULL, path, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY | flags, NULL), "protect", path);
+	return 0;
+}
+
+static int hide_paths(struct failure *f)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && oci_masked_paths[i]; i++)
+		r = mask(oci_masked_paths[i], f);
+	for (size_t i = 0; r == 0 && oci_read_only_paths[i]; i++)
+		r = make_read_only(oci_read_only_paths[i], f);
+	return r;
+}
+
+static int build_root(const struct launch_spec *spec, struct failure *f)
+{
+	static const char *const names[] = { "resolv.conf", "hosts", "hostname" };
+	const struct bundle b = { .req = spec->req, .dir = spec->bundle, .hostname = spec->hostname };
+	bool read_only = spec->req->read_only_root || (spec->req->disks && spec->req->disks->read_only);
+	char path[PATH_MAX];
+	auto_close int root = -1;
+	int r;
+
+	TRY(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "leave", "the guest's mounts");
+	TRY(unshare(CLONE_NEWCGROUP), "enter", "a cgroup namespace");
+	r = find_root(spec, path, f);
+	if (r == 0)
+		r = bundle_write_names(&b, &f->err);
+	if (r < 0)
+		return r;
+	root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	TRY(root, "open", path);
+	for (size_t i = 0; r == 0 && i < oci_mounts_default_n; i++) {
+		r = mount_default(root, &oci_mounts_default[i], spec->req->shm_bytes, f);
+		if (r == 0 && strcmp(oci_mounts_default[i].destination, "/dev") == 0)
+			r = fill_dev(root, f);
+	}
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(names); i++)
+		r = bind_name(root, spec, names[i], read_only, f);
+	if (r < 0)
+		return r;
+	TRY(fchdir(root), "enter", path);
+	/* With the same folder twice the old root lies on top, ready to be dropped. */
+	TRY(syscall(SYS_pivot_root, ".", "."), "change the root to", path);
+	TRY(umount2(".", MNT_DETACH), "drop", "the guest's root");
+	TRY(chdir("/"), "enter", "/");
+	r = hide_paths(f);
+	if (r == 0 && read_only)
+		TRY(mount(NULL, "/", NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL), "protect", "/");
+	return r;
+}
+
+/* Process */
+
+static int arrange_fds(const struct process *p, int report, int go, struct failure *f)
+{
+	int from[FREE_FD] = { p->io.child[0], p->io.child[1], p->io.child[2], report, go };
+
+	for (int i = 0; i < FREE_FD; i++) {
+		if (from[i] < 0)
+			from[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
+		if (from[i] >= 0)
+			from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 64);
+		TRY(from[i], "arrange descriptors", "");
+	}
+	for (int i = 0; i < FREE_FD; i++)
+		TRY(dup3(from[i], i, i < ENTER_REPORT_FD ? 0 : O_CLOEXEC), "arrange descriptors", "");
+	child_close_fds(FREE_FD, NULL, 0);
+	return 0;
+}
+
+/* Docker makes the folder that a process is to begin in. */
+static void make_cwd(const char *cwd)
+{
+	char path[PATH_MAX];
+
+	for (const char *p = cwd; cwd && (p = strchr(p + 1, '/'));) {
+		snprintf(path, sizeof(path), "%.*s", (int)(p - cwd), cwd);
+		mkdir(path, 0755);
+	}
+	/* What cannot be made cannot be entered either, which is told. */
+	if (cwd && *cwd)
+		mkdir(cwd, 0755);
+}
+
+/* The terminal is also the container's console. */
+static int bind_console(struct failure *f)
+{
+	auto_close int fd = open("/dev/console", O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
+
+	TRY(fd, "make", "/dev/console");
+	TRY(mount("/proc/self/fd/0", "/dev/console", NULL, MS_BIND, NULL), "bind", "/dev/console");
+	return 0;
+}
+
+static int join_keyring(const struct launch_spec *spec, struct failure *f)
+{
+	char name[LIMIT_ID + 8];
+
+	snprintf(name, sizeof(name), "_ses.%s", spec->id);
+	/* A kernel without keys has none to share. */
+	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name) < 0 && errno != ENOSYS)
+		return failed(f, "join the session keyring", name, errno);
+	return 0;
+}
+
+static int prepare(
+	const struct process *p, const struct launch_spec *spec, struct exec_settings *s, struct failure *f)
+{
+	int r = build_root(spec, f);
+
+	if (r < 0)
+		return r;
+	TRY(sethostname(spec->hostname, strlen(spec->hostname)), "set the host name",
+		spec->hostname);
+	umask(022);
+	TRY(setsid(), "start a session", "");
+	r = join_keyring(spec, f);
+	if (r == 0 && p->io.tty)
+		r = enter_terminal(p, f);
+	if (r == 0 && p->io.tty)
+		r = bind_console(f);
+	if (r == 0)
+		r = enter_find_user(s, f);
+	if (r < 0)
+		return r;
+	if (s->user.uid != 0)
+		s->effective = s->permitted = 0;
+	make_cwd(s->cwd);
+	r = enter_change_folder(s, f);
+	return r < 0 ? r : enter_drop_rights(s, f);
+}
+
+_Noreturn void launch_main(
+	const struct process *p, const struct launch_spec *spec, int report, int go)
+{
+	struct enter_report out = { .kind = ENTER_REPORT_FAILURE };
+	struct enter_report created = { .kind = ENTER_REPORT_CREATED };
+	struct exec_settings own = *spec->settings; /* what is changed in it is this process' copy */
+	char byte;
+	int r;
+
+	child_reset_signals();
+	r = arrange_fds(p, report, go, &out.failure);
+	/* By the guest's /proc. */
+	if (r == 0)
+		r = enter_set_limits(&own, &out.failure);
+	if (r == 0)
+		r = prepare(p, spec, &own, &out.failure);
+	if (r == 0) {
+		enter_send(&created, -1);
+		if (read(GO_FD, &byte, 1) != 1)
+			_exit(0); /* nobody wants it any more */
+		enter_execute(p, &own, &out.failure);
+	}
+	enter_send(&out, -1);
+	_exit(127);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Making a container without a runtime: one clone into new namespaces and a cgroup of its own, and
+ * the child does the rest. For what most containers are; others go through crun or runc
+ * (agent/runtime.h). Under emulation each instruction that runs for the first time is dear, and a
+ * runtime is two programs with many.
+ */
+#pragma once
+
+#include "agent/api.h"
+#include "agent/exec.h"
+#include "agent/process.h"
+
+/* Whether a request is one of those. */
+bool launch_covers(const API(CreateContainerRequest) * req);
+
+/* Borrowed until launch_start() returns: the child has its copy. */
+struct launch_spec {
+	const API(CreateContainerRequest) * req;
+	const char *id, *bundle, *hostname;
+	const char *cgroups_path;		/* "/containers/<id>" */
+	const struct exec_settings *settings;	/* of the first process; the user is found by name */
+	int self_fd;				/* the agent's binary, as struct bundle has it */
+};
+
+struct launch;
+
+struct launch_ops {
+	/* It is made and waits for launch_go(). */
+	void (*created)(void *arg, pid_t pid);
+	/* f NULL: the program runs. Else what failed, at any time before: then it is gone. The last. */
+	void (*done)(void *arg, const struct failure *f);
+};
+
+/* Callbacks never come from within these. 0 with *ret_launch (valid until done), or -errno with f. */
+int launch_start(struct process *p, const struct launch_spec *spec, const struct launch_ops *ops,
+	void *arg, struct launch **ret_launch, struct failure *f);
+void launch_go(struct launch *launch);
+
+/* Kills the child unless it has become the program; no callback comes. Returns NULL. */
+struct launch *launch_cancel(struct launch *launch);
+
+/* What later processes of such a container get, out of the request. 0 or -errno with err. */
+int launch_settings(const API(CreateContainerRequest) * req, const char *hostname,
+	struct exec_settings *s, struct err *err);
