@@ -32,8 +32,8 @@
 #include "base/clock.h"
 #include "oci/spec.h"
 
-#define GO_FD	 4
-#define FREE_FD	 5
+#define GO_FD	4
+#define FREE_FD 5
 
 static int failed(struct failure *f, const char *step, const char *object, int code)
 {
@@ -114,8 +114,7 @@ static int take_option(int fs, const char *option, unsigned *attr)
 	return (int)syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, key, equals + 1, 0);
 }
 
-static int mount_default(
-	int root, const struct oci_mount *m, uint64_t shm_bytes, struct failure *f)
+static int mount_default(int root, const struct oci_mount *m, uint64_t shm_bytes, struct failure *f)
 {
 	const char *type = strcmp(m->type, "cgroup") == 0 ? "cgroup2" : m->type;
 	auto_close int fs = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC), tree = -1, where = -1;
@@ -192,18 +191,17 @@ static int bind_name(int root, const struct launch_spec *spec, const char *name,
 	if (where < 0 && read_only)
 		return 0;
 	TRY(where, "find a place for", target);
-	tree = (int)syscall(
-		SYS_open_tree, AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	tree = (int)syscall(SYS_open_tree, AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 	TRY(tree, "bind", target);
-	TRY(syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)), "bind", target);
+	TRY(syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)), "bind",
+		target);
 	TRY(move_to(tree, where), "bind", target);
 	return 0;
 }
 
 /* The root */
 
-static int find_root(
-	const struct launch_spec *spec, char path[static PATH_MAX], struct failure *f)
+static int find_root(const struct launch_spec *spec, char path[static PATH_MAX], struct failure *f)
 {
 	const API(CreateContainerRequest) *req = spec->req;
 	struct stat st;
@@ -256,7 +254,8 @@ static int make_read_only(const char *path, struct failure *f)
 	if (access(path, F_OK) < 0)
 		return 0;
 	TRY(mount(path, path, NULL, MS_BIND | MS_REC, NULL), "protect", path);
-	TRY(mount(NULL, path, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY | flags, NULL), "protect", path);
+	TRY(mount(NULL, path, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY | flags, NULL), "protect",
+		path);
 	return 0;
 }
 
@@ -274,8 +273,11 @@ static int hide_paths(struct failure *f)
 static int build_root(const struct launch_spec *spec, struct failure *f)
 {
 	static const char *const names[] = { "resolv.conf", "hosts", "hostname" };
-	const struct bundle b = { .req = spec->req, .dir = spec->bundle, .hostname = spec->hostname };
-	bool read_only = spec->req->read_only_root || (spec->req->disks && spec->req->disks->read_only);
+	const struct bundle b = {
+		.req = spec->req, .dir = spec->bundle, .hostname = spec->hostname
+	};
+	bool read_only =
+		spec->req->read_only_root || (spec->req->disks && spec->req->disks->read_only);
 	char path[PATH_MAX];
 	auto_close int root = -1;
 	int r;
@@ -323,7 +325,8 @@ static int arrange_fds(const struct process *p, int report, int go, struct failu
 		TRY(from[i], "arrange descriptors", "");
 	}
 	for (int i = 0; i < FREE_FD; i++)
-		TRY(dup3(from[i], i, i < ENTER_REPORT_FD ? 0 : O_CLOEXEC), "arrange descriptors", "");
+		TRY(dup3(from[i], i, i < ENTER_REPORT_FD ? 0 : O_CLOEXEC), "arrange descriptors",
+			"");
 	child_close_fds(FREE_FD, NULL, 0);
 	return 0;
 }
@@ -363,8 +366,8 @@ static int join_keyring(const struct launch_spec *spec, struct failure *f)
 	return 0;
 }
 
-static int prepare(
-	const struct process *p, const struct launch_spec *spec, struct exec_settings *s, struct failure *f)
+static int prepare(const struct process *p, const struct launch_spec *spec, struct exec_settings *s,
+	struct failure *f)
 {
 	int r = build_root(spec, f);
 
@@ -395,7 +398,8 @@ _Noreturn void launch_main(
 {
 	struct enter_report out = { .kind = ENTER_REPORT_FAILURE };
 	struct enter_report created = { .kind = ENTER_REPORT_CREATED };
-	struct exec_settings own = *spec->settings; /* what is changed in it is this process' copy */
+	struct exec_settings own =
+		*spec->settings; /* what is changed in it is this process' copy */
 	char byte;
 	int r;
 

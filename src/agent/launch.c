@@ -97,7 +97,8 @@ static int limit(int dir, const API(Resources) * res)
 		r = put(dir, "memory.max", "%llu", (unsigned long long)res->memory_bytes);
 		if (r == 0 && res->memory_swap_bytes >= 0)
 			r = put(dir, "memory.swap.max", "%llu",
-				(unsigned long long)((uint64_t)res->memory_swap_bytes > res->memory_bytes
+				(unsigned long long)((uint64_t)res->memory_swap_bytes >
+								     res->memory_bytes
 							     ? (uint64_t)res->memory_swap_bytes -
 								       res->memory_bytes
 							     : 0));
@@ -116,22 +117,23 @@ static int limit(int dir, const API(Resources) * res)
 	return r;
 }
 
-#define INSN(c, d, s, o, i)                                                               \
-	(struct bpf_insn)                                                                 \
-	{                                                                                 \
+#define INSN(c, d, s, o, i)                                                              \
+	(struct bpf_insn)                                                                \
+	{                                                                                \
 		.code = (c), .dst_reg = (d), .src_reg = (s), .off = (o), .imm = (int)(i) \
 	}
-#define LOAD_FIELD(reg, field) \
-	INSN(BPF_LDX | BPF_MEM | BPF_W, reg, BPF_REG_1, offsetof(struct bpf_cgroup_dev_ctx, field), 0)
+#define LOAD_FIELD(reg, field)                          \
+	INSN(BPF_LDX | BPF_MEM | BPF_W, reg, BPF_REG_1, \
+		offsetof(struct bpf_cgroup_dev_ctx, field), 0)
 #define IF_EQUAL(reg, value, skip)     INSN(BPF_JMP | BPF_JEQ | BPF_K, reg, 0, skip, value)
 #define IF_NOT_EQUAL(reg, value, skip) INSN(BPF_JMP | BPF_JNE | BPF_K, reg, 0, skip, value)
-#define RETURN(value)                                          \
+#define RETURN(value)                                              \
 	INSN(BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, value), \
 		INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
 
 /*
- * Docker's device rules: any node may be made; null, zero, full, random, urandom, tty, console, ptmx,
- * terminals and net/tun may be used, nothing else.
+ * Docker's device rules: any node may be made; null, zero, full, random, urandom, tty, console,
+ * ptmx, terminals and net/tun may be used, nothing else.
  */
 static int restrict_devices(int dir)
 {
@@ -342,8 +344,8 @@ int launch_start(struct process *p, const struct launch_spec *spec, const struct
 	r = l->fd < 0 || l->go_fd < 0 ? -errno
 				      : loop_fd_add(p->loop, &l->src, l->fd, EPOLLIN, on_report);
 	if (r == 0)
-		r = loop_timer_arm(p->loop, &l->timer,
-			deadline_in(LIMIT_WORKER_MS * NSEC_PER_MSEC), on_deadline);
+		r = loop_timer_arm(p->loop, &l->timer, deadline_in(LIMIT_WORKER_MS * NSEC_PER_MSEC),
+			on_deadline);
 	process_watch(p, &l->process, NULL);
 	if (r == 0) {
 		waiter_hold(p->waiter);

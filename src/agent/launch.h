@@ -18,9 +18,9 @@ bool launch_covers(const API(CreateContainerRequest) * req);
 struct launch_spec {
 	const API(CreateContainerRequest) * req;
 	const char *id, *bundle, *hostname;
-	const char *cgroups_path;		/* "/containers/<id>" */
-	const struct exec_settings *settings;	/* of the first process; the user is found by name */
-	int self_fd;				/* the agent's binary, as struct bundle has it */
+	const char *cgroups_path;	      /* "/containers/<id>" */
+	const struct exec_settings *settings; /* of the first process; the user is found by name */
+	int self_fd;			      /* the agent's binary, as struct bundle has it */
 };
 
 struct launch;
@@ -28,11 +28,13 @@ struct launch;
 struct launch_ops {
 	/* It is made and waits for launch_go(). */
 	void (*created)(void *arg, pid_t pid);
-	/* f NULL: the program runs. Else what failed, at any time before: then it is gone. The last. */
+	/* f NULL: the program runs. Else what failed, at any time before: then it is gone. The
+	 * last. */
 	void (*done)(void *arg, const struct failure *f);
 };
 
-/* Callbacks never come from within these. 0 with *ret_launch (valid until done), or -errno with f. */
+/* Callbacks never come from within these. 0 with *ret_launch (valid until done), or -errno with f.
+ */
 int launch_start(struct process *p, const struct launch_spec *spec, const struct launch_ops *ops,
 	void *arg, struct launch **ret_launch, struct failure *f);
 void launch_go(struct launch *launch);
