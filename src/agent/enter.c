@@ -218,6 +218,19 @@ static bool has_env(const struct strv *env, const char *key)
 	return false;
 }
 
+/* With the own group among the others: else leaving it would shed what the group is denied
+ * (CVE-2022-36109). */
+static int add_own_group(struct oci_user *user)
+{
+	for (size_t i = 0; i < user->n_groups; i++)
+		if (user->groups[i] == user->gid)
+			return 0;
+	if (user->n_groups == OCI_GROUPS_MAX)
+		return -E2BIG;
+	user->groups[user->n_groups++] = user->gid;
+	return 0;
+}
+
 int enter_find_user(struct exec_settings *s, struct failure *f)
 {
 	struct err err = ERR_INIT;
@@ -230,6 +243,8 @@ int enter_find_user(struct exec_settings *s, struct failure *f)
 	if (r < 0)
 		return failure_set(f, FAILURE_SPAWN, err.code, "find the user",
 			s->by_name ? s->user_words.v[0] : "", "%s", err.msg);
+	if (s->by_name && add_own_group(&s->user) < 0)
+		return failed(f, "set groups", "", E2BIG);
 	if (!has_env(&s->env, "HOME") && strv_addf(&s->env, "HOME=%s", s->user.home) < 0)
 		return failed(f, "set", "HOME", ENOMEM);
 	/* What /dev/stdout leads to must be the user's to open. */

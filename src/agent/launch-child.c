@@ -240,10 +240,13 @@ static int mask(const char *path, struct failure *f)
 
 	if (stat(path, &st) < 0)
 		return 0; /* this kernel does not have it */
-	if (S_ISDIR(st.st_mode))
+	if (S_ISDIR(st.st_mode)) {
 		TRY(mount("tmpfs", path, "tmpfs", MS_RDONLY, "size=0k"), "mask", path);
-	else
-		TRY(mount("/dev/null", path, NULL, MS_BIND, NULL), "mask", path);
+		return 0;
+	}
+	TRY(mount("/dev/null", path, NULL, MS_BIND, NULL), "mask", path);
+	TRY(mount(NULL, path, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NOEXEC, NULL),
+		"mask", path);
 	return 0;
 }
 
@@ -404,6 +407,7 @@ _Noreturn void launch_main(
 	int r;
 
 	child_reset_signals();
+	umask(0); /* nodes and folders get the modes they are made with */
 	r = arrange_fds(p, report, go, &out.failure);
 	/* By the guest's /proc. */
 	if (r == 0)

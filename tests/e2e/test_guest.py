@@ -269,6 +269,38 @@ def test_runc(micropod):
     assert micropod.error(micropod("run", "--rm", "--runtime", "runc", micropod.busybox, "nosuchprogram"), 127)
 
 
+AS_ANYWHERE = r"""
+for f in status limits cgroup oom_score_adj; do echo "== $f"; cat /proc/self/$f; done
+echo == mounts; awk '{ print $5, substr($6, 1, 2) }' /proc/self/mountinfo | sort
+echo == dev; ls -l /dev | awk '{ print $1, $3, $4, $5, $6, $(NF-2), $(NF-1), $NF }' | grep -v ^total | sed 's/ [0-9]*:[0-9]* / /'
+echo == env; env | sort; umask; pwd; hostname; cat /etc/hosts /etc/hostname /etc/resolv.conf
+echo == cgroup; cd /sys/fs/cgroup; for f in memory.max cpu.max pids.max cpuset.cpus; do echo $f $(cat $f); done
+for f in /proc/keys /proc/timer_list /sys/firmware /proc/acpi; do [ -d $f ] && ls $f | wc -l || head -c 9 $f | wc -c; done
+(echo x > /proc/sys/kernel/hostname) 2>/dev/null && echo writable
+mknod /block b 254 0 && cat /block 2>/dev/null; rm -f /block; ls /proc/self/fd | wc -l
+"""
+# What differs from process to process, or counts the filters that a runtime has loaded.
+DIFFERENT = re.compile(r"^(NSpid|NSpgid|Pid|Tgid|Ngid|PPid|Name|Vm\w+|Rss\w+|SigQ|Hugetlb\w+|\w*ctxt_switches|FDSize|NStgid|NSsid|Cpus_allowed\w*"
+                       r"|Mems_allowed\w*|Max pending signals|THP_enabled|HOSTNAME|Seccomp_filters):?\b")
+
+
+def test_the_three_runtimes_agree(micropod):
+    debian, seen = f"oci:{IMAGES}/debian:latest", {}
+    for user in ("root", "nobody:www-data"):
+        for runtime in ("builtin", "crun", "runc"):
+            out = micropod.ok("run", "--rm", "--runtime", runtime, "--hostname", "same", "-m", "300m", "--cpus", "0.5", "-u", user, "-w", "/srv",
+                              "-e", "A=b", debian, "bash", "-c", AS_ANYWHERE)
+            seen[runtime] = [line for line in out.splitlines() if not DIFFERENT.match(line)]
+        for runtime in ("crun", "runc"):
+            # They give the user the /dev/null that is its stdin.
+            ours, theirs = ({re.sub(r"(crw-rw-rw-) .* (1, 3 .*null)", r"\1 \2", line) for line in seen[name]} for name in ("builtin", runtime))
+            if runtime == "runc":
+                # It leaves masked files mounted for writing (they are /dev/null), and makes /dev/core only where there is a kcore.
+                own = re.compile("/proc/(kcore|keys|timer_list) r[ow]$|.* core -> /proc/kcore$")
+                ours, theirs = ({line for line in lines if not own.match(line)} for lines in (ours, theirs))
+            assert ours == theirs, (user, runtime, sorted(ours - theirs), sorted(theirs - ours))
+
+
 def test_agent_root_disk(micropod, tmp_path):
     disk = tmp_path / "agent-rootfs.ext4"
     modules = next((micropod.root / "guest").glob("*/modules"))

@@ -75,7 +75,7 @@ WRONG = [
     (["run", "--network", "host", "IMAGE"], "option '--network' is 'host': give one of default, none"),
     (["run", "--accel", "hax", "IMAGE"], "option '--accel' is 'hax': give one of auto, tcg, kvm"),
     (["run", "--pull", "often", "IMAGE"], "option '--pull' is 'often': give one of missing, always, never"),
-    (["run", "--runtime", "kata", "IMAGE"], "option '--runtime' is 'kata': give one of crun, runc"),
+    (["run", "--runtime", "kata", "IMAGE"], "option '--runtime' is 'kata': give one of builtin, crun, runc"),
     (["run", "--name", "a/b", "IMAGE"],
      "'a/b' is no name: use 2 to 64 letters, digits, '_', '.', '-', the first a letter or digit"),
     (["run", "-w", "tmp", "IMAGE"], "option '--workdir' is 'tmp': give an absolute path"),
