@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: all help demo test test-long test-kvm bench-rpc asan fuzz lint format generate build-agent kernel agent-rootfs \
+.PHONY: all help demo test test-long test-kvm bench bench-rpc asan fuzz lint format generate build-agent kernel agent-rootfs \
 	install uninstall clean deps configure
 
 all: configure ## build everything
@@ -34,6 +34,12 @@ test-long: deps all kernel ## the same with full counts of cycles, outages and s
 
 test-kvm: deps all kernel ## the end-to-end tests with KVM; fails where KVM does not work
 	scripts/test.sh --kvm $(BUILD)
+
+bench: all kernel ## starts and execs beside Docker, runtimes and bare QEMU; writes docs/benchmarks.md (root)
+	scripts/install-deps.sh build run test bench
+	scripts/make-test-images.sh $(BUILD)/test-images busybox
+	for kind in cloud small; do $(BUILD)/guest/prepare-guest --progress --kind $$kind $(BUILD)/test-root; done
+	/usr/bin/python3 bench/bench.py --docs $(BUILD)
 
 bench-rpc: all ## unary calls a second, beside the C-core
 	scripts/install-deps.sh bench

@@ -25,7 +25,7 @@ test_packages=(
 	crun docker-registry umoci mmdebstrap socat iproute2 nftables curl jq
 	clang libclang-rt-14-dev clang-format-14 shellcheck
 )
-bench_packages=(libgrpc-dev nghttp2-client)
+bench_packages=(libgrpc-dev nghttp2-client docker.io iproute2)
 # command=package: programs that may also have come from elsewhere
 test_commands=(node=nodejs npm=npm)
 

@@ -311,8 +311,8 @@ def test_machine_id(micropod):
         with grpc.insecure_channel(f"unix:{micropod.leaks.run}/{one[:12]}/shim.sock") as channel:
             stub = stubs.AgentStub(channel)
             made = stub.CreateContainer(pb.CreateContainerRequest(
-                container_id="look", rootfs_path="/containers/main/rootfs", args=[b"cat", b"/mnt/machine-id"],
-                mounts=[pb.Mount(source=b"/run", destination=b"/mnt", type="bind")]), timeout=60)
+                container_id="look", disks=pb.RootDisks(image_serial="image", read_only=True), args=[b"cat", b"/tmp/machine-id"],
+                mounts=[pb.Mount(source=b"/run", destination=b"/tmp", type="bind")]), timeout=60)
             assert made.status == "RUNNING", made
             lines = b"".join(entry.data for entry in stub.GetContainerLogs(
                 pb.GetContainerLogsRequest(container_id="look", follow=True), timeout=60))

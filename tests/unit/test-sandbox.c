@@ -190,6 +190,7 @@ static void sweep_takes_only_leftovers(void)
 	lock = fs_lock(root->boxes_fd, ".new-live/lock", true, false);
 	CHECK_INT(symlinkat("00000000000000000000000000000000", root->fd, "names/ghost"), 0);
 	snprintf(path, sizeof(path), "%s/0123456789ab", root->run);
+	CHECK_INT(sandbox_root_make_run(root, &err), 0);
 	CHECK_INT(mkdir(path, 0700), 0);
 	CHECK_INT(sandbox_sweep(root, &err), 0);
 	CHECK_INT(faccessat(root->boxes_fd, ".new-dead", F_OK, 0), -1);
@@ -197,6 +198,7 @@ static void sweep_takes_only_leftovers(void)
 	CHECK_INT(faccessat(root->boxes_fd, ".new-live", F_OK, 0), 0);
 	CHECK_INT(faccessat(root->fd, "names/ghost", F_OK, AT_SYMLINK_NOFOLLOW), -1);
 	CHECK_INT(access(path, F_OK), -1);
+	CHECK_INT(access(root->run, F_OK), -1);
 	CHECK_INT(sandbox_find(root, "one", id, &err), 0);
 	safe_close(lock);
 	close_root(root);
