@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The least guest there is, for bench/floor.py: mounts, answers "RUN\n" on its serial port by mounting the disk /dev/vda with an
- * overlay over it, running /bin/true from there in namespaces of its own, and writing "EXIT <status>\n".
+ * The least guest there is, for bench/floor.py: mounts, answers "RUN\n" on its serial port by
+ * mounting the disk /dev/vda with an overlay over it, running /bin/true from there in namespaces of
+ * its own, and writing "EXIT <status>\n".
  */
 #include <fcntl.h>
 #include <linux/fs.h>

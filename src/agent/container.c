@@ -101,6 +101,7 @@ static void container_free(struct container *c)
 	runtime_cancel(c->job);
 	launch_cancel(c->launch);
 	safe_close(c->pidfd);
+	safe_close(c->mnt_fd);
 	cgroup_close(&c->cgroup);
 	exec_settings_deinit(&c->settings);
 	strv_deinit(&c->labels);
@@ -332,11 +333,14 @@ static void on_launch_created(void *arg, pid_t pid)
 	struct container *c = arg;
 	struct process *p = container_init(c);
 	struct err e = ERR_INIT;
+	char path[40];
 	int r;
 
 	c->pid = pid;
 	c->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	r = c->pidfd < 0 ? -errno : cgroup_open(&c->cgroup, pid);
+	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", (int)pid);
+	c->mnt_fd = open(path, O_RDONLY | O_CLOEXEC);
+	r = c->pidfd < 0 || c->mnt_fd < 0 ? -errno : cgroup_open(&c->cgroup, pid);
 	if (r < 0) {
 		err_errno(&e, -r, "cannot watch the container");
 		fail(c, FAILURE_UNKNOWN, "create", &e);
@@ -625,7 +629,7 @@ int container_create(struct agent *agent, const API(CreateContainerRequest) * re
 	if (!c)
 		return failure_set(f, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
 	c->agent = agent;
-	c->pidfd = c->console_fd = -1;
+	c->pidfd = c->console_fd = c->mnt_fd = -1;
 	c->cgroup.dir = c->cgroup.v2_root = -1;
 	list_init(&c->link);
 	r = make_init(c, req, f);
@@ -735,8 +739,14 @@ static void on_deleted(void *arg, const struct err *err)
 		finish(c, &f);
 		return;
 	}
-	if (worker_start(c->agent->loop, c->agent->waiter, &wo, &c->worker, &e) < 0)
+	/* The worker is then the last to have its mounts, and unmounts them by its end. */
+	wo.keep_fds = &c->mnt_fd;
+	wo.n_keep_fds = c->mnt_fd >= 0;
+	if (worker_start(c->agent->loop, c->agent->waiter, &wo, &c->worker, &e) < 0) {
 		on_removed(c, &e, NULL, 0);
+		return;
+	}
+	c->mnt_fd = safe_close(c->mnt_fd);
 }
 
 /* The first process is gone, or never was. */

@@ -51,6 +51,8 @@ struct container {
 	struct runtime_job *job;
 	struct launch *launch; /* made without a runtime, and not the program yet */
 	bool builtin;	       /* no runtime knows of it */
+	int mnt_fd; /* its mount namespace: what its disks hold is written back when the container
+		       is removed, not while its exit waits for it; -1: a runtime's */
 	bool starting;
 	struct container_done done;
 	struct failure failure;

@@ -63,6 +63,10 @@ int mounts_rest(enum mounts_root root, struct err *err);
  */
 int mounts_find_disk(const char *serial, int64_t deadline, char path[static 32], struct err *err);
 
+/* Remembers the disks that are there by their serial numbers, which a machine that goes on still
+ * has under the same names. */
+void mounts_remember_disks(void);
+
 /* A container's root made of disks. Strings are borrowed. */
 struct mounts_root_disks {
 	const char *image_serial;   /* ext4, read-only: the image */

@@ -8,10 +8,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,6 +18,7 @@
 #include "agent/uevent.h"
 #include "base/cleanup.h"
 #include "base/fs.h"
+#include "base/limits.h"
 
 #define SERIAL_MAX 20 /* VIRTIO_BLK_ID_BYTES, virtio 1.2 section 5.2.6 */
 
@@ -32,7 +31,12 @@ static bool serial_valid(const char *serial)
 		       "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-") == n;
 }
 
-static bool has_serial(int block, const char *name, const char *serial)
+/* Looking through /sys takes an emulated guest that has just gone on several milliseconds. */
+static struct {
+	char serial[SERIAL_MAX + 1], path[32];
+} remembered[LIMIT_DISKS];
+
+static bool read_serial(int block, const char *name, char out[static SERIAL_MAX + 1])
 {
 	auto_free char *text = NULL;
 	char path[300];
@@ -42,7 +46,41 @@ static bool has_serial(int block, const char *name, const char *serial)
 	if (fs_read_file(block, path, 64, &text, &len) < 0)
 		return false;
 	text[strcspn(text, "\n")] = '\0';
-	return strcmp(text, serial) == 0;
+	snprintf(out, SERIAL_MAX + 1, "%s", text);
+	return true;
+}
+
+static bool has_serial(int block, const char *name, const char *serial)
+{
+	char its[SERIAL_MAX + 1];
+
+	return read_serial(block, name, its) && strcmp(its, serial) == 0;
+}
+
+void mounts_remember_disks(void)
+{
+	auto_closedir DIR *dir = opendir("/sys/block");
+	struct dirent *de;
+	size_t n = 0;
+
+	while (dir && n < ARRAY_SIZE(remembered) && (de = readdir(dir))) {
+		if (strncmp(de->d_name, "vd", 2) != 0 || strlen(de->d_name) >= 16 ||
+			!read_serial(dirfd(dir), de->d_name, remembered[n].serial))
+			continue;
+		snprintf(remembered[n].path, sizeof(remembered[n].path), "/dev/%.16s", de->d_name);
+		n++;
+	}
+}
+
+static bool recall(const char *serial, char path[static 32])
+{
+	for (size_t i = 0; i < ARRAY_SIZE(remembered); i++) {
+		if (strcmp(remembered[i].serial, serial) == 0) {
+			memcpy(path, remembered[i].path, sizeof(remembered[i].path));
+			return access(path, F_OK) == 0;
+		}
+	}
+	return false;
 }
 
 /* 0, or -ENOENT when no disk of that number is there now. */
@@ -69,6 +107,8 @@ int mounts_find_disk(const char *serial, int64_t deadline, char path[static 32],
 	if (!serial_valid(serial))
 		return err_set(
 			err, EINVAL, "'%.32s' cannot be the serial number of a disk", serial);
+	if (recall(serial, path))
+		return 0;
 	r = scan_disks(serial, path);
 	if (r == 0)
 		return 0;
@@ -84,17 +124,6 @@ int mounts_find_disk(const char *serial, int64_t deadline, char path[static 32],
 		if (r < 0)
 			return err_errno(err, -r, "cannot wait for the disk '%s'", serial);
 	}
-	return 0;
-}
-
-/* The page cache may hold what the disk had before a template was saved: the disk behind it is
- * another now. */
-static int flush_buffers(const char *device)
-{
-	auto_close int fd = open(device, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0 || ioctl(fd, BLKFLSBUF, 0) < 0)
-		return -errno;
 	return 0;
 }
 
@@ -131,9 +160,8 @@ static int mount_disk(
 
 	if (r < 0)
 		return r;
-	r = flush_buffers(device);
-	if (r < 0)
-		return err_errno(err, -r, "cannot flush the buffers of the disk '%s'", serial);
+	/* Nothing is cached of a disk that a saved machine had: Quiesce sees to it, once for all.
+	 */
 	/* noload: nobody may write the image, so its journal, should it have one, stays as it is.
 	 */
 	if (mount(device, target, "ext4", read_only ? MS_RDONLY : 0, read_only ? "noload" : NULL) <

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "agent/container.h"
+#include "agent/mounts.h"
 #include "agent/resume.h"
 #include "agent/service.h"
 #include "base/cleanup.h"
@@ -79,6 +80,7 @@ void service_quiesce(struct rpc_call *call, const ProtobufCMessage *msg, void *a
 	} else if (forget_disks(&err) < 0) {
 		reply_error(call, FAILURE_UNKNOWN, err.code, "quiesce", "", "%s", err.msg);
 	} else {
+		mounts_remember_disks();
 		sync();
 		rpc_call_set_ops(call, &quiesce_ops, agent);
 		rpc_call_reply(call, &out.base);

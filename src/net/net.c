@@ -4,11 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -110,7 +108,7 @@ static int take_answer(const struct net_config *c, char *answer, struct err *err
 	return err_set(err, EPROTO, "micropod-net died before it was ready");
 }
 
-static int await(const struct net_config *c, int ready, struct err *err)
+int net_await(const struct net_config *c, int ready, struct err *err)
 {
 	char answer[ANSWER_MAX];
 	int r = read_answer(ready, c->deadline, answer, sizeof(answer));
@@ -121,8 +119,8 @@ static int await(const struct net_config *c, int ready, struct err *err)
 		     : take_answer(c, answer, err);
 }
 
-int net_start(
-	struct net_config *config, pid_t *ret_pid, int *ret_pidfd, int *ret_vmm_fd, struct err *err)
+int net_start(struct net_config *config, pid_t *ret_pid, int *ret_pidfd, int *ret_vmm_fd,
+	int *ret_ready_fd, struct err *err)
 {
 	auto_close int near = -1, vmm = -1, ready_in = -1, ready_out = -1, pidfd = -1;
 	auto_strv struct strv argv = STRV_INIT;
@@ -157,17 +155,9 @@ int net_start(
 	r = proc_spawn(&opts, &pid, &pidfd, err);
 	if (r < 0)
 		return err_wrap(err, "cannot start the network");
-	ready_out = safe_close(ready_out);
-	near = safe_close(near);
-	r = await(config, ready_in, err);
-	if (r < 0) {
-		kill(pid, SIGKILL);
-		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-			;
-		return r;
-	}
 	*ret_pid = pid;
 	*ret_pidfd = take_fd(&pidfd);
 	*ret_vmm_fd = take_fd(&vmm);
+	*ret_ready_fd = take_fd(&ready_in);
 	return 0;
 }

@@ -32,9 +32,15 @@ struct net_config {
 };
 
 /*
- * Starts it and blocks until all ports are bound. It dies with the calling process. Returns 0 with
- * its pid, a pidfd and the descriptor that the VMM's network device talks to (all the caller's), or
- * -errno with err: -EADDRINUSE says which port and, where it can be told, who holds it.
+ * Starts it. It dies with the calling process. Returns 0 with its pid, a pidfd, the descriptor that
+ * the VMM's network device talks to, which may be used at once, and one for net_await() (all the
+ * caller's), or -errno with err.
  */
 int net_start(struct net_config *config, pid_t *ret_pid, int *ret_pidfd, int *ret_vmm_fd,
-	struct err *err);
+	int *ret_ready_fd, struct err *err);
+
+/*
+ * Blocks until all ports are bound; config is the one it was started with. 0, or -errno with err,
+ * and then it ends by itself: -EADDRINUSE says which port and, where it can be told, who holds it.
+ */
+int net_await(const struct net_config *config, int ready_fd, struct err *err);

@@ -108,13 +108,22 @@ static int keep_ports(struct shim *shim, const struct net_port *ports)
 	return 0;
 }
 
-static int start_net(struct shim *shim, struct err *err)
+/* What it takes to hear that the network process is ready. */
+struct net_wait {
+	struct net_config config;
+	struct net_port *ports; /* owned */
+	int ready_fd;
+};
+
+static void net_wait_deinit(struct net_wait *w)
+{
+	free(w->ports);
+	safe_close(w->ready_fd);
+}
+
+static int start_net(struct shim *shim, struct net_wait *w, struct err *err)
 {
 	auto_free char *program = NULL;
-	auto_free struct net_port *ports = NULL;
-	struct net_config config = { .host_access = shim->box.config.host_access,
-		.log_fd = 2,
-		.deadline = deadline_in(10 * NSEC_PER_SEC) };
 	int r, pidfd;
 
 	if (shim->box.config.no_network)
@@ -122,13 +131,17 @@ static int start_net(struct shim *shim, struct err *err)
 	r = sandbox_program("micropod-net", &program, err);
 	if (r < 0)
 		return r;
-	r = copy_ports(&shim->box.config, &ports);
+	r = copy_ports(&shim->box.config, &w->ports);
 	if (r < 0)
 		return err_errno(err, -r, "cannot start the network");
-	config.program = program;
-	config.ports = ports;
-	config.n_ports = shim->box.config.n_ports;
-	r = net_start(&config, &shim->net_pid, &pidfd, &shim->net_fd, err);
+	w->config = (struct net_config){ .program = program,
+		.ports = w->ports,
+		.n_ports = shim->box.config.n_ports,
+		.host_access = shim->box.config.host_access,
+		.log_fd = 2,
+		.deadline = deadline_in(10 * NSEC_PER_SEC) };
+	r = net_start(&w->config, &shim->net_pid, &pidfd, &shim->net_fd, &w->ready_fd, err);
+	w->config.program = NULL;
 	if (r < 0)
 		return r;
 	r = loop_child_add(shim->loop, &shim->net_child, shim->net_pid, pidfd, on_net_exit);
@@ -136,7 +149,16 @@ static int start_net(struct shim *shim, struct err *err)
 		safe_close(pidfd);
 		return err_errno(err, -r, "cannot watch micropod-net");
 	}
-	r = keep_ports(shim, ports);
+	return 0;
+}
+
+static int await_net(struct shim *shim, struct net_wait *w, struct err *err)
+{
+	int r = w->ready_fd >= 0 ? net_await(&w->config, w->ready_fd, err) : 0;
+
+	if (r < 0 || w->ready_fd < 0)
+		return r;
+	r = keep_ports(shim, w->ports);
 	return r < 0 ? err_errno(err, -r, "cannot keep the ports") : 0;
 }
 
@@ -386,7 +408,6 @@ static void on_resumed(
 	shim->api_generation = resp->info->api_generation;
 	log_info("agent version=%s kernel=%s runtime=%s", resp->info->agent_version,
 		resp->info->kernel, resp->info->runtime);
-	create_container(shim);
 }
 
 static void make_guest_own(struct shim *shim)
@@ -491,17 +512,24 @@ static void on_session(struct io_stream *stream, const struct err *err, void *ar
 		shim_fail(shim, 125, &oom);
 		return;
 	}
+	/* Together: the agent takes them in this order, and does the first at once. */
 	make_guest_own(shim);
+	create_container(shim);
 }
 
 static void launch(struct shim *shim)
 {
 	struct err err = ERR_INIT;
 	int64_t deadline = shim->start_deadline;
-	int r = start_net(shim, &err);
+	struct net_wait net = { .ready_fd = -1 };
+	int r = start_net(shim, &net, &err);
 
+	/* Both at once: QEMU takes longer. */
 	if (r == 0)
 		r = start_vm(shim, &err);
+	if (r == 0)
+		r = await_net(shim, &net, &err);
+	net_wait_deinit(&net);
 	if (r < 0) {
 		shim_fail(shim, 125, &err);
 		return;

@@ -16,14 +16,16 @@ int main(int argc, char **argv)
 		.log_fd = 2,
 		.deadline = deadline_in(10 * NSEC_PER_SEC) };
 	struct err err = ERR_INIT;
-	int pidfd, fd, r = 0;
+	int pidfd, fd, ready, r = 0;
 	pid_t pid;
 	char byte;
 
 	for (int i = 2; i < argc && i < 10 && r == 0; i++)
 		r = publish_parse(argv[i], &ports[config.n_ports++], &err);
 	if (r == 0)
-		r = net_start(&config, &pid, &pidfd, &fd, &err);
+		r = net_start(&config, &pid, &pidfd, &fd, &ready, &err);
+	if (r == 0)
+		r = net_await(&config, ready, &err);
 	if (r < 0) {
 		printf("error %s\n", err.msg);
 		return 1;
