@@ -115,8 +115,8 @@ struct driver {
 		const struct vm_events *events, struct vm **ret_vm, struct err *err);
 	/*
 	 * Joins the agent over the transport: cb gets a stream that is the caller's, greeted and
-	 * ready for HTTP/2, or an error (-ETIMEDOUT at the deadline). One at a time. reconnect: an
-	 * earlier session may be cut mid-frame.
+	 * ready for HTTP/2, or an error (-ETIMEDOUT at the deadline, -EINTR when somebody has
+	 * killed the VMM). One at a time. reconnect: an earlier session may be cut mid-frame.
 	 */
 	void (*open_session)(struct vm *vm, enum vm_transport transport, bool reconnect,
 		int64_t deadline,

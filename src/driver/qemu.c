@@ -264,6 +264,13 @@ static bool explain(struct vm *vm, int wstatus, char *why, size_t size)
 	       strcmp(vm->shutdown, "guest-shutdown") == 0;
 }
 
+/* By a user or the OOM killer, not by what it did. */
+static bool killed_from_outside(const struct vm *vm, int wstatus)
+{
+	return !vm->killed[0] && WIFSIGNALED(wstatus) &&
+	       (WTERMSIG(wstatus) == SIGKILL || WTERMSIG(wstatus) == SIGTERM);
+}
+
 static void on_exit_status(struct loop_child *child, int wstatus)
 {
 	struct vm *vm = container_of(child, struct vm, child);
@@ -283,7 +290,8 @@ static void on_exit_status(struct loop_child *child, int wstatus)
 	loop_fd_remove(&vm->stderr_src);
 	clean = explain(vm, wstatus, why, sizeof(why));
 	if (session) {
-		err_set(&err, ECONNRESET, "the VM ended before the agent answered: %.400s", why);
+		err_set(&err, killed_from_outside(vm, wstatus) ? EINTR : ECONNRESET,
+			"the VM ended before the agent answered: %.400s", why);
 		session_fail(session, &err);
 	}
 	if (vm->saved) {

@@ -53,7 +53,7 @@ static void on_net_exit(struct loop_child *child, int wstatus)
 	struct shim *shim = container_of(child, struct shim, net_child);
 
 	shim->net_pid = 0;
-	if (shim->ending)
+	if (shim->ending || shim->falling_back)
 		return;
 	if (wstatus == 0) {
 		/* It leaves when the VMM has closed its end: the VMM's own end says more, and comes
@@ -475,6 +475,9 @@ static bool fall_back(struct shim *shim, const struct err *why)
 {
 	struct err err = ERR_INIT;
 
+	/* Somebody has killed it: neither is to blame. */
+	if (why->code == EINTR)
+		return false;
 	if (shim->template.ram_fd >= 0) {
 		shim_drop_template(shim, why->msg);
 	} else if (may_fall_back(shim)) {

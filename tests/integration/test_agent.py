@@ -219,7 +219,7 @@ def test_exec_environment_user_and_folder(agent):
     r = agent.exec(box, "sh", "-c", "id -u; id -G; pwd; echo $A$B$HOME")
     assert r.out == b"1000\n1000 2000\n/made/here\n12/home/anna\n"
     r = agent.exec(box, "sh", "-c", "id; echo $A-$B-$HOME; pwd", env=[b"A=x", b"B"], cwd=b"/tmp", user=pb.User(name=b"0:crew"))
-    assert r.out == b"uid=0(root) gid=2000(crew)\nx--/root\n/tmp\n"
+    assert r.out == b"uid=0(root) gid=2000(crew) groups=2000(crew)\nx--/root\n/tmp\n"
     # /dev/stdout can be opened by the user whose it is
     assert agent.exec(box, "sh", "-c", "echo x > /dev/stdout").out == b"x\n"
     agent.delete(box)
