@@ -9,6 +9,7 @@
 
 #include "agent.desc.h"
 #include "agent/container.h"
+#include "agent/launch.h"
 #include "agent/seal.h"
 #include "agent/serve.h"
 #include "base/cleanup.h"
@@ -112,6 +113,7 @@ struct agent *agent_free(struct agent *agent)
 	serve_vsock_close(agent);
 	loop_defer_cancel(&agent->leave_session);
 	agent->server = rpc_server_free(agent->server);
+	agent->stage = launch_stage_free(agent->stage);
 	container_forget_all(agent);
 	process_table_deinit(&agent->processes);
 	runtime_deinit(&agent->runtime);

@@ -6,6 +6,7 @@
 #include "agent/runtime.h"
 #include "rpc/server.h"
 
+struct launch_stage;
 struct pid1;
 struct vsock;
 
@@ -18,11 +19,12 @@ struct agent {
 	bool builtin; /* containers without a runtime, where they can be (agent/launch.h) */
 	struct list containers;
 	size_t n_containers;
-	char *containers_dir; /* bundles: "/containers" */
-	char *state_dir;      /* pid files, console sockets, the runtime's state */
-	char *cgroup_parent;  /* "/containers" */
-	uint64_t numbers;     /* for names of files and exec ids */
-	int self_fd;	      /* the sealed binary */
+	struct launch_stage *stage; /* of the container to come (Quiesce); or NULL */
+	char *containers_dir;	    /* bundles: "/containers" */
+	char *state_dir;	    /* pid files, console sockets, the runtime's state */
+	char *cgroup_parent;	    /* "/containers" */
+	uint64_t numbers;	    /* for names of files and exec ids */
+	int self_fd;		    /* the sealed binary */
 	struct rpc_server *server;
 	struct rpc_conn *session; /* over the serial port; NULL: none */
 	struct pid1 *pid1;	  /* NULL: `serve` */
@@ -32,6 +34,7 @@ struct agent {
 	bool stopping; /* no new containers or processes */
 	void *network; /* the last ConfigureNetwork's lasting part, packed; NULL: none */
 	size_t network_len;
+	struct rpc_call *quiesce;	 /* waits for the stage; NULL: none */
 	struct loop_defer leave_session; /* after Quiesce */
 	uint64_t generation;		 /* of the last Resumed; 0: none */
 };

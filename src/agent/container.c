@@ -378,7 +378,8 @@ static void on_launch_done(void *arg, const struct failure *f)
 	finish(c, NULL);
 }
 
-static int launch(struct container *c, const API(CreateContainerRequest) * req, struct failure *f)
+static int launch(struct container *c, const API(CreateContainerRequest) * req,
+	struct launch_stage *stage, struct failure *f)
 {
 	static const struct launch_ops ops = { on_launch_created, on_launch_done };
 	const struct launch_spec spec = { .req = req,
@@ -387,12 +388,14 @@ static int launch(struct container *c, const API(CreateContainerRequest) * req, 
 		.hostname = c->hostname,
 		.cgroups_path = c->cgroups_path,
 		.settings = &c->settings,
-		.self_fd = c->agent->self_fd };
+		.stage = stage };
 	int r = fs_make_dirs(c->bundle, 0700);
 
-	if (r < 0)
+	if (r < 0) {
+		launch_stage_free(stage);
 		return failure_set(f, FAILURE_UNKNOWN, -r, "bundle", c->id, "cannot make '%s': %s",
 			c->bundle, strerror(-r));
+	}
 	c->builtin = true;
 	return launch_start(container_init(c), &spec, &ops, c, &c->launch, f);
 }
@@ -577,10 +580,8 @@ static int fill(struct container *c, const API(CreateContainerRequest) * req,
 		r = agent->builtin && launch_covers(req)
 			    ? launch_settings(req, c->hostname, &c->settings, &f->err)
 			    : settings_from_request(req, c->hostname, &c->settings, &f->err);
-		for (size_t i = 0; r == 0 && i < req->n_args; i++)
-			r = api_add_bytes(args, &req->args[i]);
-		for (size_t i = 0; r == 0 && !req->n_args && i < req->n_process_args; i++)
-			r = strv_add(args, req->process_args[i]);
+		if (r == 0)
+			r = launch_args(req, args, &f->err);
 	}
 	if (r < 0)
 		f->kind = kind_of(-r);
@@ -634,8 +635,9 @@ int container_create(struct agent *agent, const API(CreateContainerRequest) * re
 	list_init(&c->link);
 	r = make_init(c, req, f);
 	if (r == 0 && agent->builtin && launch_covers(req)) {
-		r = launch(c, req, f);
+		r = launch(c, req, take_ptr(agent->stage), f);
 	} else if (r == 0) {
+		agent->stage = launch_stage_free(agent->stage);
 		b.dir = c->bundle;
 		b.cgroups_path = c->cgroups_path;
 		b.hostname = c->hostname;

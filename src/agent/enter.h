@@ -9,6 +9,7 @@
 #define ENTER_REPORT_TTY     'T'
 #define ENTER_REPORT_FAILURE 'F'
 #define ENTER_REPORT_CREATED 'C' /* of a container's first process (agent/launch.h) */
+#define ENTER_REPORT_STAGED  'S' /* of one that nobody has asked for yet */
 
 struct enter_report {
 	char kind;

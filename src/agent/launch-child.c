@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: the root is put together in this mount namespace alone, so it goes with its last
- * process. Mounts are made as objects (fsmount(2)) and moved to places that openat2(2) has found
- * below the root without following a link, before the root is entered: whatever the image's folders
- * are, nothing lands outside of it. Then pivot_root(2), and the steps that every process of a
- * container takes (agent/enter.h).
+ * How it works: the root is put together (agent/launch-root.h), then come the steps that every
+ * process of a container takes (agent/enter.h). A child that was made before its container is asked
+ * for stops twice on the way: when all is there that needs no request, and when the disks are
+ * mounted.
  */
 #include "agent/launch-child.h"
 
@@ -12,25 +11,19 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/keyctl.h>
-#include <linux/mount.h>
-#include <linux/openat2.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "agent/bundle.h"
 #include "agent/enter.h"
-#include "agent/mounts.h"
+#include "agent/launch-root.h"
 #include "agent/worker.h"
 #include "base/cleanup.h"
-#include "base/clock.h"
-#include "oci/spec.h"
 
 #define GO_FD	4
 #define FREE_FD 5
@@ -47,272 +40,6 @@ static int failed(struct failure *f, const char *step, const char *object, int c
 		if (try_ < 0)                                  \
 			return failed(f, step, object, errno); \
 	} while (0)
-
-/* Places in the root */
-
-static int open_in(int root, const char *path, int flags, mode_t mode, uint64_t resolve)
-{
-	struct open_how how = { .flags = (uint64_t)flags | O_CLOEXEC,
-		.mode = flags & O_CREAT ? mode : 0,
-		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve };
-
-	return (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
-}
-
-/* A folder to mount on, made if missing; one that a link stands for is refused. */
-static int place(int root, const char *path)
-{
-	int fd = open_in(root, path, O_PATH | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS);
-	const char *slash = strrchr(path, '/');
-	auto_close int parent = -1;
-	char above[64];
-
-	if (fd >= 0 || errno != ENOENT)
-		return fd;
-	snprintf(above, sizeof(above), "%.*s", (int)(slash - path), path);
-	parent = *above ? open_in(root, above, O_PATH | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS)
-			: fcntl(root, F_DUPFD_CLOEXEC, 3);
-	if (parent < 0 || mkdirat(parent, slash + 1, 0755) < 0)
-		return -1;
-	return open_in(root, path, O_PATH | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS);
-}
-
-static int move_to(int tree, int where)
-{
-	return (int)syscall(SYS_move_mount, tree, "", where, "",
-		MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
-}
-
-/* File systems */
-
-static const struct {
-	const char *word;
-	unsigned attr;
-} mount_words[] = {
-	{ "nosuid", MOUNT_ATTR_NOSUID },
-	{ "noexec", MOUNT_ATTR_NOEXEC },
-	{ "nodev", MOUNT_ATTR_NODEV },
-	{ "ro", MOUNT_ATTR_RDONLY },
-	{ "strictatime", MOUNT_ATTR_STRICTATIME },
-};
-
-/* An option of the mount, or one of the file system. */
-static int take_option(int fs, const char *option, unsigned *attr)
-{
-	const char *equals = strchr(option, '=');
-	char key[32];
-
-	for (size_t i = 0; i < ARRAY_SIZE(mount_words); i++) {
-		if (strcmp(option, mount_words[i].word) == 0) {
-			*attr |= mount_words[i].attr;
-			return 0;
-		}
-	}
-	if (!equals)
-		return (int)syscall(SYS_fsconfig, fs, FSCONFIG_SET_FLAG, option, NULL, 0);
-	snprintf(key, sizeof(key), "%.*s", (int)(equals - option), option);
-	return (int)syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, key, equals + 1, 0);
-}
-
-static int mount_default(int root, const struct oci_mount *m, uint64_t shm_bytes, struct failure *f)
-{
-	const char *type = strcmp(m->type, "cgroup") == 0 ? "cgroup2" : m->type;
-	auto_close int fs = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC), tree = -1, where = -1;
-	unsigned attr = 0;
-
-	TRY(fs, "mount", m->destination);
-	TRY(syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "source", m->source, 0), "mount",
-		m->destination);
-	for (const char *const *o = m->options; *o; o++)
-		TRY(take_option(fs, *o, &attr), "mount", m->destination);
-	if (strcmp(m->destination, "/dev/shm") == 0) {
-		char size[32];
-
-		snprintf(size, sizeof(size), "%llu",
-			(unsigned long long)(shm_bytes ? shm_bytes : OCI_SHM_DEFAULT));
-		TRY(syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "size", size, 0), "mount",
-			m->destination);
-	}
-	TRY(syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0), "mount", m->destination);
-	tree = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attr);
-	TRY(tree, "mount", m->destination);
-	where = place(root, m->destination);
-	TRY(where, "find a place for", m->destination);
-	TRY(move_to(tree, where), "mount", m->destination);
-	return 0;
-}
-
-/* Nodes and links of /dev, as runtimes make them. */
-static int fill_dev(int root, struct failure *f)
-{
-	static const struct {
-		const char *name;
-		unsigned major, minor;
-	} nodes[] = { { "null", 1, 3 }, { "zero", 1, 5 }, { "full", 1, 7 }, { "random", 1, 8 },
-		{ "urandom", 1, 9 }, { "tty", 5, 0 } };
-	static const struct {
-		const char *name, *target;
-	} links[] = { { "fd", "/proc/self/fd" }, { "stdin", "/proc/self/fd/0" },
-		{ "stdout", "/proc/self/fd/1" }, { "stderr", "/proc/self/fd/2" },
-		{ "core", "/proc/kcore" }, { "ptmx", "pts/ptmx" } };
-	auto_close int dev = open_in(root, "/dev", O_PATH | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS);
-
-	TRY(dev, "open", "/dev");
-	for (size_t i = 0; i < ARRAY_SIZE(nodes); i++)
-		TRY(mknodat(dev, nodes[i].name, S_IFCHR | 0666,
-			    makedev(nodes[i].major, nodes[i].minor)),
-			"make /dev", nodes[i].name);
-	for (size_t i = 0; i < ARRAY_SIZE(links); i++)
-		TRY(symlinkat(links[i].target, dev, links[i].name), "make /dev", links[i].name);
-	return 0;
-}
-
-/*
- * One of our files over the image's. A link of the image is followed within the root, as Docker
- * does; where it leads nowhere, a plain file takes its place. A root that cannot be written and has
- * no such file goes without.
- */
-static int bind_name(int root, const struct launch_spec *spec, const char *name, bool read_only,
-	struct failure *f)
-{
-	char source[PATH_MAX], target[32];
-	auto_close int tree = -1, where = -1, etc = -1;
-	struct mount_attr attr = { .propagation = MS_PRIVATE };
-
-	snprintf(source, sizeof(source), "%s/%s", spec->bundle, name);
-	snprintf(target, sizeof(target), "/etc/%s", name);
-	where = open_in(root, target, O_PATH, 0, 0);
-	if (where < 0 && errno == ENOENT && !read_only) {
-		etc = place(root, "/etc");
-		TRY(etc, "open", "/etc");
-		unlinkat(etc, name, 0);
-		where = openat(etc, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-	}
-	if (where < 0 && read_only)
-		return 0;
-	TRY(where, "find a place for", target);
-	tree = (int)syscall(SYS_open_tree, AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	TRY(tree, "bind", target);
-	TRY(syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)), "bind",
-		target);
-	TRY(move_to(tree, where), "bind", target);
-	return 0;
-}
-
-/* The root */
-
-static int find_root(const struct launch_spec *spec, char path[static PATH_MAX], struct failure *f)
-{
-	const API(CreateContainerRequest) *req = spec->req;
-	struct stat st;
-	int r;
-
-	if (req->disks) {
-		const API(RootDisks) *d = req->disks;
-		struct mounts_root_disks disks = { d->image_serial, d->scratch_serial,
-			d->tmpfs_bytes, d->read_only };
-
-		snprintf(path, PATH_MAX, CONTAINERS_DIR "/%s/rootfs", spec->id);
-		r = mounts_container_root(spec->id, &disks,
-			deadline_in(LIMIT_WORKER_MS * NSEC_PER_MSEC / 2), &f->err);
-		if (r < 0)
-			snprintf(f->step, sizeof(f->step), "mount the root");
-		return r;
-	}
-	snprintf(path, PATH_MAX, "%.*s",
-		(int)(req->rootfs.len ? req->rootfs.len : strlen(req->rootfs_path)),
-		req->rootfs.len ? (const char *)req->rootfs.data : req->rootfs_path);
-	if (*path != '/')
-		return failure_set(f, FAILURE_INVALID, EINVAL, "rootfs_path", "",
-			"rootfs_path must be an absolute path");
-	if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
-		return failure_set(f, FAILURE_INVALID, errno ? errno : ENOTDIR, "rootfs_path", path,
-			"cannot use '%s' as root of the container: %s", path,
-			strerror(errno ? errno : ENOTDIR));
-	/* pivot_root(2) wants a mount. */
-	TRY(mount(path, path, NULL, MS_BIND | MS_REC, NULL), "bind", path);
-	return 0;
-}
-
-static int mask(const char *path, struct failure *f)
-{
-	struct stat st;
-
-	if (stat(path, &st) < 0)
-		return 0; /* this kernel does not have it */
-	if (S_ISDIR(st.st_mode)) {
-		TRY(mount("tmpfs", path, "tmpfs", MS_RDONLY, "size=0k"), "mask", path);
-		return 0;
-	}
-	TRY(mount("/dev/null", path, NULL, MS_BIND, NULL), "mask", path);
-	TRY(mount(NULL, path, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NOEXEC, NULL),
-		"mask", path);
-	return 0;
-}
-
-static int make_read_only(const char *path, struct failure *f)
-{
-	const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
-
-	if (access(path, F_OK) < 0)
-		return 0;
-	TRY(mount(path, path, NULL, MS_BIND | MS_REC, NULL), "protect", path);
-	TRY(mount(NULL, path, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY | flags, NULL), "protect",
-		path);
-	return 0;
-}
-
-static int hide_paths(struct failure *f)
-{
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && oci_masked_paths[i]; i++)
-		r = mask(oci_masked_paths[i], f);
-	for (size_t i = 0; r == 0 && oci_read_only_paths[i]; i++)
-		r = make_read_only(oci_read_only_paths[i], f);
-	return r;
-}
-
-static int build_root(const struct launch_spec *spec, struct failure *f)
-{
-	static const char *const names[] = { "resolv.conf", "hosts", "hostname" };
-	const struct bundle b = {
-		.req = spec->req, .dir = spec->bundle, .hostname = spec->hostname
-	};
-	bool read_only =
-		spec->req->read_only_root || (spec->req->disks && spec->req->disks->read_only);
-	char path[PATH_MAX];
-	auto_close int root = -1;
-	int r;
-
-	TRY(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "leave", "the guest's mounts");
-	TRY(unshare(CLONE_NEWCGROUP), "enter", "a cgroup namespace");
-	r = find_root(spec, path, f);
-	if (r == 0)
-		r = bundle_write_names(&b, &f->err);
-	if (r < 0)
-		return r;
-	root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	TRY(root, "open", path);
-	for (size_t i = 0; r == 0 && i < oci_mounts_default_n; i++) {
-		r = mount_default(root, &oci_mounts_default[i], spec->req->shm_bytes, f);
-		if (r == 0 && strcmp(oci_mounts_default[i].destination, "/dev") == 0)
-			r = fill_dev(root, f);
-	}
-	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(names); i++)
-		r = bind_name(root, spec, names[i], read_only, f);
-	if (r < 0)
-		return r;
-	TRY(fchdir(root), "enter", path);
-	/* With the same folder twice the old root lies on top, ready to be dropped. */
-	TRY(syscall(SYS_pivot_root, ".", "."), "change the root to", path);
-	TRY(umount2(".", MNT_DETACH), "drop", "the guest's root");
-	TRY(chdir("/"), "enter", "/");
-	r = hide_paths(f);
-	if (r == 0 && read_only)
-		TRY(mount(NULL, "/", NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL), "protect", "/");
-	return r;
-}
 
 /* Process */
 
@@ -369,10 +96,10 @@ static int join_keyring(const struct launch_spec *spec, struct failure *f)
 	return 0;
 }
 
-static int prepare(const struct process *p, const struct launch_spec *spec, struct exec_settings *s,
-	struct failure *f)
+static int become_process(const struct process *p, const struct launch_spec *spec,
+	struct exec_settings *s, struct failure *f)
 {
-	int r = build_root(spec, f);
+	int r = launch_root_enter(spec, f);
 
 	if (r < 0)
 		return r;
@@ -396,14 +123,33 @@ static int prepare(const struct process *p, const struct launch_spec *spec, stru
 	return r < 0 ? r : enter_drop_rights(s, f);
 }
 
+/* All that is left to do is done: tells so, and waits for the word to go. */
+static int run_program(
+	const struct process *p, const struct exec_settings *settings, struct failure *f)
+{
+	struct enter_report created = { .kind = ENTER_REPORT_CREATED };
+	char byte;
+
+	enter_send(&created, -1);
+	if (read(GO_FD, &byte, 1) != 1)
+		_exit(0); /* nobody wants it any more */
+	return enter_execute(p, settings, f);
+}
+
+static int mount_disks(const char *id, const API(RootDisks) * d, struct failure *f)
+{
+	const struct mounts_root_disks disks = { d->image_serial, d->scratch_serial, d->tmpfs_bytes,
+		d->read_only };
+
+	return launch_root_mount_disks(id, &disks, f);
+}
+
 _Noreturn void launch_main(
 	const struct process *p, const struct launch_spec *spec, int report, int go)
 {
 	struct enter_report out = { .kind = ENTER_REPORT_FAILURE };
-	struct enter_report created = { .kind = ENTER_REPORT_CREATED };
 	struct exec_settings own =
 		*spec->settings; /* what is changed in it is this process' copy */
-	char byte;
 	int r;
 
 	child_reset_signals();
@@ -413,12 +159,118 @@ _Noreturn void launch_main(
 	if (r == 0)
 		r = enter_set_limits(&own, &out.failure);
 	if (r == 0)
-		r = prepare(p, spec, &own, &out.failure);
+		r = launch_root_stage(spec->bundle, spec->req->shm_bytes, &out.failure);
+	if (r == 0 && spec->req->disks)
+		r = mount_disks(spec->id, spec->req->disks, &out.failure);
+	if (r == 0)
+		r = become_process(p, spec, &own, &out.failure);
+	if (r == 0)
+		run_program(p, &own, &out.failure);
+	enter_send(&out, -1);
+	_exit(127);
+}
+
+/* Made before it is asked for */
+
+/* What the parent has sent: the fds that came with it, in order, are the caller's. Returns the
+ * bytes of the request, 0 when there is no parent any more. */
+static size_t receive(
+	struct launch_order *order, uint8_t *request, int fds[static LAUNCH_ORDER_FDS])
+{
+	union {
+		char buf[CMSG_SPACE(LAUNCH_ORDER_FDS * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov[] = { { order, sizeof(*order) }, { request, LIMIT_STAGE_REQUEST } };
+	struct msghdr msg = { .msg_iov = iov,
+		.msg_iovlen = ARRAY_SIZE(iov),
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf) };
+	ssize_t n = recvmsg(ENTER_REPORT_FD, &msg, MSG_CMSG_CLOEXEC);
+	struct cmsghdr *c;
+
+	for (size_t i = 0; i < LAUNCH_ORDER_FDS; i++)
+		fds[i] = -1;
+	if (n < (ssize_t)sizeof(*order))
+		_exit(0); /* the agent wants it no more */
+	c = CMSG_FIRSTHDR(&msg);
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+		memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
+	return (size_t)n - sizeof(*order);
+}
+
+/* With what it was asked for it goes on as every other. */
+static int take_over(const struct launch_stage_spec *stage, const struct launch_order *order,
+	const API(CreateContainerRequest) * req, const int *fds, struct failure *f)
+{
+	struct launch_spec spec = {
+		.req = req, .id = stage->id, .bundle = stage->bundle, .hostname = order->hostname
+	};
+	struct process p = { .io = { .tty = req->tty, .child = { fds[1], fds[2], fds[3] } } };
+	struct exec_settings own = { 0 };
+	int r = launch_settings(req, order->hostname, &own, &f->err);
+
+	if (r == 0)
+		r = launch_args(req, &p.args, &f->err);
+	if (r < 0)
+		return r;
+	if (req->window) {
+		p.rows = req->window->rows;
+		p.columns = req->window->columns;
+	}
+	r = arrange_fds(&p, ENTER_REPORT_FD, fds[0], f);
+	if (r == 0)
+		r = enter_set_limits(&own, f);
+	if (r == 0)
+		r = become_process(&p, &spec, &own, f);
+	return r < 0 ? r : run_program(&p, &own, f);
+}
+
+/* Does not return. */
+static void serve_orders(const struct launch_stage_spec *stage, uint8_t *request)
+{
+	struct enter_report out = { .kind = ENTER_REPORT_FAILURE };
+	API(CreateContainerRequest) * req;
+	struct launch_order order;
+	int fds[LAUNCH_ORDER_FDS], r = 0;
+	bool mounted = false;
+	size_t len;
+
+	for (;;) {
+		len = receive(&order, request, fds);
+		if (!mounted)
+			r = mount_disks(stage->id, stage->disks, &out.failure);
+		mounted = true;
+		if (order.kind == LAUNCH_ORDER_CREATE)
+			break;
+	}
+	req = micropod__agent__v1__create_container_request__unpack(NULL, len, request);
+	if (r == 0 && !req)
+		r = failure_set(&out.failure, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
+	if (r == 0)
+		take_over(stage, &order, req, fds, &out.failure);
+	enter_send(&out, -1);
+	_exit(127);
+}
+
+_Noreturn void launch_stage_main(const struct launch_stage_spec *stage, int report)
+{
+	struct enter_report out = { .kind = ENTER_REPORT_FAILURE };
+	struct enter_report staged = { .kind = ENTER_REPORT_STAGED };
+	const struct process nobody = { .io.child = { -1, -1, -1 } };
+	uint8_t *request = malloc(LIMIT_STAGE_REQUEST);
+	int r;
+
+	child_reset_signals();
+	umask(0);
+	r = arrange_fds(&nobody, report, -1, &out.failure);
+	if (r == 0 && !request)
+		r = failure_set(&out.failure, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
+	if (r == 0)
+		r = launch_root_stage(stage->bundle, 0, &out.failure);
 	if (r == 0) {
-		enter_send(&created, -1);
-		if (read(GO_FD, &byte, 1) != 1)
-			_exit(0); /* nobody wants it any more */
-		enter_execute(p, &own, &out.failure);
+		enter_send(&staged, -1);
+		serve_orders(stage, request);
 	}
 	enter_send(&out, -1);
 	_exit(127);

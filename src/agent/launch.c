@@ -7,32 +7,25 @@
 #include "agent/launch.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/bpf.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "agent/bundle.h"
-#include "agent/cgroups.h"
 #include "agent/enter.h"
 #include "agent/launch-child.h"
+#include "agent/launch-group.h"
 #include "agent/settings.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "oci/caps.h"
-
-#define CPU_PERIOD_US 100000
 
 bool launch_covers(const API(CreateContainerRequest) * req)
 {
@@ -66,135 +59,185 @@ int launch_settings(const API(CreateContainerRequest) * req, const char *hostnam
 	return r < 0 ? err_errno(err, -r, "user") : 0;
 }
 
-/* The cgroup */
-
-static int put(int dir, const char *file, const char *fmt, ...) PRINTF(3, 4);
-static int put(int dir, const char *file, const char *fmt, ...)
-{
-	auto_close int fd = openat(dir, file, O_WRONLY | O_CLOEXEC);
-	char text[128];
-	va_list ap;
-	int n;
-
-	va_start(ap, fmt);
-	n = vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	return fd < 0 || write(fd, text, (size_t)n) < 0 ? -errno : 0;
-}
-
-/* Docker's shares (2 to 262144) to cgroup v2's weight (1 to 10000), as runtimes convert them. */
-static uint64_t weight_of(uint64_t shares)
-{
-	shares = MIN(MAX(shares, 2), 262144);
-	return 1 + (shares - 2) * 9999 / 262142;
-}
-
-static int limit(int dir, const API(Resources) * res)
+int launch_args(const API(CreateContainerRequest) * req, struct strv *args, struct err *err)
 {
 	int r = 0;
 
-	if (res->memory_bytes) {
-		r = put(dir, "memory.max", "%llu", (unsigned long long)res->memory_bytes);
-		if (r == 0 && res->memory_swap_bytes >= 0)
-			r = put(dir, "memory.swap.max", "%llu",
-				(unsigned long long)((uint64_t)res->memory_swap_bytes >
-								     res->memory_bytes
-							     ? (uint64_t)res->memory_swap_bytes -
-								       res->memory_bytes
-							     : 0));
-		/* A kernel without swap has no such limit. */
-		r = r == -ENOENT ? 0 : r;
-	}
-	if (r == 0 && res->cpu_milli)
-		r = put(dir, "cpu.max", "%llu %d",
-			(unsigned long long)res->cpu_milli * (CPU_PERIOD_US / 1000), CPU_PERIOD_US);
-	if (r == 0 && res->cpu_shares)
-		r = put(dir, "cpu.weight", "%llu", (unsigned long long)weight_of(res->cpu_shares));
-	if (r == 0 && *res->cpuset)
-		r = put(dir, "cpuset.cpus", "%s", res->cpuset);
-	if (r == 0 && res->pids > 0)
-		r = put(dir, "pids.max", "%lld", (long long)res->pids);
-	return r;
+	for (size_t i = 0; r == 0 && i < req->n_args; i++)
+		r = api_add_bytes(args, &req->args[i]);
+	for (size_t i = 0; r == 0 && !req->n_args && i < req->n_process_args; i++)
+		r = strv_add(args, req->process_args[i]);
+	return r < 0 ? err_errno(err, -r, "args") : 0;
 }
 
-#define INSN(c, d, s, o, i)                                                              \
-	(struct bpf_insn)                                                                \
-	{                                                                                \
-		.code = (c), .dst_reg = (d), .src_reg = (s), .off = (o), .imm = (int)(i) \
-	}
-#define LOAD_FIELD(reg, field)                          \
-	INSN(BPF_LDX | BPF_MEM | BPF_W, reg, BPF_REG_1, \
-		offsetof(struct bpf_cgroup_dev_ctx, field), 0)
-#define IF_EQUAL(reg, value, skip)     INSN(BPF_JMP | BPF_JEQ | BPF_K, reg, 0, skip, value)
-#define IF_NOT_EQUAL(reg, value, skip) INSN(BPF_JMP | BPF_JNE | BPF_K, reg, 0, skip, value)
-#define RETURN(value)                                              \
-	INSN(BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, value), \
-		INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
+/* Made before it is asked for */
 
-/*
- * Docker's device rules: any node may be made; null, zero, full, random, urandom, tty, console,
- * ptmx, terminals and net/tun may be used, nothing else.
- */
-static int restrict_devices(int dir)
+struct launch_stage {
+	struct loop_fd src;
+	int sock, pidfd, cgroup;
+	pid_t pid;
+	bool ready; /* it waits for orders */
+	char id[LIMIT_ID + 1];
+	API(RootDisks) disks; /* strings owned */
+	void (*done)(void *arg, const struct failure *f);
+	void *arg;
+};
+
+static pid_t clone_child(int cgroup, int *ret_pidfd)
 {
-	const struct bpf_insn program[] = {
-		LOAD_FIELD(BPF_REG_2, access_type),
-		LOAD_FIELD(BPF_REG_3, major),
-		LOAD_FIELD(BPF_REG_4, minor),
-		/* r5: the access, r2: the type */
-		INSN(BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_5, BPF_REG_2, 0, 0),
-		INSN(BPF_ALU64 | BPF_RSH | BPF_K, BPF_REG_5, 0, 0, 16),
-		INSN(BPF_ALU64 | BPF_AND | BPF_K, BPF_REG_2, 0, 0, 0xffff),
-		/* Skips lead to one of the two ends. */
-		IF_EQUAL(BPF_REG_5, BPF_DEVCG_ACC_MKNOD, 16),
-		IF_NOT_EQUAL(BPF_REG_2, BPF_DEVCG_DEV_CHAR, 13),
-		IF_EQUAL(BPF_REG_3, 136, 14),
-		IF_NOT_EQUAL(BPF_REG_3, 1, 5),
-		IF_EQUAL(BPF_REG_4, 3, 12),
-		IF_EQUAL(BPF_REG_4, 5, 11),
-		IF_EQUAL(BPF_REG_4, 7, 10),
-		IF_EQUAL(BPF_REG_4, 8, 9),
-		IF_EQUAL(BPF_REG_4, 9, 8),
-		IF_NOT_EQUAL(BPF_REG_3, 5, 3),
-		IF_EQUAL(BPF_REG_4, 0, 6),
-		IF_EQUAL(BPF_REG_4, 1, 5),
-		IF_EQUAL(BPF_REG_4, 2, 4),
-		IF_NOT_EQUAL(BPF_REG_3, 10, 1),
-		IF_EQUAL(BPF_REG_4, 200, 2),
-		RETURN(0),
-		RETURN(1),
-	};
-	union bpf_attr attr = { .prog_type = BPF_PROG_TYPE_CGROUP_DEVICE,
-		.insns = (uintptr_t)program,
-		.insn_cnt = ARRAY_SIZE(program),
-		.license = (uintptr_t) "" };
-	auto_close int prog = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof(attr));
-	union bpf_attr attach = { .target_fd = (uint32_t)dir,
-		.attach_bpf_fd = (uint32_t)prog,
-		.attach_type = BPF_CGROUP_DEVICE,
-		.attach_flags = BPF_F_ALLOW_MULTI };
+	/* The cgroup namespace comes later: made here its root would be our own group. */
+	struct clone_args args = { .exit_signal = SIGCHLD,
+		.flags = CLONE_PIDFD | CLONE_INTO_CGROUP | CLONE_NEWNS | CLONE_NEWPID |
+			 CLONE_NEWUTS | CLONE_NEWIPC,
+		.pidfd = (uintptr_t)ret_pidfd,
+		.cgroup = (uint64_t)cgroup };
+	pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 
-	if (prog < 0)
-		return -errno;
-	return syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof(attach)) < 0 ? -errno : 0;
+	return pid < 0 ? -errno : pid;
 }
 
-/* Returns the group's descriptor, or -errno with err. */
-static int make_cgroup(const struct launch_spec *spec, struct err *err)
+struct launch_stage *launch_stage_free(struct launch_stage *s)
 {
-	char path[LIMIT_ID + 64];
-	auto_close int dir = -1;
+	if (!s)
+		return NULL;
+	loop_fd_remove(&s->src);
+	if (s->pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0);
+	safe_close(s->sock);
+	safe_close(s->pidfd);
+	safe_close(s->cgroup);
+	free(s->disks.image_serial);
+	free(s->disks.scratch_serial);
+	free(s);
+	return NULL;
+}
+
+/* Its first report; after that only an end can come. */
+static void on_stage_report(struct loop_fd *src, uint32_t events)
+{
+	struct launch_stage *s = container_of(src, struct launch_stage, src);
+	void (*done)(void *, const struct failure *) = s->done;
+	struct enter_report report;
+	struct failure f = FAILURE_INIT;
+	int fd = -1, r = enter_receive(s->sock, &report, &fd);
+
+	if (r == -EAGAIN)
+		return;
+	safe_close(fd);
+	s->done = NULL;
+	s->ready = r == 1 && report.kind == ENTER_REPORT_STAGED;
+	if (!s->ready)
+		loop_fd_remove(&s->src);
+	if (!done)
+		return;
+	if (s->ready)
+		done(s->arg, NULL);
+	else if (r == 1 && report.kind == ENTER_REPORT_FAILURE)
+		done(s->arg, &report.failure);
+	else if (failure_set(&f, FAILURE_SPAWN, EPROTO, "create", s->id,
+			 "what was to become container '%s' died", s->id) < 0)
+		done(s->arg, &f);
+}
+
+static int start_stage(struct launch_stage *s, struct loop *loop,
+	const struct launch_stage_spec *spec, struct failure *f)
+{
+	auto_close int report = -1;
+	int fds[2], r;
+
+	s->disks.image_serial = strdup(spec->disks->image_serial);
+	s->disks.scratch_serial = strdup(spec->disks->scratch_serial);
+	if (!s->disks.image_serial || !s->disks.scratch_serial)
+		return failure_set(f, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
+	s->cgroup = r = launch_group_make(spec->cgroups_path, &f->err);
+	if (r < 0)
+		return r;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+		return err_errno(&f->err, errno, "cannot make a socket");
+	s->sock = fds[0];
+	report = fds[1];
+	r = loop_fd_add(loop, &s->src, s->sock, EPOLLIN, on_stage_report);
+	if (r < 0)
+		return err_errno(&f->err, -r, "cannot watch a socket");
+	s->pid = clone_child(s->cgroup, &s->pidfd);
+	if (s->pid == 0)
+		launch_stage_main(spec, report);
+	return s->pid < 0 ? failure_set(f, FAILURE_SPAWN, -s->pid, "fork", "",
+				    "cannot fork into new namespaces: %s", strerror(-s->pid))
+			  : 0;
+}
+
+int launch_stage_new(struct loop *loop, const struct launch_stage_spec *spec,
+	void (*done)(void *arg, const struct failure *f), void *arg,
+	struct launch_stage **ret_stage, struct failure *f)
+{
+	struct launch_stage *s = calloc(1, sizeof(*s));
 	int r;
 
-	snprintf(path, sizeof(path), CGROUP_ROOT "%s", spec->cgroups_path);
-	if (mkdir(path, 0755) < 0 && errno != EEXIST)
-		return err_errno(err, errno, "cannot make the cgroup '%s'", path);
-	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0)
-		return err_errno(err, errno, "cannot open the cgroup '%s'", path);
-	r = spec->req->resources ? limit(dir, spec->req->resources) : 0;
-	return r < 0 ? err_errno(err, -r, "cannot set the limits of the cgroup '%s'", path)
-		     : take_fd(&dir);
+	if (!s)
+		return failure_set(f, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
+	s->sock = s->pidfd = s->cgroup = -1;
+	s->disks = *spec->disks;
+	snprintf(s->id, sizeof(s->id), "%s", spec->id);
+	s->done = done;
+	s->arg = arg;
+	r = start_stage(s, loop, spec, f);
+	if (r < 0) {
+		launch_stage_free(s);
+		return r;
+	}
+	*ret_stage = s;
+	return 0;
+}
+
+void launch_stage_mount(struct launch_stage *s)
+{
+	const struct launch_order order = { .kind = LAUNCH_ORDER_DISKS };
+
+	/* One that has died is found out when it is asked for. */
+	(void)send(s->sock, &order, sizeof(order), MSG_NOSIGNAL);
+}
+
+static bool stage_fits(const struct launch_stage *s, const struct launch_spec *spec)
+{
+	const API(RootDisks) *disks = spec->req->disks;
+
+	return s && s->ready && strcmp(s->id, spec->id) == 0 && !spec->req->shm_bytes && disks &&
+	       strcmp(disks->image_serial, s->disks.image_serial) == 0 &&
+	       strcmp(disks->scratch_serial, s->disks.scratch_serial) == 0 &&
+	       disks->tmpfs_bytes == s->disks.tmpfs_bytes &&
+	       disks->read_only == s->disks.read_only &&
+	       protobuf_c_message_get_packed_size(&spec->req->base) <= LIMIT_STAGE_REQUEST;
+}
+
+/* Tells the staged child what it is to be. 0 or -errno: it is not there any more. */
+static int order_create(const struct launch_stage *s, const struct process *p,
+	const struct launch_spec *spec, int go)
+{
+	struct launch_order order = { .kind = LAUNCH_ORDER_CREATE };
+	const int fds[LAUNCH_ORDER_FDS] = { go, p->io.child[0], p->io.child[1], p->io.child[2] };
+	union {
+		char buf[CMSG_SPACE(sizeof(fds))];
+		struct cmsghdr align;
+	} control = { 0 };
+	size_t len = protobuf_c_message_get_packed_size(&spec->req->base);
+	auto_free uint8_t *request = malloc(len + 1);
+	struct iovec iov[] = { { &order, sizeof(order) }, { request, len } };
+	struct msghdr msg = { .msg_iov = iov,
+		.msg_iovlen = ARRAY_SIZE(iov),
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf) };
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+
+	if (!request)
+		return -ENOMEM;
+	snprintf(order.hostname, sizeof(order.hostname), "%s", spec->hostname);
+	protobuf_c_message_pack(&spec->req->base, request);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(fds));
+	memcpy(CMSG_DATA(c), fds, sizeof(fds));
+	return sendmsg(s->sock, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
 /* The parent's side */
@@ -246,7 +289,7 @@ static void on_created(struct launch *l)
 {
 	struct process *p = l->process.process;
 	struct failure f = FAILURE_INIT;
-	int r = restrict_devices(l->cgroup);
+	int r = launch_group_restrict_devices(l->cgroup);
 
 	if (r < 0) {
 		failure_set(&f, FAILURE_UNKNOWN, -r, "restrict devices", "",
@@ -302,63 +345,90 @@ static void on_deadline(struct loop_timer *timer)
 	finish(container_of(timer, struct launch, timer), &f);
 }
 
-static pid_t clone_child(int cgroup, int *ret_pidfd)
+static int clone_now(struct launch *l, const struct process *p, const struct launch_spec *spec,
+	int go, struct failure *f)
 {
-	/* The cgroup namespace comes later: made here its root would be our own group. */
-	struct clone_args args = { .exit_signal = SIGCHLD,
-		.flags = CLONE_PIDFD | CLONE_INTO_CGROUP | CLONE_NEWNS | CLONE_NEWPID |
-			 CLONE_NEWUTS | CLONE_NEWIPC,
-		.pidfd = (uintptr_t)ret_pidfd,
-		.cgroup = (uint64_t)cgroup };
-	pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+	auto_close int report = -1;
+	int fds[2];
 
-	return pid < 0 ? -errno : pid;
+	l->cgroup = launch_group_make(spec->cgroups_path, &f->err);
+	if (l->cgroup < 0)
+		return l->cgroup;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+		return err_errno(&f->err, errno, "cannot make a socket");
+	l->fd = fds[0];
+	report = fds[1];
+	l->pid = clone_child(l->cgroup, &l->pidfd);
+	if (l->pid == 0)
+		launch_main(p, spec, report, go);
+	return l->pid < 0 ? failure_set(f, FAILURE_SPAWN, -l->pid, "fork", "",
+				    "cannot fork into new namespaces: %s", strerror(-l->pid))
+			  : 0;
+}
+
+/* The staged child, or a new one. */
+static int get_child(struct launch *l, const struct process *p, const struct launch_spec *spec,
+	int go, struct failure *f)
+{
+	struct launch_stage *s = spec->stage;
+
+	if (!stage_fits(s, spec) || order_create(s, p, spec, go) < 0)
+		return clone_now(l, p, spec, go, f);
+	loop_fd_remove(&s->src);
+	l->fd = take_fd(&s->sock);
+	l->pidfd = take_fd(&s->pidfd);
+	l->cgroup = take_fd(&s->cgroup);
+	l->pid = s->pid;
+	return 0;
+}
+
+static int start(
+	struct launch *l, struct process *p, const struct launch_spec *spec, struct failure *f)
+{
+	auto_close int go = -1;
+	int fds[2], r;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+		return err_errno(&f->err, errno, "cannot make a socket");
+	l->go_fd = fds[0];
+	go = fds[1];
+	process_watch(p, &l->process, NULL);
+	waiter_hold(p->waiter);
+	l->held = true;
+	r = get_child(l, p, spec, go, f);
+	if (r == 0 && spec->req->resources &&
+		(r = launch_group_limit(l->cgroup, spec->req->resources)) < 0)
+		err_errno(&f->err, -r, "cannot set the limits of the cgroup '%s'",
+			spec->cgroups_path);
+	if (r < 0)
+		return r;
+	r = loop_fd_add(p->loop, &l->src, l->fd, EPOLLIN, on_report);
+	if (r == 0)
+		r = loop_timer_arm(p->loop, &l->timer, deadline_in(LIMIT_WORKER_MS * NSEC_PER_MSEC),
+			on_deadline);
+	return r < 0 ? err_errno(&f->err, -r, "cannot watch the container's child") : 0;
 }
 
 int launch_start(struct process *p, const struct launch_spec *spec, const struct launch_ops *ops,
 	void *arg, struct launch **ret_launch, struct failure *f)
 {
 	struct launch *l = calloc(1, sizeof(*l));
-	auto_close int report = -1, go = -1;
-	int fds[2], go_fds[2], r = 0;
+	int r;
 
-	if (!l)
+	if (!l) {
+		launch_stage_free(spec->stage);
 		return failure_set(f, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
+	}
 	l->fd = l->go_fd = l->pidfd = l->cgroup = -1;
 	l->ops = *ops;
 	l->arg = arg;
-	l->cgroup = r = make_cgroup(spec, &f->err);
+	r = start(l, p, spec, f);
+	launch_stage_free(spec->stage);
 	if (r < 0) {
-		f->kind = FAILURE_UNKNOWN;
+		if (l->pidfd >= 0)
+			kill_child(l);
 		launch_free(l);
 		return r;
-	}
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) == 0) {
-		l->fd = fds[0];
-		report = fds[1];
-	}
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, go_fds) == 0) {
-		l->go_fd = go_fds[0];
-		go = go_fds[1];
-	}
-	r = l->fd < 0 || l->go_fd < 0 ? -errno
-				      : loop_fd_add(p->loop, &l->src, l->fd, EPOLLIN, on_report);
-	if (r == 0)
-		r = loop_timer_arm(p->loop, &l->timer, deadline_in(LIMIT_WORKER_MS * NSEC_PER_MSEC),
-			on_deadline);
-	process_watch(p, &l->process, NULL);
-	if (r == 0) {
-		waiter_hold(p->waiter);
-		l->held = true;
-		l->pid = clone_child(l->cgroup, &l->pidfd);
-		if (l->pid == 0)
-			launch_main(p, spec, report, go);
-		r = l->pid < 0 ? l->pid : 0;
-	}
-	if (r < 0) {
-		launch_free(l);
-		return failure_set(f, FAILURE_SPAWN, -r, "fork", "",
-			"cannot fork into new namespaces: %s", strerror(-r));
 	}
 	*ret_launch = l;
 	return 0;

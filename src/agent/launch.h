@@ -14,13 +14,37 @@
 /* Whether a request is one of those. */
 bool launch_covers(const API(CreateContainerRequest) * req);
 
+/*
+ * A container that will be asked for: its first process' child is there, in its namespaces and
+ * cgroup, with the file systems that every container has. Made before a machine is saved, it spares
+ * each start from it the making; the disks are mounted when the machine goes on, beside the session
+ * that is being made.
+ */
+struct launch_stage;
+
+/* Borrowed until launch_stage_new() returns. */
+struct launch_stage_spec {
+	const char *id, *bundle, *cgroups_path; /* the bundle's folder is there */
+	const API(RootDisks) * disks;
+};
+
+/* done, once, never from within this: with f if it cannot be made. 0 with *ret_stage, or -errno
+ * with f. */
+int launch_stage_new(struct loop *loop, const struct launch_stage_spec *spec,
+	void (*done)(void *arg, const struct failure *f), void *arg,
+	struct launch_stage **ret_stage, struct failure *f);
+/* The disks are there now. */
+void launch_stage_mount(struct launch_stage *stage);
+/* Kills the child. Returns NULL. */
+struct launch_stage *launch_stage_free(struct launch_stage *stage);
+
 /* Borrowed until launch_start() returns: the child has its copy. */
 struct launch_spec {
 	const API(CreateContainerRequest) * req;
 	const char *id, *bundle, *hostname;
 	const char *cgroups_path;	      /* "/containers/<id>" */
 	const struct exec_settings *settings; /* of the first process; the user is found by name */
-	int self_fd;			      /* the agent's binary, as struct bundle has it */
+	struct launch_stage *stage; /* consumed: used if it is for such a request. Or NULL */
 };
 
 struct launch;
@@ -41,6 +65,9 @@ void launch_go(struct launch *launch);
 
 /* Kills the child unless it has become the program; no callback comes. Returns NULL. */
 struct launch *launch_cancel(struct launch *launch);
+
+/* The first process' arguments, appended. 0 or -errno with err. */
+int launch_args(const API(CreateContainerRequest) * req, struct strv *args, struct err *err);
 
 /* What later processes of such a container get, out of the request. 0 or -errno with err. */
 int launch_settings(const API(CreateContainerRequest) * req, const char *hostname,

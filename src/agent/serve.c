@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "agent/cgroup.h"
+#include "agent/launch.h"
 #include "agent/seal.h"
 #include "agent/vsock.h"
 #include "base/cleanup.h"
@@ -158,6 +159,10 @@ static int pid1_session(void *arg, struct io_stream *stream)
 {
 	struct agent *agent = arg;
 
+	/* The machine goes on: disks are mounted on one CPU while the session is made on another.
+	 */
+	if (agent->stage)
+		launch_stage_mount(agent->stage);
 	return rpc_server_add_stream(agent->server, stream, &agent->session);
 }
 

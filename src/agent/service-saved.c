@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
@@ -15,10 +16,12 @@
 #include <unistd.h>
 
 #include "agent/container.h"
+#include "agent/launch.h"
 #include "agent/mounts.h"
 #include "agent/resume.h"
 #include "agent/service.h"
 #include "base/cleanup.h"
+#include "base/fs.h"
 
 /* Going on, the disks are others: not one block of these may be remembered. */
 static int forget_disks(struct err *err)
@@ -54,37 +57,99 @@ static void on_quiesced(struct rpc_call *call, const struct rpc_status *status, 
 {
 	struct agent *agent = arg;
 
+	if (agent->quiesce == call)
+		agent->quiesce = rpc_call_unref(call);
 	if (status->code == RPC_OK)
 		loop_defer_queue(agent->loop, &agent->leave_session, on_leave);
 }
 
 static const struct rpc_call_ops quiesce_ops = { .done = on_quiesced };
 
-void service_quiesce(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
+static void answer(struct rpc_call *call)
 {
 	API(QuiesceResponse) out = MICROPOD__AGENT__V1__QUIESCE_RESPONSE__INIT;
+
+	sync();
+	rpc_call_reply(call, &out.base);
+}
+
+static void on_staged(void *arg, const struct failure *f)
+{
 	struct agent *agent = arg;
+
+	if (!agent->quiesce)
+		return;
+	if (f)
+		reply_failure(agent->quiesce, f);
+	else
+		answer(agent->quiesce);
+}
+
+/* The container that every start from this machine will ask for. */
+static int stage(struct agent *agent, const API(QuiesceRequest) * req, struct failure *f)
+{
+	auto_free char *bundle = NULL, *cgroups_path = NULL;
+	struct launch_stage_spec spec = { .id = req->container_id, .disks = req->disks };
+	int r;
+
+	if (!api_id_valid(req->container_id) || !req->disks)
+		return failure_set(f, FAILURE_INVALID, EINVAL,
+			req->disks ? "container_id" : "disks", "",
+			"a container to prepare needs a valid id and disks");
+	if (asprintf(&bundle, "%s/%s", agent->containers_dir, req->container_id) < 0 ||
+		asprintf(&cgroups_path, "%s/%s", agent->cgroup_parent, req->container_id) < 0)
+		return failure_set(f, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
+	r = fs_make_dirs(bundle, 0700);
+	if (r < 0)
+		return failure_set(f, FAILURE_UNKNOWN, -r, "bundle", req->container_id,
+			"cannot make '%s': %s", bundle, strerror(-r));
+	spec.bundle = bundle;
+	spec.cgroups_path = cgroups_path;
+	agent->stage = launch_stage_free(agent->stage);
+	return launch_stage_new(agent->loop, &spec, on_staged, agent, &agent->stage, f);
+}
+
+void service_quiesce(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
+{
+	const API(QuiesceRequest) *req = (const void *)msg;
+	struct agent *agent = arg;
+	struct failure f = FAILURE_INIT;
 	struct err err = ERR_INIT;
 	char byte;
 
 	if (!agent->pid1) {
 		reply_error(call, FAILURE_CONFLICT, EPERM, "quiesce", "",
 			"this machine is not the agent's");
-	} else if (!list_empty(&agent->containers)) {
+		return;
+	}
+	if (!list_empty(&agent->containers) || agent->quiesce) {
 		reply_error(call, FAILURE_CONFLICT, EBUSY, "quiesce", "",
 			"there are containers: only a machine without is saved");
-	} else if (getrandom(&byte, 1, GRND_NONBLOCK) != 1) {
-		/* A generator that is not ready yet cannot be made anew later. */
+		return;
+	}
+	/* A generator that is not ready yet cannot be made anew later. */
+	if (getrandom(&byte, 1, GRND_NONBLOCK) != 1) {
 		reply_error(call, FAILURE_UNKNOWN, EAGAIN, "quiesce", "",
 			"the machine has no random numbers yet");
-	} else if (forget_disks(&err) < 0) {
-		reply_error(call, FAILURE_UNKNOWN, err.code, "quiesce", "", "%s", err.msg);
-	} else {
-		mounts_remember_disks();
-		sync();
-		rpc_call_set_ops(call, &quiesce_ops, agent);
-		rpc_call_reply(call, &out.base);
+		return;
 	}
+	if (forget_disks(&err) < 0) {
+		reply_error(call, FAILURE_UNKNOWN, err.code, "quiesce", "", "%s", err.msg);
+		return;
+	}
+	mounts_remember_disks();
+	/* A runtime makes its containers itself. */
+	if (!*req->container_id || !agent->builtin) {
+		rpc_call_set_ops(call, &quiesce_ops, agent);
+		answer(call);
+		return;
+	}
+	if (stage(agent, req, &f) < 0) {
+		reply_failure(call, &f);
+		return;
+	}
+	agent->quiesce = rpc_call_ref(call);
+	rpc_call_set_ops(call, &quiesce_ops, agent);
 }
 
 static int become(struct agent *agent, const API(ResumedRequest) * req, struct err *err)

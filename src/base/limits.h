@@ -46,13 +46,15 @@
 #define LIMIT_RPC_DECODED_RATIO 64 /* ... which is also at most 1 MiB plus this times its bytes */
 
 /* agent */
-#define LIMIT_RING	      (1 * MIB) /* kept output of one stream of one process */
-#define LIMIT_RING_MARKS      1024	/* times kept for them */
-#define LIMIT_OUTPUT_CHUNK    (32 * KIB)
-#define LIMIT_PROCESSES	      4096	/* process objects, running and kept */
-#define LIMIT_KEPT_PROCESSES  256	/* finished ones kept for Wait and Attach */
-#define LIMIT_KEPT_OUTPUT     (8 * MIB) /* output of all of these together; beyond it the oldest go */
-#define LIMIT_CONTAINERS      128
+#define LIMIT_RING	     (1 * MIB) /* kept output of one stream of one process */
+#define LIMIT_RING_MARKS     1024      /* times kept for them */
+#define LIMIT_OUTPUT_CHUNK   (32 * KIB)
+#define LIMIT_PROCESSES	     4096      /* process objects, running and kept */
+#define LIMIT_KEPT_PROCESSES 256       /* finished ones kept for Wait and Attach */
+#define LIMIT_KEPT_OUTPUT    (8 * MIB) /* output of all of these together; beyond it the oldest go */
+#define LIMIT_CONTAINERS     128
+#define LIMIT_STAGE_REQUEST \
+	(64 * KIB) /* of a request that a staged container takes; a larger one is made anew */
 #define LIMIT_ATTACH_READERS  16	/* per process */
 #define LIMIT_ARGV	      (2 * MIB) /* bytes of arguments and environment of one process */
 #define LIMIT_STDIN_QUEUE     (256 * KIB)

@@ -62,8 +62,8 @@ static void add_disk(struct vm_config *c, const char *path, const char *serial, 
 
 void machine_add_disks(struct vm_config *config, const char *image, const char *scratch)
 {
-	add_disk(config, image, "image", true);
-	add_disk(config, scratch, "scratch", false);
+	add_disk(config, image, MACHINE_IMAGE_SERIAL, true);
+	add_disk(config, scratch, MACHINE_SCRATCH_SERIAL, false);
 }
 
 int machine_key(const struct machine *m, char out[static TEMPLATE_KEY_LEN + 1], struct err *err)

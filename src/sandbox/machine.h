@@ -44,6 +44,8 @@ int machine_choose(struct sandbox_root *root, const struct driver *driver,
 void machine_config(const struct machine *machine, struct vm_config *ret_config);
 
 /* Adds the disks that every sandbox' VM has: the image's and the writable layer's. */
+#define MACHINE_IMAGE_SERIAL   "image"
+#define MACHINE_SCRATCH_SERIAL "scratch"
 void machine_add_disks(struct vm_config *config, const char *image, const char *scratch);
 
 /* The key of the template that the machine could start from. 0 or -errno with err. */

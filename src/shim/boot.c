@@ -361,8 +361,8 @@ static void create_container(struct shim *shim)
 		return;
 	}
 	snprintf(hostname, sizeof(hostname), "%.*s", ID_SHOWN_LEN, c->id);
-	disks.image_serial = (char *)"image";
-	disks.scratch_serial = (char *)"scratch";
+	disks.image_serial = (char *)MACHINE_IMAGE_SERIAL;
+	disks.scratch_serial = (char *)MACHINE_SCRATCH_SERIAL;
 	set_bytes(&user.name, c->user);
 	set_limits(shim, &limits, cpuset);
 	req.container_id = (char *)SANDBOX_CONTAINER_ID;

@@ -176,6 +176,7 @@ static int call(struct builder *b, const char *method, const ProtobufCMessage *r
 static void on_network(struct rpc_call *c, const struct rpc_status *status, void *arg)
 {
 	Micropod__Agent__V1__QuiesceRequest req = MICROPOD__AGENT__V1__QUIESCE_REQUEST__INIT;
+	Micropod__Agent__V1__RootDisks disks = MICROPOD__AGENT__V1__ROOT_DISKS__INIT;
 	struct builder *b = arg;
 	struct err err = ERR_INIT;
 	int r;
@@ -186,6 +187,10 @@ static void on_network(struct rpc_call *c, const struct rpc_status *status, void
 		fail(b, &err);
 		return;
 	}
+	disks.image_serial = (char *)MACHINE_IMAGE_SERIAL;
+	disks.scratch_serial = (char *)MACHINE_SCRATCH_SERIAL;
+	req.container_id = (char *)SANDBOX_CONTAINER_ID;
+	req.disks = &disks;
 	r = call(b, "Quiesce", &req.base, &micropod__agent__v1__quiesce_response__descriptor,
 		&quiesce_ops);
 	if (r < 0) {

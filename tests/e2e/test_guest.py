@@ -46,7 +46,7 @@ def box():
 
 def test_date_is_the_hosts_at_once(micropod):
     before = time.time()
-    out = micropod.ok("run", "--rm", micropod.busybox, "stat", "-c", "%Y", "/proc/self")
+    out = micropod.ok("run", "--rm", micropod.busybox, "date", "+%s")
     assert before - 2 <= int(out) <= time.time() + 2
 
 

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The root of a container that is made without a runtime, step by step, in the child that will be
+ * its first process. All return 0, or -errno with f, after which the child can only report it.
+ */
+#pragma once
+
+#include "agent/launch.h"
+#include "agent/mounts.h"
+
+/* In fresh namespaces: leaves the guest's mounts and cgroups, and puts together what every container
+ * has below its bundle. shm_bytes: size of /dev/shm; 0: Docker's. */
+int launch_root_stage(const char *bundle, uint64_t shm_bytes, struct failure *f);
+
+/* Mounts the container's disks at CONTAINERS_DIR/<id>/rootfs. */
+int launch_root_mount_disks(
+	const char *id, const struct mounts_root_disks *disks, struct failure *f);
+
+/* After both (the disks only if the request has some): puts all in place and makes it this process'
+ * root. */
+int launch_root_enter(const struct launch_spec *spec, struct failure *f);
