@@ -114,6 +114,7 @@ struct agent *agent_free(struct agent *agent)
 	loop_defer_cancel(&agent->leave_session);
 	agent->server = rpc_server_free(agent->server);
 	agent->stage = launch_stage_free(agent->stage);
+	agent->rehearsal = launch_stage_free(agent->rehearsal);
 	container_forget_all(agent);
 	process_table_deinit(&agent->processes);
 	runtime_deinit(&agent->runtime);

@@ -19,12 +19,13 @@ struct agent {
 	bool builtin; /* containers without a runtime, where they can be (agent/launch.h) */
 	struct list containers;
 	size_t n_containers;
-	struct launch_stage *stage; /* of the container to come (Quiesce); or NULL */
-	char *containers_dir;	    /* bundles: "/containers" */
-	char *state_dir;	    /* pid files, console sockets, the runtime's state */
-	char *cgroup_parent;	    /* "/containers" */
-	uint64_t numbers;	    /* for names of files and exec ids */
-	int self_fd;		    /* the sealed binary */
+	struct launch_stage *stage;	/* of the container to come (Quiesce); or NULL */
+	struct launch_stage *rehearsal; /* for it; or NULL */
+	char *containers_dir;		/* bundles: "/containers" */
+	char *state_dir;		/* pid files, console sockets, the runtime's state */
+	char *cgroup_parent;		/* "/containers" */
+	uint64_t numbers;		/* for names of files and exec ids */
+	int self_fd;			/* the sealed binary */
 	struct rpc_server *server;
 	struct rpc_conn *session; /* over the serial port; NULL: none */
 	struct pid1 *pid1;	  /* NULL: `serve` */

@@ -250,8 +250,9 @@ static void on_init_exit(struct process *p, void *arg)
 		return;
 	c->oom_kills = cgroup_oom_kills(&c->cgroup);
 	p->exit.oom_killed = c->oom_kills > 0;
-	/* What does not live in its pid namespace. */
-	cgroup_kill(&c->cgroup);
+	/* What does not live in its pid namespace: one that a runtime made may share another's. */
+	if (!c->builtin)
+		cgroup_kill(&c->cgroup);
 	if (c->state == CONTAINER_CREATED || c->state == CONTAINER_RUNNING)
 		c->state = CONTAINER_STOPPED;
 	else if (c->state == CONTAINER_DELETING && c->kill_wanted)
@@ -328,21 +329,19 @@ static void on_created(void *arg, const struct err *err)
 
 /* Without a runtime */
 
-static void on_launch_created(void *arg, pid_t pid)
+static void on_launch_created(void *arg, struct launch_made *made)
 {
 	struct container *c = arg;
 	struct process *p = container_init(c);
 	struct err e = ERR_INIT;
-	char path[40];
-	int r;
 
-	c->pid = pid;
-	c->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", (int)pid);
-	c->mnt_fd = open(path, O_RDONLY | O_CLOEXEC);
-	r = c->pidfd < 0 || c->mnt_fd < 0 ? -errno : cgroup_open(&c->cgroup, pid);
-	if (r < 0) {
-		err_errno(&e, -r, "cannot watch the container");
+	c->pid = made->pid;
+	c->pidfd = made->pidfd;
+	c->mnt_fd = made->mnt_fd;
+	c->cgroup = made->cgroup;
+	c->times = made->times;
+	if (c->pidfd < 0) {
+		err_errno(&e, EMFILE, "cannot watch the container");
 		fail(c, FAILURE_UNKNOWN, "create", &e);
 		return;
 	}
@@ -369,6 +368,7 @@ static void on_launch_done(void *arg, const struct failure *f)
 	if (f)
 		return;
 	c->starting = false;
+	c->agent->rehearsal = launch_stage_free(c->agent->rehearsal);
 	if (c->state == CONTAINER_CREATED) {
 		/* Unless it has exited meanwhile. */
 		c->state = CONTAINER_RUNNING;
@@ -397,7 +397,10 @@ static int launch(struct container *c, const API(CreateContainerRequest) * req,
 			c->bundle, strerror(-r));
 	}
 	c->builtin = true;
-	return launch_start(container_init(c), &spec, &ops, c, &c->launch, f);
+	r = launch_start(container_init(c), &spec, &ops, c, &c->launch, f);
+	if (r == 0 && c->agent->rehearsal)
+		launch_stage_rehearse(c->agent->rehearsal);
+	return r;
 }
 
 static int open_console(struct container *c, struct err *err)
@@ -528,9 +531,6 @@ static int check_request(
 		return invalid(f, "rootfs_path", "must be given");
 	if (strlen(req->hostname) > 64)
 		return invalid(f, "hostname", "is longer than 64 bytes");
-	if (req->n_labels > LIMIT_LABELS)
-		return failure_set(
-			f, FAILURE_LIMIT, E2BIG, "labels", "", "more than %d labels", LIMIT_LABELS);
 	if (agent->stopping)
 		return failure_set(f, FAILURE_CONFLICT, ESHUTDOWN, "shutdown", "",
 			"the agent is shutting down");
@@ -566,6 +566,9 @@ static int fill(struct container *c, const API(CreateContainerRequest) * req,
 		if (strv_add(&c->labels, req->labels[i]->key) < 0 ||
 			strv_add(&c->labels, req->labels[i]->value) < 0)
 			return failure_set(f, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
+	r = failure_check_labels(&c->labels, f);
+	if (r < 0)
+		return r;
 	*po = (struct process_opts){ .container_id = c->id,
 		.exec_id = "",
 		.tty = req->tty,

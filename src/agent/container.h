@@ -42,7 +42,8 @@ struct container {
 	char *bundle, *pid_file, *console_path, *cgroups_path;
 	struct exec_settings settings;
 	pid_t pid;
-	int pidfd; /* -1: not made yet, or failed */
+	int pidfd;		  /* -1: not made yet, or failed */
+	struct enter_times times; /* of its making without a runtime */
 	struct cgroup cgroup;
 	uint64_t oom_kills;	   /* at the last look */
 	struct process_watch init; /* its first process, once there is one */

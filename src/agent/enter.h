@@ -2,6 +2,8 @@
 /* The child's side of agent/exec.h: from fork to execve(2). */
 #pragma once
 
+#include <stdint.h>
+
 #include "agent/exec.h"
 
 /* What the child tells: a terminal's master (as SCM_RIGHTS), then why it could not go on; end of
@@ -11,8 +13,14 @@
 #define ENTER_REPORT_CREATED 'C' /* of a container's first process (agent/launch.h) */
 #define ENTER_REPORT_STAGED  'S' /* of one that nobody has asked for yet */
 
+/* When a container's first process was that far: CLOCK_MONOTONIC ns. */
+struct enter_times {
+	int64_t taken, disks, root, user, rights;
+};
+
 struct enter_report {
 	char kind;
+	struct enter_times times; /* with ENTER_REPORT_CREATED */
 	struct failure failure;
 };
 

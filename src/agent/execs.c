@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "agent/settings.h"
+#include "agent/tree.h"
 #include "base/cleanup.h"
 #include "base/id.h"
 
@@ -90,7 +91,7 @@ static int add_args(struct process *p, const API(ProcessSpec) * spec, struct fai
 	if (r < 0)
 		return failure_set(f, r == -EINVAL ? FAILURE_INVALID : FAILURE_UNKNOWN, -r, "args",
 			"", "args: %s", r == -EINVAL ? "a NUL byte in one" : strerror(-r));
-	return 0;
+	return failure_check_labels(&p->labels, f);
 }
 
 static int make_extra(
@@ -120,6 +121,10 @@ static int make_extra(
 		p->rows = spec->window->rows;
 		p->columns = spec->window->columns;
 	}
+	p->tool = tree_tool_find(spec->tool);
+	if (spec->tool && !p->tool)
+		return failure_set(f, FAILURE_INVALID, EINVAL, "tool", "",
+			"tool: this agent has no tool of number %u", (unsigned)spec->tool);
 	return add_args(p, spec, f);
 }
 

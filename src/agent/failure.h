@@ -4,6 +4,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "base/strv.h"
 
 /* Numbers of Failure.Kind. */
 enum failure_kind {
@@ -33,3 +34,7 @@ struct failure {
 /* Sets all of it; object may be NULL. Returns -code. */
 int failure_set(struct failure *f, enum failure_kind kind, int code, const char *step,
 	const char *object, const char *fmt, ...) PRINTF(6, 7);
+
+/* labels: key, value, key, value, ... 0, or -E2BIG with f where they are more or longer than the
+ * limits allow. */
+int failure_check_labels(const struct strv *labels, struct failure *f);

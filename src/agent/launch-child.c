@@ -24,6 +24,7 @@
 #include "agent/launch-root.h"
 #include "agent/worker.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 
 #define GO_FD	4
 #define FREE_FD 5
@@ -85,30 +86,40 @@ static int bind_console(struct failure *f)
 	return 0;
 }
 
-static int join_keyring(const struct launch_spec *spec, struct failure *f)
+static int join_keyring(const char *id, struct failure *f)
 {
 	char name[LIMIT_ID + 8];
 
-	snprintf(name, sizeof(name), "_ses.%s", spec->id);
+	snprintf(name, sizeof(name), "_ses.%s", id);
 	/* A kernel without keys has none to share. */
 	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name) < 0 && errno != ENOSYS)
 		return failed(f, "join the session keyring", name, errno);
 	return 0;
 }
 
+/* All that needs no request. */
+static int stage(const char *id, const char *bundle, uint64_t shm_bytes, struct failure *f)
+{
+	int r = launch_root_stage(bundle, shm_bytes, f);
+
+	if (r < 0)
+		return r;
+	TRY(setsid(), "start a session", "");
+	return join_keyring(id, f);
+}
+
 static int become_process(const struct process *p, const struct launch_spec *spec,
-	struct exec_settings *s, struct failure *f)
+	struct exec_settings *s, struct enter_times *times, struct failure *f)
 {
 	int r = launch_root_enter(spec, f);
 
 	if (r < 0)
 		return r;
+	times->root = clock_monotonic();
 	TRY(sethostname(spec->hostname, strlen(spec->hostname)), "set the host name",
 		spec->hostname);
 	umask(022);
-	TRY(setsid(), "start a session", "");
-	r = join_keyring(spec, f);
-	if (r == 0 && p->io.tty)
+	if (p->io.tty)
 		r = enter_terminal(p, f);
 	if (r == 0 && p->io.tty)
 		r = bind_console(f);
@@ -116,18 +127,22 @@ static int become_process(const struct process *p, const struct launch_spec *spe
 		r = enter_find_user(s, f);
 	if (r < 0)
 		return r;
+	times->user = clock_monotonic();
 	if (s->user.uid != 0)
 		s->effective = s->permitted = 0;
 	make_cwd(s->cwd);
 	r = enter_change_folder(s, f);
-	return r < 0 ? r : enter_drop_rights(s, f);
+	if (r == 0)
+		r = enter_drop_rights(s, f);
+	times->rights = clock_monotonic();
+	return r;
 }
 
 /* All that is left to do is done: tells so, and waits for the word to go. */
-static int run_program(
-	const struct process *p, const struct exec_settings *settings, struct failure *f)
+static int run_program(const struct process *p, const struct exec_settings *settings,
+	const struct enter_times *times, struct failure *f)
 {
-	struct enter_report created = { .kind = ENTER_REPORT_CREATED };
+	struct enter_report created = { .kind = ENTER_REPORT_CREATED, .times = *times };
 	char byte;
 
 	enter_send(&created, -1);
@@ -150,6 +165,7 @@ _Noreturn void launch_main(
 	struct enter_report out = { .kind = ENTER_REPORT_FAILURE };
 	struct exec_settings own =
 		*spec->settings; /* what is changed in it is this process' copy */
+	struct enter_times times = { .taken = clock_monotonic() };
 	int r;
 
 	child_reset_signals();
@@ -159,13 +175,14 @@ _Noreturn void launch_main(
 	if (r == 0)
 		r = enter_set_limits(&own, &out.failure);
 	if (r == 0)
-		r = launch_root_stage(spec->bundle, spec->req->shm_bytes, &out.failure);
+		r = stage(spec->id, spec->bundle, spec->req->shm_bytes, &out.failure);
 	if (r == 0 && spec->req->disks)
 		r = mount_disks(spec->id, spec->req->disks, &out.failure);
+	times.disks = clock_monotonic();
 	if (r == 0)
-		r = become_process(p, spec, &own, &out.failure);
+		r = become_process(p, spec, &own, &times, &out.failure);
 	if (r == 0)
-		run_program(p, &own, &out.failure);
+		run_program(p, &own, &times, &out.failure);
 	enter_send(&out, -1);
 	_exit(127);
 }
@@ -200,11 +217,12 @@ static size_t receive(
 }
 
 /* With what it was asked for it goes on as every other. */
-static int take_over(const struct launch_stage_spec *stage, const struct launch_order *order,
-	const API(CreateContainerRequest) * req, const int *fds, struct failure *f)
+static int take_over(const struct launch_stage_spec *staged, const struct launch_order *order,
+	const API(CreateContainerRequest) * req, const int *fds, struct enter_times *times,
+	struct failure *f)
 {
 	struct launch_spec spec = {
-		.req = req, .id = stage->id, .bundle = stage->bundle, .hostname = order->hostname
+		.req = req, .id = staged->id, .bundle = staged->bundle, .hostname = order->hostname
 	};
 	struct process p = { .io = { .tty = req->tty, .child = { fds[1], fds[2], fds[3] } } };
 	struct exec_settings own = { 0 };
@@ -222,15 +240,16 @@ static int take_over(const struct launch_stage_spec *stage, const struct launch_
 	if (r == 0)
 		r = enter_set_limits(&own, f);
 	if (r == 0)
-		r = become_process(&p, &spec, &own, f);
-	return r < 0 ? r : run_program(&p, &own, f);
+		r = become_process(&p, &spec, &own, times, f);
+	return r < 0 ? r : run_program(&p, &own, times, f);
 }
 
 /* Does not return. */
-static void serve_orders(const struct launch_stage_spec *stage, uint8_t *request)
+static void serve_orders(const struct launch_stage_spec *spec, uint8_t *request)
 {
 	struct enter_report out = { .kind = ENTER_REPORT_FAILURE };
 	API(CreateContainerRequest) * req;
+	struct enter_times times = { 0 };
 	struct launch_order order;
 	int fds[LAUNCH_ORDER_FDS], r = 0;
 	bool mounted = false;
@@ -238,8 +257,11 @@ static void serve_orders(const struct launch_stage_spec *stage, uint8_t *request
 
 	for (;;) {
 		len = receive(&order, request, fds);
-		if (!mounted)
-			r = mount_disks(stage->id, stage->disks, &out.failure);
+		times.taken = clock_monotonic();
+		if (!mounted && spec->disks) {
+			r = mount_disks(spec->id, spec->disks, &out.failure);
+			times.disks = clock_monotonic();
+		}
 		mounted = true;
 		if (order.kind == LAUNCH_ORDER_CREATE)
 			break;
@@ -248,12 +270,12 @@ static void serve_orders(const struct launch_stage_spec *stage, uint8_t *request
 	if (r == 0 && !req)
 		r = failure_set(&out.failure, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
 	if (r == 0)
-		take_over(stage, &order, req, fds, &out.failure);
+		take_over(spec, &order, req, fds, &times, &out.failure);
 	enter_send(&out, -1);
 	_exit(127);
 }
 
-_Noreturn void launch_stage_main(const struct launch_stage_spec *stage, int report)
+_Noreturn void launch_stage_main(const struct launch_stage_spec *spec, int report)
 {
 	struct enter_report out = { .kind = ENTER_REPORT_FAILURE };
 	struct enter_report staged = { .kind = ENTER_REPORT_STAGED };
@@ -267,10 +289,10 @@ _Noreturn void launch_stage_main(const struct launch_stage_spec *stage, int repo
 	if (r == 0 && !request)
 		r = failure_set(&out.failure, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
 	if (r == 0)
-		r = launch_root_stage(stage->bundle, 0, &out.failure);
+		r = stage(spec->id, spec->bundle, 0, &out.failure);
 	if (r == 0) {
 		enter_send(&staged, -1);
-		serve_orders(stage, request);
+		serve_orders(spec, request);
 	}
 	enter_send(&out, -1);
 	_exit(127);

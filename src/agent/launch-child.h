@@ -21,4 +21,4 @@ struct launch_order {
 
 /* The same for a child that will be a container's first process, if one like that is asked for.
  * Tells ENTER_REPORT_STAGED and waits for orders. */
-_Noreturn void launch_stage_main(const struct launch_stage_spec *stage, int report);
+_Noreturn void launch_stage_main(const struct launch_stage_spec *spec, int report);

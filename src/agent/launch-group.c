@@ -98,7 +98,7 @@ int launch_group_limit(int dir, const API(Resources) * res)
  * Docker's device rules: any node may be made; null, zero, full, random, urandom, tty, console,
  * ptmx, terminals and net/tun may be used, nothing else.
  */
-int launch_group_restrict_devices(int dir)
+int launch_group_load_devices(void)
 {
 	const struct bpf_insn program[] = {
 		LOAD_FIELD(BPF_REG_2, access_type),
@@ -131,13 +131,17 @@ int launch_group_restrict_devices(int dir)
 		.insns = (uintptr_t)program,
 		.insn_cnt = ARRAY_SIZE(program),
 		.license = (uintptr_t) "" };
-	auto_close int prog = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof(attr));
+	int prog = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof(attr));
+
+	return prog < 0 ? -errno : prog;
+}
+
+int launch_group_restrict_devices(int dir, int prog)
+{
 	union bpf_attr attach = { .target_fd = (uint32_t)dir,
 		.attach_bpf_fd = (uint32_t)prog,
 		.attach_type = BPF_CGROUP_DEVICE,
 		.attach_flags = BPF_F_ALLOW_MULTI };
 
-	if (prog < 0)
-		return -errno;
 	return syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof(attach)) < 0 ? -errno : 0;
 }

@@ -170,7 +170,6 @@ static int bind_name(int root, const struct launch_spec *spec, const char *name,
 {
 	char source[PATH_MAX], target[32];
 	auto_close int tree = -1, where = -1, etc = -1;
-	struct mount_attr attr = { .propagation = MS_PRIVATE };
 
 	snprintf(source, sizeof(source), "%s/%s", spec->bundle, name);
 	snprintf(target, sizeof(target), "/etc/%s", name);
@@ -184,10 +183,9 @@ static int bind_name(int root, const struct launch_spec *spec, const char *name,
 	if (where < 0 && read_only)
 		return 0;
 	TRY(where, "find a place for", target);
+	/* Private, as all mounts here. */
 	tree = (int)syscall(SYS_open_tree, AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 	TRY(tree, "bind", target);
-	TRY(syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)), "bind",
-		target);
 	TRY(move_to(tree, where), "bind", target);
 	return 0;
 }

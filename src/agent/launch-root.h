@@ -8,8 +8,8 @@
 #include "agent/launch.h"
 #include "agent/mounts.h"
 
-/* In fresh namespaces: leaves the guest's mounts and cgroups, and puts together what every container
- * has below its bundle. shm_bytes: size of /dev/shm; 0: Docker's. */
+/* In fresh namespaces: leaves the guest's mounts and cgroups, and puts together what every
+ * container has below its bundle. shm_bytes: size of /dev/shm; 0: Docker's. */
 int launch_root_stage(const char *bundle, uint64_t shm_bytes, struct failure *f);
 
 /* Mounts the container's disks at CONTAINERS_DIR/<id>/rootfs. */

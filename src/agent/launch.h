@@ -8,6 +8,8 @@
 #pragma once
 
 #include "agent/api.h"
+#include "agent/cgroup.h"
+#include "agent/enter.h"
 #include "agent/exec.h"
 #include "agent/process.h"
 
@@ -25,7 +27,7 @@ struct launch_stage;
 /* Borrowed until launch_stage_new() returns. */
 struct launch_stage_spec {
 	const char *id, *bundle, *cgroups_path; /* the bundle's folder is there */
-	const API(RootDisks) * disks;
+	const API(RootDisks) * disks;		/* NULL: of a root that is a folder */
 };
 
 /* done, once, never from within this: with f if it cannot be made. 0 with *ret_stage, or -errno
@@ -35,6 +37,16 @@ int launch_stage_new(struct loop *loop, const struct launch_stage_spec *spec,
 	struct launch_stage **ret_stage, struct failure *f);
 /* The disks are there now. */
 void launch_stage_mount(struct launch_stage *stage);
+
+/*
+ * A stage without disks is made a container whose program, the agent itself with this verb, ends at
+ * once: what a container's start needs of the kernel has then run before. Its root is an empty
+ * folder. Best effort.
+ */
+#define LAUNCH_REHEARSAL_VERB	"rehearse"
+#define LAUNCH_REHEARSAL_BUNDLE "/run/rehearsal"
+#define LAUNCH_REHEARSAL_ROOT	"/run/rehearsal/root"
+void launch_stage_rehearse(struct launch_stage *stage);
 /* Kills the child. Returns NULL. */
 struct launch_stage *launch_stage_free(struct launch_stage *stage);
 
@@ -49,9 +61,16 @@ struct launch_spec {
 
 struct launch;
 
+struct launch_made {
+	pid_t pid;
+	int pidfd, mnt_fd; /* mnt_fd: its mount namespace */
+	struct cgroup cgroup;
+	struct enter_times times;
+};
+
 struct launch_ops {
-	/* It is made and waits for launch_go(). */
-	void (*created)(void *arg, pid_t pid);
+	/* It is made and waits for launch_go(). Descriptors and cgroup are the callee's. */
+	void (*created)(void *arg, struct launch_made *made);
 	/* f NULL: the program runs. Else what failed, at any time before: then it is gone. The
 	 * last. */
 	void (*done)(void *arg, const struct failure *f);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/launch.h"
 #include "agent/pid1.h"
 #include "agent/reap.h"
 #include "agent/serve.h"
@@ -26,6 +27,12 @@ static int exec_blob_main(int argc, char **argv)
 	return oci_execblob_main();
 }
 
+/* A container's program that has nothing to do (agent/launch.h). */
+static int rehearse_main(int argc, char **argv)
+{
+	return 0;
+}
+
 static const struct verb {
 	const char *name;
 	int (*main)(int argc, char **argv);
@@ -34,6 +41,7 @@ static const struct verb {
 	{ "serve", serve_main },
 	{ "reap", reap_main },
 	{ "exec-blob", exec_blob_main },
+	{ LAUNCH_REHEARSAL_VERB, rehearse_main },
 };
 
 int main(int argc, char **argv)

@@ -45,7 +45,8 @@ struct process {
 	struct process_table *table; /* NULL once deleted */
 	char container_id[LIMIT_ID + 1], exec_id[LIMIT_ID + 1];
 	struct strv args;
-	struct strv labels;   /* key, value, key, value, ... */
+	int (*tool)(const struct strv *args); /* runs instead of a program; NULL: none */
+	struct strv labels;		      /* key, value, key, value, ... */
 	uint64_t fingerprint; /* of the request that made it, so that a repeated one is known again
 			       */
 	enum process_state state;

@@ -152,6 +152,21 @@ static int make_folders(const struct paths *p)
 	return 0;
 }
 
+/*
+ * noload: nobody may write the image, so its journal, should it have one, stays as it is. A
+ * writable layer needs no thread that fills inode tables or reads all its bitmaps ahead: it is new
+ * and large.
+ */
+static int mount_ext4(const char *device, const char *target, bool read_only)
+{
+	if (read_only)
+		return mount(device, target, "ext4", MS_RDONLY, "noload");
+	if (mount(device, target, "ext4", 0, "noinit_itable,no_prefetch_block_bitmaps") == 0)
+		return 0;
+	/* Kernels before 5.13 do not know the second, and read nothing ahead. */
+	return errno == EINVAL ? mount(device, target, "ext4", 0, NULL) : -1;
+}
+
 static int mount_disk(
 	const char *serial, int64_t deadline, const char *target, bool read_only, struct err *err)
 {
@@ -162,10 +177,7 @@ static int mount_disk(
 		return r;
 	/* Nothing is cached of a disk that a saved machine had: Quiesce sees to it, once for all.
 	 */
-	/* noload: nobody may write the image, so its journal, should it have one, stays as it is.
-	 */
-	if (mount(device, target, "ext4", read_only ? MS_RDONLY : 0, read_only ? "noload" : NULL) <
-		0)
+	if (mount_ext4(device, target, read_only) < 0)
 		return err_errno(err, errno, "cannot mount the disk '%s'", serial);
 	return 0;
 }

@@ -26,13 +26,27 @@ static struct container *find(struct rpc_call *call, struct agent *agent, const 
 
 struct creation {
 	struct rpc_call *call;
+	int64_t asked; /* 0: no steps are wanted */
 	char id[LIMIT_ID + 1];
 };
+
+static void fill_steps(
+	const struct creation *x, const struct enter_times *times, API(CreationSteps) * out)
+{
+	out->now = clock_monotonic();
+	out->asked = x->asked;
+	out->taken = times->taken;
+	out->disks_mounted = times->disks;
+	out->root_entered = times->root;
+	out->user_found = times->user;
+	out->rights_dropped = times->rights;
+}
 
 static void on_created(void *arg, struct container *c, const struct failure *f)
 {
 	struct creation *x = arg;
 	API(CreateContainerResponse) out = MICROPOD__AGENT__V1__CREATE_CONTAINER_RESPONSE__INIT;
+	API(CreationSteps) steps = MICROPOD__AGENT__V1__CREATION_STEPS__INIT;
 	API(Failure) failure;
 
 	out.container_id = x->id;
@@ -46,6 +60,10 @@ static void on_created(void *arg, struct container *c, const struct failure *f)
 			out.error_message = failure.message;
 		} else {
 			out.pid = (uint32_t)c->pid;
+		}
+		if (!f && x->asked && c->times.taken) {
+			fill_steps(x, &c->times, &steps);
+			out.steps = &steps;
 		}
 		rpc_call_reply(x->call, &out.base);
 	}
@@ -65,6 +83,8 @@ void service_create_container(struct rpc_call *call, const ProtobufCMessage *msg
 		return;
 	}
 	snprintf(x->id, sizeof(x->id), "%s", req->container_id);
+	if (req->steps)
+		x->asked = clock_monotonic();
 	r = container_create(agent, req, (struct container_done){ on_created, x }, &f);
 	if (r < 0) {
 		reply_failure(call, &f);

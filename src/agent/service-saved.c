@@ -73,7 +73,7 @@ static void answer(struct rpc_call *call)
 	rpc_call_reply(call, &out.base);
 }
 
-static void on_staged(void *arg, const struct failure *f)
+static void on_rehearsal_staged(void *arg, const struct failure *f)
 {
 	struct agent *agent = arg;
 
@@ -83,6 +83,25 @@ static void on_staged(void *arg, const struct failure *f)
 		reply_failure(agent->quiesce, f);
 	else
 		answer(agent->quiesce);
+}
+
+static void on_staged(void *arg, const struct failure *failure)
+{
+	struct agent *agent = arg;
+	const struct launch_stage_spec rehearsal = {
+		.id = "rehearsal", .bundle = LAUNCH_REHEARSAL_BUNDLE, .cgroups_path = "/rehearsal"
+	};
+	struct failure f = failure ? *failure : FAILURE_INIT;
+	int r = failure ? -failure->err.code : fs_make_dirs(LAUNCH_REHEARSAL_ROOT, 0700);
+
+	if (r == 0)
+		r = launch_stage_new(
+			agent->loop, &rehearsal, on_rehearsal_staged, agent, &agent->rehearsal, &f);
+	else if (!failure)
+		failure_set(&f, FAILURE_UNKNOWN, -r, "bundle", "rehearsal", "cannot make '%s': %s",
+			LAUNCH_REHEARSAL_ROOT, strerror(-r));
+	if (r < 0 && agent->quiesce)
+		reply_failure(agent->quiesce, &f);
 }
 
 /* The container that every start from this machine will ask for. */
@@ -106,6 +125,7 @@ static int stage(struct agent *agent, const API(QuiesceRequest) * req, struct fa
 	spec.bundle = bundle;
 	spec.cgroups_path = cgroups_path;
 	agent->stage = launch_stage_free(agent->stage);
+	agent->rehearsal = launch_stage_free(agent->rehearsal);
 	return launch_stage_new(agent->loop, &spec, on_staged, agent, &agent->stage, f);
 }
 

@@ -59,13 +59,15 @@
 #define LIMIT_ARGV	      (2 * MIB) /* bytes of arguments and environment of one process */
 #define LIMIT_STDIN_QUEUE     (256 * KIB)
 #define LIMIT_OCI_SPEC	      (1 * MIB)
-#define LIMIT_PASSWD_FILE     (1 * MIB)	 /* /etc/passwd, /etc/group of an image */
-#define LIMIT_LABELS	      64	 /* of one container or process */
-#define LIMIT_LABEL_BYTES     (4 * KIB)	 /* one key with its value */
-#define LIMIT_KEPT_STATUSES   1024	 /* of unknown children, while a process is being made */
-#define LIMIT_REAPED_AT_ONCE  256	 /* children, before the loop looks at anything else */
-#define LIMIT_WORKER_RESULT   (64 * KIB) /* what a worker hands back */
-#define LIMIT_RUNTIME_MESSAGE (4 * KIB)	 /* of a container runtime's log, for an error */
+#define LIMIT_PASSWD_FILE     (1 * MIB)	  /* /etc/passwd, /etc/group of an image */
+#define LIMIT_LABELS	      64	  /* of one container or process */
+#define LIMIT_LABEL_BYTES     (4 * KIB)	  /* one key with its value */
+#define LIMIT_KEPT_STATUSES   1024	  /* of unknown children, while a process is being made */
+#define LIMIT_REAPED_AT_ONCE  256	  /* children, before the loop looks at anything else */
+#define LIMIT_WORKER_RESULT   (64 * KIB)  /* what a worker hands back */
+#define LIMIT_RUNTIME_MESSAGE (4 * KIB)	  /* of a container runtime's log, for an error */
+#define LIMIT_TAR_HEADER      (256 * KIB) /* pax records or a long name, of one entry */
+#define LIMIT_TREE_LINKS      65536 /* files with several names remembered while a tree is sent */
 #define LIMIT_EXIT_LINGER_MS \
 	250 /* for output of a process' children after it has ended and its own was read */
 #define LIMIT_SPAWN_MS                                                                             \

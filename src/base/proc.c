@@ -267,11 +267,12 @@ int proc_exit_code(int wstatus)
 	return WIFSIGNALED(wstatus) ? 128 + WTERMSIG(wstatus) : WEXITSTATUS(wstatus);
 }
 
-int proc_start_time(pid_t pid, uint64_t *ret_ticks)
+/* Fields of proc_pid_stat(5), by their numbers there, ascending. 0 or -errno. */
+static int read_stat(pid_t pid, const int *fields, size_t n, uint64_t *ret_values)
 {
 	char path[32], *field, *end;
 	auto_free char *text = NULL;
-	int r;
+	int r, at = 2;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	r = fs_read_file(AT_FDCWD, path, 8192, &text, NULL);
@@ -280,15 +281,36 @@ int proc_start_time(pid_t pid, uint64_t *ret_ticks)
 	/* Field 2 is the name in parentheses and may hold anything, so count from the last ')',
 	 * which ends it. */
 	field = strrchr(text, ')');
-	for (int n = 2; field && n < 22; n++)
-		field = strchr(field + 1, ' ');
-	if (!field)
-		return -EPROTO;
-	field++;
-	end = strchr(field, ' ');
-	if (end)
-		*end = 0;
-	return parse_u64(field, 0, UINT64_MAX, ret_ticks);
+	for (size_t i = 0; i < n && r == 0; i++) {
+		for (; field && at < fields[i]; at++)
+			field = strchr(field + 1, ' ');
+		if (!field)
+			return -EPROTO;
+		end = strchr(field + 1, ' ');
+		if (end)
+			*end = 0;
+		r = parse_u64(field + 1, 0, UINT64_MAX, &ret_values[i]);
+		if (end)
+			*end = ' ';
+	}
+	return r;
+}
+
+int proc_start_time(pid_t pid, uint64_t *ret_ticks)
+{
+	return read_stat(pid, (const int[]){ 22 }, 1, ret_ticks);
+}
+
+int proc_cpu_ticks(pid_t pid, uint64_t *ret_user, uint64_t *ret_system)
+{
+	uint64_t values[2];
+	int r = read_stat(pid, (const int[]){ 14, 15 }, 2, values);
+
+	if (r < 0)
+		return r;
+	*ret_user = values[0];
+	*ret_system = values[1];
+	return 0;
 }
 
 int proc_boot_id(char out[static 37])

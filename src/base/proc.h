@@ -55,5 +55,8 @@ int proc_exit_code(int wstatus);
  * names a process for ever. 0 or -errno. */
 int proc_start_time(pid_t pid, uint64_t *ret_ticks);
 
+/* Its CPU time, with that of its threads, in clock ticks (sysconf(_SC_CLK_TCK)). 0 or -errno. */
+int proc_cpu_ticks(pid_t pid, uint64_t *ret_user, uint64_t *ret_system);
+
 /* This boot's id (/proc/sys/kernel/random/boot_id) and a NUL. 0 or -errno. */
 int proc_boot_id(char out[static 37]);

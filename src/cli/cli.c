@@ -5,6 +5,7 @@
  * from the same tables.
  */
 #include "cli/cli.h"
+#include "cli/timeline.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -38,9 +39,9 @@ static const struct opt *table(const struct opt *opts)
 }
 
 const struct verb *const verb_table[] = { &verb_run, &verb_create, &verb_start, &verb_stop,
-	&verb_kill, &verb_restart, &verb_rm, &verb_ps, &verb_exec, &verb_logs, &verb_wait,
+	&verb_kill, &verb_restart, &verb_rm, &verb_ps, &verb_exec, &verb_cp, &verb_logs, &verb_wait,
 	&verb_inspect, &verb_pull, &verb_images, &verb_rmi, &verb_load, &verb_prune, &verb_doctor,
-	&verb_setup, &verb_template, &verb_version, NULL };
+	&verb_setup, &verb_stats, &verb_template, &verb_version, NULL };
 
 void cli_complain(const struct err *err)
 {
@@ -236,7 +237,9 @@ int cli_main(int argc, char **argv)
 
 	open_stdio();
 	umask(077);
-	code = run(&cli, argv + 1, argc > 0 ? (size_t)argc - 1 : 0, &err);
+	code = timeline_begin(&err);
+	if (code == 0)
+		code = run(&cli, argv + 1, argc > 0 ? (size_t)argc - 1 : 0, &err);
 	sandbox_root_free(cli.root);
 	settings_deinit(&cli.settings);
 	if (code < 0 || err.code)
@@ -248,5 +251,8 @@ int cli_main(int argc, char **argv)
 		cli_complain(&err);
 		code = code ? code : EXIT_MICROPOD;
 	}
+	err = ERR_INIT;
+	if (timeline_show(&err) < 0)
+		cli_complain(&err);
 	return code;
 }

@@ -45,12 +45,17 @@ static int dial(struct loop *loop, struct io_stream **ret_stream, void *arg, str
 int client_open(
 	struct cli *cli, const struct sandbox *box, struct client *ret_client, struct err *err)
 {
+	return target_alive(box) ? client_connect(cli, box, ret_client, err)
+				 : client_not_running(box, err);
+}
+
+int client_connect(
+	struct cli *cli, const struct sandbox *box, struct client *ret_client, struct err *err)
+{
 	struct rpc_channel_opts opts = { .dial = dial, .arg = ret_client, .no_redial = true };
 	auto_free char *path = NULL;
 	int r;
 
-	if (!target_alive(box))
-		return client_not_running(box, err);
 	*ret_client = (struct client){ 0 };
 	memcpy(ret_client->name, box->config.name, sizeof(ret_client->name));
 	path = sandbox_socket(cli->root, box->config.id);

@@ -28,6 +28,10 @@ struct client {
  */
 int client_open(
 	struct cli *cli, const struct sandbox *box, struct client *ret_client, struct err *err);
+/* The same for one that has just been started: its program may have ended, and its shim still waits
+ * for us. */
+int client_connect(
+	struct cli *cli, const struct sandbox *box, struct client *ret_client, struct err *err);
 void client_close(struct client *client);
 
 /*

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/trace.h"
 #include "cli/relay.h"
 #include "cli/runopts.h"
 #include "cli/start.h"
@@ -39,6 +40,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 		r = run_create(cli, o, words, n, id, err);
 	if (r < 0)
 		return r;
+	trace_step("sandbox made");
 	if (!o->quiet)
 		run_notice(cli, (enum vm_accel)cli->settings.accel);
 	code = start_box(cli, id, &start, err);
@@ -49,6 +51,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 		printf("%s\n", id);
 	else if (o->remove)
 		sandbox_wait_gone(cli->root, id, deadline_in(START_REMOVE_TIME));
+	trace_step("sandbox left");
 	return code;
 }
 

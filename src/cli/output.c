@@ -119,18 +119,34 @@ const char *output_duration(int64_t ns, char *buf, size_t size)
 	return buf;
 }
 
-const char *output_size(uint64_t bytes, char *buf, size_t size)
+#define UNITS 6
+
+static const char *print_size(uint64_t bytes, double step, int figures,
+	const char *const units[static UNITS], char *buf, size_t size)
 {
-	static const char *const units[] = { "B", "kB", "MB", "GB", "TB", "PB" };
 	double v = (double)bytes;
 	size_t u = 0;
 
-	while (v >= 999.5 && u < ARRAY_SIZE(units) - 1) {
-		v /= 1000;
+	while (v >= step - 0.5 && u < UNITS - 1) {
+		v /= step;
 		u++;
 	}
-	snprintf(buf, size, "%.3g%s", v, units[u]);
+	snprintf(buf, size, "%.*g%s", figures, v, units[u]);
 	return buf;
+}
+
+const char *output_size(uint64_t bytes, char *buf, size_t size)
+{
+	static const char *const units[UNITS] = { "B", "kB", "MB", "GB", "TB", "PB" };
+
+	return print_size(bytes, 1000, 3, units, buf, size);
+}
+
+const char *output_binary_size(uint64_t bytes, char *buf, size_t size)
+{
+	static const char *const units[UNITS] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB" };
+
+	return print_size(bytes, 1024, 4, units, buf, size);
 }
 
 const char *output_time(int64_t ns, char *buf, size_t size)

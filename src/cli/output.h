@@ -30,6 +30,9 @@ const char *output_duration(int64_t ns, char *buf, size_t size);
 /* "5.29MB": decimal units, three figures. */
 const char *output_size(uint64_t bytes, char *buf, size_t size);
 
+/* "5.293MiB": binary units, four figures, as Docker's memory columns. */
+const char *output_binary_size(uint64_t bytes, char *buf, size_t size);
+
 /* RFC 3339 with nanoseconds, UTC; 0 gives Docker's "0001-01-01T00:00:00Z". buf: at least 40 bytes.
  */
 const char *output_time(int64_t ns, char *buf, size_t size);

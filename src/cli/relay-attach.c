@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/trace.h"
 #include "cli/relay.h"
 
 #define AGAIN_AFTER (100 * NSEC_PER_MSEC)
@@ -332,6 +333,7 @@ static void on_wait_answer(struct rpc_call *call, const ProtobufCMessage *msg, c
 		(const Micropod__Sandbox__V1__WaitResponse *)msg;
 	struct attach *a = arg;
 
+	trace_step("exit heard");
 	a->waited = true;
 	a->wait_code = w->exit_code;
 	if (w->error[0])
@@ -378,6 +380,7 @@ static void on_start_answer(struct rpc_call *call, const ProtobufCMessage *msg, 
 {
 	struct attach *a = arg;
 
+	trace_step("start heard");
 	a->started = true;
 }
 
@@ -399,7 +402,7 @@ static void on_start_done(struct rpc_call *call, const struct rpc_status *status
 
 static const struct rpc_call_ops start_ops = { .message = on_start_answer, .done = on_start_done };
 
-/* In this order on one connection: output is attached to before the process starts. */
+/* In this order on one connection: the shim hears that we are here when we read along. */
 static int start_all(struct attach *a)
 {
 	Micropod__Sandbox__V1__WaitRequest wait = MICROPOD__SANDBOX__V1__WAIT_REQUEST__INIT;
@@ -424,7 +427,7 @@ int relay_attach(struct cli *cli, const struct sandbox *box, bool input, bool si
 {
 	struct attach a = { .kept = malloc(LIMIT_STDIN_UNTAKEN), .cli = cli, .id = box->config.id };
 	struct client client;
-	int r = a.kept ? client_open(cli, box, &client, err)
+	int r = a.kept ? client_connect(cli, box, &client, err)
 		       : err_errno(err, ENOMEM, "cannot attach to sandbox '%s'", box->config.name);
 
 	*ret_started = false;
@@ -435,6 +438,7 @@ int relay_attach(struct cli *cli, const struct sandbox *box, bool input, bool si
 	r = relay_init(&a.relay, &attach_kind, &client, box->config.tty, input, sig_proxy, err);
 	if (r == 0)
 		r = relay_raw(&a.relay, err);
+	trace_step("connected to the shim");
 	if (r == 0) {
 		r = start_all(&a);
 		if (r < 0)

@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/parse.h"
+#include "base/trace.h"
 #include "cli/envs.h"
 #include "cli/guest.h"
 #include "cli/ports.h"
@@ -352,6 +353,7 @@ static int create(struct cli *cli, const struct run_opts *o, const char **words,
 	if (r == 0)
 		r = set(&c->image_digest, image->id, err);
 	progress_clear(&progress);
+	trace_step("image found");
 	if (r == 0 && !(c->kernel && c->agent_rootfs))
 		r = guest_ensure(cli, o->quiet, err);
 	return r < 0 ? r : make_box(cli, store, image, &disk, c, err);

@@ -9,8 +9,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "base/trace.h"
 #include "cli/console.h"
 #include "cli/relay.h"
+#include "cli/term.h"
 #include "oci/signal.h"
 
 #define STOP_SPARE                                                                                \
@@ -61,11 +63,17 @@ int start_box(struct cli *cli, const char *id, struct start_opts *opts, struct e
 		.detached = opts->detached, .log_level = shim_level(), .notice = show_notice
 	};
 	int code = EXIT_MICROPOD, r = start_time(&start.timeout_s, err);
+	uint32_t rows, columns;
 
 	opts->started = false;
 	if (r < 0)
 		return r;
+	if (!opts->detached && term_size(&rows, &columns)) {
+		start.rows = rows;
+		start.columns = columns;
+	}
 	r = sandbox_start(cli->root, id, &start, &code, err);
+	trace_step("verdict heard");
 	if (r < 0 && code == EXIT_MICROPOD && r != -EALREADY)
 		console_show_tail(cli->root, id, stderr);
 	if (r < 0)

@@ -202,22 +202,23 @@ static int add_channels(const struct qemu_view *v, struct strv *argv)
 }
 
 static int add_disk(
-	unsigned index, const char *path, const char *serial, bool read_only, struct strv *argv)
+	unsigned index, const struct qemu_view *v, const struct vm_disk *disk, struct strv *argv)
 {
 	auto_strbuf struct strbuf drive = STRBUF_INIT;
 	int r;
 
 	/*
-	 * The host's page cache, so that sandboxes share an image's pages; a thread pool rather
-	 * than io_uring, which many hosts forbid. Flushes reach the host's disk: a stopped sandbox
-	 * survives the host's crash.
+	 * The host's page cache, so that sandboxes share an image's pages. What lies in it is there
+	 * at once with io_uring; a pool of threads takes two changes of threads for each read.
+	 * Flushes reach the host's disk: a stopped sandbox survives the host's crash.
 	 */
 	strbuf_addf(&drive,
-		"driver=raw,node-name=disk%u,read-only=%s,discard=%s,file.driver=file,file.aio="
-		"threads,"
+		"driver=raw,node-name=disk%u,read-only=%s,discard=%s,%sfile.driver=file,file.aio=%"
+		"s,"
 		"file.filename=",
-		index, read_only ? "on" : "off", read_only ? "ignore" : "unmap");
-	add_value(&drive, path);
+		index, disk->read_only ? "on" : "off", disk->read_only ? "ignore" : "unmap",
+		disk->volatile_ ? "cache.no-flush=on," : "", v->io_uring ? "io_uring" : "threads");
+	add_value(&drive, v->disks[index]);
 	if (strbuf_error(&drive))
 		return -ENOMEM;
 	r = strv_addv(argv, (const char *const[]){ "-blockdev", drive.data, "-device", NULL });
@@ -227,18 +228,19 @@ static int add_disk(
 		     : strv_addf(argv,
 			       "virtio-blk-device,id=blk%u,drive=disk%u,serial=%s,werror=report,"
 			       "rerror=report",
-			       index, index, serial);
+			       index, index, disk->serial);
 }
 
 static int add_disks(const struct vm_config *c, const struct qemu_view *v, struct strv *argv)
 {
+	const struct vm_disk agent_rootfs = { .serial = QEMU_AGENT_ROOTFS_SERIAL,
+		.read_only = true };
 	int r = 0;
 
 	for (unsigned i = 0; i < c->n_disks && r == 0; i++)
-		r = add_disk(i, v->disks[i], c->disks[i].serial, c->disks[i].read_only, argv);
+		r = add_disk(i, v, &c->disks[i], argv);
 	if (r == 0 && c->agent_rootfs)
-		r = add_disk(
-			c->n_disks, v->disks[c->n_disks], QEMU_AGENT_ROOTFS_SERIAL, true, argv);
+		r = add_disk(c->n_disks, v, &agent_rootfs, argv);
 	return r;
 }
 
@@ -255,7 +257,9 @@ static int add_net(const struct vm_config *c, const struct qemu_view *v, struct 
 			r = strv_add(argv, "-device");
 		if (r == 0)
 			r = strv_addf(argv,
-				"virtio-net-device,netdev=net,mac=%02x:%02x:%02x:%02x:%02x:%02x",
+				/* Nobody on its network knows the guest before it goes on. */
+				"virtio-net-device,netdev=net,guest_announce=off,"
+				"mac=%02x:%02x:%02x:%02x:%02x:%02x",
 				c->mac[0], c->mac[1], c->mac[2], c->mac[3], c->mac[4], c->mac[5]);
 	}
 	if (r == 0 && c->vsock_cid) {

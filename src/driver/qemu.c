@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/io_uring.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -25,6 +26,7 @@
 #include "base/lockdown.h"
 #include "base/parse.h"
 #include "base/proc.h"
+#include "base/trace.h"
 #include "driver/accel.h"
 #include "driver/confine.h"
 #include "driver/console.h"
@@ -203,6 +205,7 @@ static void on_event(struct qmp *qmp, const char *name, json_t *data, void *arg)
 	} else if (strcmp(name, "BLOCK_IO_ERROR") == 0) {
 		on_block_error(vm, data);
 	} else if (strcmp(name, "MIGRATION") == 0) {
+		trace_step("VMM tells of the state");
 		on_migration(vm, json_string_value(json_object_get(data, "status")));
 	}
 }
@@ -511,6 +514,17 @@ static int bind_files(struct layout *l, const struct vm_config *c)
 	return r;
 }
 
+/* Some kernels and most container engines forbid it; what QEMU may do, we may. io_uring_setup(2).
+ */
+static bool io_uring_works(void)
+{
+	struct io_uring_params params = { 0 };
+	/* As many entries as QEMU asks for. */
+	auto_close int fd = (int)syscall(SYS_io_uring_setup, 128, &params);
+
+	return fd >= 0;
+}
+
 static int make_layout(struct layout *l, const struct vm_config *c, const char *program)
 {
 	struct qemu_view *v = &l->view;
@@ -557,6 +571,7 @@ static int launch(
 	if (r < 0)
 		return r;
 	r = make_layout(&layout, c, program);
+	layout.view.io_uring = io_uring_works();
 	if (r < 0)
 		err_errno(err, -r, "cannot lay out the confinement");
 	else
@@ -626,6 +641,8 @@ static void on_load_step(json_t *value, const struct err *err, void *arg)
 {
 	if (err)
 		kill_because(arg, err->msg);
+	else
+		trace_step("VMM takes a command");
 }
 
 static json_t *capabilities(void)

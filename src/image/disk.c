@@ -57,6 +57,8 @@ static int build_tree(const struct disk_build *build, struct tree *tree, struct 
 	int r = apply_layers(build, tree, err);
 
 	if (r == 0)
+		r = tree_add_places(tree, err);
+	if (r == 0)
 		r = ext4_write(tree, &opts, err);
 	if (r < 0)
 		return r;

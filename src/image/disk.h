@@ -27,7 +27,7 @@
 #include "base/err.h"
 #include "image/digest.h"
 
-#define DISK_FORMAT 1 /* goes up when the builder writes the same layers differently */
+#define DISK_FORMAT 2 /* goes up when the builder writes the same layers differently */
 
 struct disk_layer {
 	int fd;			   /* the blob, at offset 0; borrowed */

@@ -19,7 +19,7 @@
 #include "image/disk.h"
 #include "image/ext4.h"
 
-#define SCRATCH_FORMAT	   1
+#define SCRATCH_FORMAT	   2
 #define SCRATCH_MIN	   (16 * MIB)
 #define BYTES_PER_INODE	   (16 * KIB)
 #define JOURNAL_BLOCKS	   4096
@@ -58,10 +58,29 @@ static void mark_zeroed(ext2_filsys fs)
 	}
 }
 
+/*
+ * What the file system itself takes up, as the kernel counts it. A kernel that finds another number
+ * there corrects it at the first mount, in each copy of the superblock all over the disk.
+ */
+static errcode_t set_overhead(ext2_filsys fs, unsigned journal_blocks)
+{
+	blk64_t used = 0;
+	/* The last block is not counted, and not used yet. */
+	errcode_t e = ext2fs_count_used_clusters(fs, fs->super->s_first_data_block,
+		ext2fs_blocks_count(fs->super) - fs->super->s_first_data_block - 1, &used);
+
+	fs->super->s_overhead_clusters = (uint32_t)(used + journal_blocks);
+	return e;
+}
+
 static errcode_t fill_fs(ext2_filsys fs, uint64_t size)
 {
+	unsigned journal_blocks = size < SMALL_DISK ? JOURNAL_BLOCKS_LOW : JOURNAL_BLOCKS;
 	struct ext2_super_block *sb = fs->super;
 	errcode_t e = ext2fs_allocate_tables(fs);
+
+	if (!e)
+		e = set_overhead(fs, journal_blocks);
 
 	ext4_uuid("scratch", "uuid", sb->s_uuid);
 	ext4_uuid("scratch", "hash seed", (uint8_t *)sb->s_hash_seed);
@@ -76,8 +95,7 @@ static errcode_t fill_fs(ext2_filsys fs, uint64_t size)
 	if (!e)
 		e = ext2fs_mkdir(fs, EXT2_ROOT_INO, 0, "lost+found");
 	if (!e)
-		e = ext2fs_add_journal_inode(
-			fs, size < SMALL_DISK ? JOURNAL_BLOCKS_LOW : JOURNAL_BLOCKS, 0);
+		e = ext2fs_add_journal_inode(fs, journal_blocks, 0);
 	if (!e)
 		mark_zeroed(fs);
 	return e;

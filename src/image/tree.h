@@ -95,6 +95,10 @@ int tree_remove(struct tree *tree, struct dentry *dentry);
 int tree_remove_lower(struct tree *tree, struct dentry *dentry);
 int tree_clear_lower(struct tree *tree, struct inode *dir);
 
+/* Adds the places of what every container mounts (/proc, /dev, /sys, three files in /etc) where the
+ * image has nothing. 0 or -errno with err. */
+int tree_add_places(struct tree *tree, struct err *err);
+
 /* A folder's entries sorted by name (bytes), NULL behind them; the array is the caller's. NULL: out
  * of memory. */
 struct dentry **tree_children(const struct inode *dir);

@@ -29,6 +29,7 @@
 #include "base/fd.h"
 #include "base/fs.h"
 #include "base/proc.h"
+#include "base/trace.h"
 
 #define VERDICT_SPARE \
 	(15 * NSEC_PER_SEC) /* the shim keeps the deadline itself and says which step missed it */
@@ -458,7 +459,8 @@ int sandbox_wait_gone(struct sandbox_root *root, const char *id, int64_t deadlin
 
 struct launch {
 	char *const *argv;
-	int keep[2];
+	int keep[3];
+	size_t n_keep;
 	int log_fd;
 };
 
@@ -475,7 +477,7 @@ static int launch_shim(void *arg, struct err *err)
 		.stdout_fd = l->log_fd,
 		.stderr_fd = l->log_fd,
 		.keep_fds = l->keep,
-		.n_keep_fds = ARRAY_SIZE(l->keep),
+		.n_keep_fds = l->n_keep,
 		.new_session = true,
 	};
 	pid_t pid;
@@ -580,10 +582,15 @@ static int start_locked(struct sandbox_root *root, const struct sandbox *box, in
 		strv_addf(&argv, "--status-fd=%d", say) < 0 ||
 		strv_addf(&argv, "--log-level=%d", opts->log_level) < 0 ||
 		strv_addf(&argv, "--start-timeout=%u", opts->timeout_s) < 0 ||
+		(opts->rows && strv_addf(&argv, "--rows=%u", opts->rows) < 0) ||
+		(opts->columns && strv_addf(&argv, "--columns=%u", opts->columns) < 0) ||
 		(opts->detached && strv_add(&argv, "--detached") < 0))
 		return err_errno(
 			err, ENOMEM, "cannot start the shim of sandbox '%s'", box->config.name);
-	l = (struct launch){ .argv = strv_items(&argv), .keep = { lock, say }, .log_fd = log };
+	l = (struct launch){ .argv = strv_items(&argv),
+		.keep = { lock, say, trace_fd() },
+		.n_keep = trace_fd() < 0 ? 2 : 3,
+		.log_fd = log };
 	r = proc_call(launch_shim, &l, deadline_in(10 * NSEC_PER_SEC), err);
 	say = safe_close(say);
 	if (r < 0)

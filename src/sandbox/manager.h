@@ -40,17 +40,17 @@ int sandbox_list(struct sandbox_root *root, struct strv *ids, struct err *err);
 
 struct sandbox_start_opts {
 	unsigned timeout_s; /* from the shim's start to the running process */
-	bool detached;	    /* the shim starts the process itself; else it waits for Start */
-	int log_level;	    /* enum log_level for the shim's log */
+	bool detached;	    /* nobody will come to read along; else the VM waits for Start to end */
+	unsigned rows, columns;		  /* of the caller's terminal; 0: it has none */
+	int log_level;			  /* enum log_level for the shim's log */
 	void (*notice)(const char *text); /* what the user should see; NULL: it is dropped */
 };
 
 /*
- * Starts the shim of a created or ended sandbox and waits until it says that the sandbox runs (or,
- * for one that is not detached, waits for Start). A previous shim that is just ending is waited
- * for. *ret_exit: what the command line should exit with on failure (125, 126, 127). After a
- * failure the guest console's last lines are at the end of console.log in the sandbox's folder,
- * which begins anew at each start. 0 or -errno.
+ * Starts the shim of a created or ended sandbox and waits until it says that the program
+ * runs. A previous shim that is just ending is waited for. *ret_exit: what the command line should
+ * exit with on failure (125, 126, 127). After a failure the guest console's last lines are at the
+ * end of console.log in the sandbox's folder, which begins anew at each start. 0 or -errno.
  */
 int sandbox_start(struct sandbox_root *root, const char *id, const struct sandbox_start_opts *opts,
 	int *ret_exit, struct err *err);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From nothing to a container: network process, VM, greeted session, then calls to the agent one
- * after the other (Info, ConfigureNetwork, CreateContainer). Output is attached to before the first
- * process starts, so that its first byte is kept. A detached sandbox's process is started here, a
- * foreground one's when the command line has attached too and calls Start.
+ * From nothing to a running container: network process, VM, greeted session, then three calls to
+ * the agent that do not wait for each other (Resumed, CreateContainer, Attach). The program starts
+ * at once, also in the foreground: the agent keeps its output from the first byte, and the VM does
+ * not end before the command line that waits for it has had the chance to read it.
  */
 #include <errno.h>
 #include <signal.h>
@@ -17,6 +17,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/proc.h"
+#include "base/trace.h"
 #include "net/net.h"
 #include "rpc/failure.h"
 #include "shim/guestnet.h"
@@ -186,6 +187,7 @@ static int start_vm(struct shim *shim, struct err *err)
 		return err_errno(err, ENOMEM, "cannot start the VM");
 	machine_config(&shim->machine, &vc);
 	machine_add_disks(&vc, c->image_disk, scratch);
+	vc.disks[vc.n_disks - 1].volatile_ = c->remove;
 	vc.run_dir = shim->run_dir;
 	vc.net_fd = shim->net_fd;
 	if (shim->template.ram_fd >= 0) {
@@ -219,57 +221,6 @@ static void finish_boot(struct shim *shim)
 		shim_make_template(shim);
 }
 
-static void on_no_start(struct loop_timer *timer)
-{
-	struct shim *shim = container_of(timer, struct shim, timer);
-
-	shim_lost(shim, "nobody started its process: the command line that made it has gone");
-}
-
-static void on_started(
-	struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
-{
-	const Micropod__Agent__V1__StartContainerResponse *resp =
-		(const Micropod__Agent__V1__StartContainerResponse *)answer;
-	Micropod__Sandbox__V1__StartResponse out = MICROPOD__SANDBOX__V1__START_RESPONSE__INIT;
-
-	if (shim->ending)
-		return;
-	if (!resp) {
-		struct err err = ERR_INIT;
-
-		rpc_status_to_err(status, &err);
-		/* With the agent's own words on what failed. */
-		if (shim->start_call) {
-			rpc_call_finish(shim->start_call, status);
-			shim->start_call = rpc_call_unref(shim->start_call);
-		}
-		shim_fail(shim, rpc_failure_exit_code(status), &err);
-		return;
-	}
-	shim->started = true;
-	shim->pid = resp->pid;
-	shim->box.state.started_ns = clock_realtime();
-	finish_boot(shim);
-	if (shim->start_call) {
-		out.pid = resp->pid;
-		rpc_call_reply(shim->start_call, &out.base);
-		shim->start_call = rpc_call_unref(shim->start_call);
-	}
-	shim_early_exit(shim);
-}
-
-void shim_start_container(struct shim *shim)
-{
-	Micropod__Agent__V1__StartContainerRequest req =
-		MICROPOD__AGENT__V1__START_CONTAINER_REQUEST__INIT;
-
-	req.container_id = (char *)SANDBOX_CONTAINER_ID;
-	shim_agent_call(shim, "StartContainer", &req.base,
-		&micropod__agent__v1__start_container_response__descriptor,
-		shim->detached ? step_time(shim) : SHIM_CALL_DEADLINE, on_started);
-}
-
 /* 126 and 127 as a shell and Docker have them: found but not executable, not found. */
 static int failure_exit_code(const Micropod__Agent__V1__Failure *f)
 {
@@ -277,6 +228,27 @@ static int failure_exit_code(const Micropod__Agent__V1__Failure *f)
 		strcmp(f->step, "execute") != 0)
 		return 125;
 	return f->errno_value == ENOENT ? 127 : 126;
+}
+
+/* The guest's clock is another: what counts is how long before its answer it was. */
+static void trace_guest(const Micropod__Agent__V1__CreationSteps *s)
+{
+	const struct {
+		const char *step;
+		int64_t at;
+	} steps[] = {
+		{ "request read", s->asked },
+		{ "disks mounted", s->disks_mounted },
+		{ "first process has the request", s->taken },
+		{ "root entered", s->root_entered },
+		{ "user found", s->user_found },
+		{ "rights dropped", s->rights_dropped },
+	};
+	int64_t now = clock_monotonic();
+
+	for (size_t i = 0; i < ARRAY_SIZE(steps); i++)
+		if (steps[i].at > 0 && steps[i].at <= s->now)
+			trace_step_at("agent", steps[i].step, now - (s->now - steps[i].at));
 }
 
 static void on_container(
@@ -292,6 +264,8 @@ static void on_container(
 		fail_status(shim, "cannot create the container", status);
 		return;
 	}
+	if (resp->steps)
+		trace_guest(resp->steps);
 	if (strcmp(resp->status, "FAILED") == 0) {
 		err_set(&err,
 			resp->failure && resp->failure->errno_value > 0 ? resp->failure->errno_value
@@ -300,13 +274,15 @@ static void on_container(
 		shim_fail(shim, failure_exit_code(resp->failure), &err);
 		return;
 	}
-	shim_attach(shim);
-	if (shim->detached) {
-		shim_start_container(shim);
-		return;
-	}
+	trace_step("program started");
+	shim->started = true;
+	shim->pid = resp->pid;
+	shim->box.state.started_ns = clock_realtime();
 	finish_boot(shim);
-	loop_timer_arm(shim->loop, &shim->timer, deadline_in(SHIM_START_WAIT), on_no_start);
+	/* A request larger than a stream's first window is read after the small one behind it. */
+	if (!shim->attached)
+		shim_attach(shim);
+	shim_early_exit(shim);
 }
 
 static void set_bytes(ProtobufCBinaryData *b, const char *s)
@@ -350,6 +326,7 @@ static void create_container(struct shim *shim)
 		MICROPOD__AGENT__V1__CREATE_CONTAINER_REQUEST__INIT;
 	Micropod__Agent__V1__RootDisks disks = MICROPOD__AGENT__V1__ROOT_DISKS__INIT;
 	Micropod__Agent__V1__User user = MICROPOD__AGENT__V1__USER__INIT;
+	Micropod__Agent__V1__WindowSize window = MICROPOD__AGENT__V1__WINDOW_SIZE__INIT;
 	Micropod__Agent__V1__Resources limits = MICROPOD__AGENT__V1__RESOURCES__INIT;
 	const struct sandbox_config *c = &shim->box.config;
 	auto_free ProtobufCBinaryData *args = strv_bytes(&c->args), *env = strv_bytes(&c->env);
@@ -378,9 +355,14 @@ static void create_container(struct shim *shim)
 	req.open_stdin = c->open_stdin;
 	req.hostname = c->hostname ? c->hostname : hostname;
 	req.stop_signal = c->stop_signal ? c->stop_signal : (char *)"";
-	req.create_only = true;
+	if (shim->rows && shim->columns) {
+		window.rows = shim->rows;
+		window.columns = shim->columns;
+		req.window = &window;
+	}
 	/* Nothing is lost while we keep the log, and we live as long as the VM does. */
 	req.output_policy = MICROPOD__AGENT__V1__OUTPUT_POLICY__OUTPUT_POLICY_BLOCK;
+	req.steps = trace_fd() >= 0;
 	shim_agent_call(shim, "CreateContainer", &req.base,
 		&micropod__agent__v1__create_container_response__descriptor, step_time(shim),
 		on_container);
@@ -400,6 +382,7 @@ static void on_resumed(
 		fail_status(shim, "cannot set up the guest", status);
 		return;
 	}
+	trace_step("guest has its identity");
 	if (shim->accel == VM_ACCEL_KVM && accel_record(shim->root->path, true, "", &err) < 0)
 		log_warning("%s", err.msg);
 	shim->agent_version = strdup(resp->info->agent_version);
@@ -515,9 +498,11 @@ static void on_session(struct io_stream *stream, const struct err *err, void *ar
 		shim_fail(shim, 125, &oom);
 		return;
 	}
+	trace_step("agent greeted");
 	/* Together: the agent takes them in this order, and does the first at once. */
 	make_guest_own(shim);
 	create_container(shim);
+	shim_attach(shim);
 }
 
 static void launch(struct shim *shim)
@@ -527,11 +512,14 @@ static void launch(struct shim *shim)
 	struct net_wait net = { .ready_fd = -1 };
 	int r = start_net(shim, &net, &err);
 
+	trace_step("network process forked");
 	/* Both at once: QEMU takes longer. */
 	if (r == 0)
 		r = start_vm(shim, &err);
+	trace_step("VMM forked");
 	if (r == 0)
 		r = await_net(shim, &net, &err);
+	trace_step("network ready");
 	net_wait_deinit(&net);
 	if (r < 0) {
 		shim_fail(shim, 125, &err);
@@ -555,8 +543,10 @@ void shim_boot(struct shim *shim)
 	if (r == 0 && verdict.notice[0])
 		log_info("%s", verdict.notice);
 	shim->accel = shim->machine.accel;
+	trace_step("machine chosen");
 	if (r == 0 && !shim->box.config.cold)
 		shim_find_template(shim);
+	trace_step("template looked for");
 	/* A template says itself what made it. */
 	if (r == 0 && shim->template.ram_fd >= 0)
 		shim->vmm_version = strdup(shim->template.vmm);

@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/trace.h"
 #include "shim/shim.h"
 
 void shim_save_state(struct shim *shim)
@@ -70,6 +71,7 @@ static void leave(struct shim *shim)
 {
 	struct err err = ERR_INIT;
 
+	trace_step("VM is gone");
 	if (shim->net_pid > 0)
 		kill(shim->net_pid, SIGKILL);
 	if (shim->run_dir)
@@ -89,6 +91,7 @@ static void leave(struct shim *shim)
 
 static void end_vm(struct shim *shim)
 {
+	trace_step("VM is ended");
 	if (shim->vm && !shim->vm_gone) {
 		shim->driver->kill(shim->vm); /* leave() follows from shim_vm_exited() */
 		return;
@@ -144,11 +147,18 @@ static void on_all_read(struct loop_timer *timer)
 	shut_down(container_of(timer, struct shim, timer));
 }
 
+void shim_command_line_is_here(struct shim *shim)
+{
+	shim->awaited = false;
+	if (shim->draining && !shim->readers)
+		loop_timer_arm(shim->loop, &shim->timer, clock_monotonic(), on_all_read);
+}
+
 void shim_reader_done(struct shim *shim)
 {
 	if (shim->readers)
 		shim->readers--;
-	if (shim->draining && !shim->readers)
+	if (shim->draining && !shim->readers && !shim->awaited)
 		loop_timer_arm(shim->loop, &shim->timer, clock_monotonic(), on_all_read);
 }
 
@@ -165,13 +175,16 @@ static void begin_end(struct shim *shim)
 		shim_save_state(shim);
 		shim_answer_waiters(shim, SHIM_WAIT_EXIT);
 	}
-	if (!shim->readers || !shim->agent || shim->agent_lost || shim->vm_gone) {
+	if ((!shim->readers && !shim->awaited) || !shim->agent || shim->agent_lost ||
+		shim->vm_gone) {
 		shut_down(shim);
 		return;
 	}
 	shim->draining = true;
 	loop_timer_arm(shim->loop, &shim->timer,
-		deadline_in(shim->stopping ? SHIM_READERS_STOPPED : SHIM_READERS_TIME),
+		deadline_in(shim->stopping  ? SHIM_READERS_STOPPED
+			    : shim->readers ? SHIM_READERS_TIME
+					    : SHIM_START_WAIT),
 		on_readers_deadline);
 }
 
@@ -240,10 +253,6 @@ void shim_fail(struct shim *shim, int exit_code, const struct err *err)
 	shim->box.state.exit_code = exit_code;
 	snprintf(shim->box.state.error, sizeof(shim->box.state.error), "%s", err->msg);
 	shim_save_state(shim);
-	if (shim->start_call) {
-		rpc_call_finish_err(shim->start_call, err);
-		shim->start_call = rpc_call_unref(shim->start_call);
-	}
 	shim_verdict(shim, exit_code, err);
 	end_vm(shim);
 }

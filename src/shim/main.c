@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* micropod-shim make-template ...: shim/build.h. */
 /* micropod-shim --root=DIR --id=ID --lock-fd=N --status-fd=N --log-level=N --start-timeout=SECONDS
- * [--detached]: started by sandbox_start() only. */
+ * [--detached] [--rows=N --columns=N]: started by sandbox_start() only. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/parse.h"
 #include "base/proc.h"
+#include "base/trace.h"
 #include "shim/build.h"
 #include "shim/shim.h"
 
@@ -25,7 +26,7 @@
 
 struct args {
 	const char *root, *id;
-	unsigned lock_fd, status_fd, log_level, start_timeout;
+	unsigned lock_fd, status_fd, log_level, start_timeout, rows, columns;
 	bool detached;
 };
 
@@ -39,6 +40,8 @@ static int parse_args(int argc, char **argv, struct args *a)
 		{ "log-level", required_argument, NULL, 'v' },
 		{ "start-timeout", required_argument, NULL, 't' },
 		{ "detached", no_argument, NULL, 'd' },
+		{ "rows", required_argument, NULL, 'R' },
+		{ "columns", required_argument, NULL, 'C' },
 		{ 0 },
 	};
 	int c, r = 0;
@@ -65,6 +68,12 @@ static int parse_args(int argc, char **argv, struct args *a)
 			break;
 		case 'd':
 			a->detached = true;
+			break;
+		case 'R':
+			r = parse_uint(optarg, 0, UINT16_MAX, &a->rows);
+			break;
+		case 'C':
+			r = parse_uint(optarg, 0, UINT16_MAX, &a->columns);
 			break;
 		default:
 			r = -EINVAL;
@@ -181,11 +190,15 @@ int main(int argc, char **argv)
 		return 125;
 	}
 	umask(077);
+	trace_join("shim");
+	trace_step("shim begins");
 	log_init("shim", 2, (enum log_level)a.log_level);
 	list_init(&shim.waiters);
 	shim.lock_fd = (int)a.lock_fd;
 	shim.status_fd = (int)a.status_fd;
-	shim.detached = a.detached;
+	shim.awaited = !a.detached;
+	shim.rows = a.rows;
+	shim.columns = a.columns;
 	shim.start_deadline = deadline_in(a.start_timeout * NSEC_PER_SEC);
 	fd_set_cloexec(shim.lock_fd, true);
 	fd_set_cloexec(shim.status_fd, true);

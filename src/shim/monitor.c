@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/strbuf.h"
+#include "base/trace.h"
 #include "shim/crilog.h"
 #include "shim/shim.h"
 
@@ -107,6 +108,9 @@ static void on_event(struct rpc_call *call, const ProtobufCMessage *msg, const u
 		on_output(shim, ev->output);
 	else if (ev->kind_case == MICROPOD__AGENT__V1__PROCESS_EVENT__KIND_EXIT)
 		shim_container_exited(shim, ev->exit);
+	trace_step(ev->kind_case == MICROPOD__AGENT__V1__PROCESS_EVENT__KIND_EXIT
+			   ? "program has ended"
+			   : "output");
 }
 
 static void on_attach_done(struct rpc_call *call, const struct rpc_status *status, void *arg)
@@ -114,6 +118,9 @@ static void on_attach_done(struct rpc_call *call, const struct rpc_status *statu
 	struct shim *shim = arg;
 
 	shim->attached = false;
+	/* A container that could not be made: the answer to its creation says why. */
+	if (!shim->started)
+		return;
 	/* A lost session comes by on_disconnect as well, and is dealt with there. */
 	if (!shim->exited && !shim->ending && status->code != RPC_OK &&
 		status->code != RPC_UNAVAILABLE && status->code != RPC_CANCELLED) {

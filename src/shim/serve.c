@@ -280,18 +280,20 @@ static void do_kill(struct rpc_call *call, const ProtobufCMessage *msg, void *ar
 	rpc_call_start(out);
 }
 
+/* The command line of a foreground run is there, and reads along by now. */
 static void do_start(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
 {
+	Micropod__Sandbox__V1__StartResponse out = MICROPOD__SANDBOX__V1__START_RESPONSE__INIT;
 	struct shim *shim = arg;
 
-	if (shim->started || shim->start_call || shim->ending || shim->detached) {
+	if (!shim->started || !shim->awaited) {
 		rpc_call_finish_code(call, RPC_FAILED_PRECONDITION,
 			"sandbox '%s' has been started already", shim->box.config.name);
 		return;
 	}
-	shim->start_call = rpc_call_ref(call);
-	loop_timer_disarm(&shim->timer);
-	shim_start_container(shim);
+	out.pid = shim->pid;
+	shim_command_line_is_here(shim);
+	rpc_call_reply(call, &out.base);
 }
 
 /* Status: answered from what is known, and whether the agent answers just now. */
@@ -299,9 +301,11 @@ static void do_start(struct rpc_call *call, const ProtobufCMessage *msg, void *a
 struct status_call {
 	struct shim *shim;
 	struct rpc_call *call;
+	uint64_t agent_rss;
 };
 
-static void answer_status(struct shim *shim, struct rpc_call *call, bool connected)
+static void answer_status(
+	struct shim *shim, struct rpc_call *call, bool connected, uint64_t agent_rss)
 {
 	Micropod__Sandbox__V1__StatusResponse resp = MICROPOD__SANDBOX__V1__STATUS_RESPONSE__INIT;
 	const struct sandbox_state *st = &shim->box.state;
@@ -323,6 +327,7 @@ static void answer_status(struct shim *shim, struct rpc_call *call, bool connect
 	resp.started_ns = st->started_ns;
 	resp.vmm = shim->vmm_version ? shim->vmm_version : (char *)shim->driver->name;
 	resp.notice = shim->notice;
+	resp.agent_rss_bytes = agent_rss;
 	rpc_call_reply(call, &resp.base);
 }
 
@@ -330,12 +335,20 @@ static void on_status_info(struct rpc_call *call, const struct rpc_status *statu
 {
 	struct status_call *c = arg;
 
-	answer_status(c->shim, c->call, status->code == RPC_OK);
+	answer_status(c->shim, c->call, status->code == RPC_OK, c->agent_rss);
 	rpc_call_unref(c->call);
 	free(c);
 }
 
-static const struct rpc_call_ops status_ops = { .message = ignore_message, .done = on_status_info };
+static void on_info(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw,
+	size_t len, void *arg)
+{
+	struct status_call *c = arg;
+
+	c->agent_rss = ((const Micropod__Agent__V1__InfoResponse *)msg)->rss_bytes;
+}
+
+static const struct rpc_call_ops status_ops = { .message = on_info, .done = on_status_info };
 
 static void do_status(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
 {
@@ -351,7 +364,7 @@ static void do_status(struct rpc_call *call, const ProtobufCMessage *msg, void *
 			&micropod__agent__v1__info_response__descriptor, &opts, &status_ops, c,
 			&info) < 0) {
 		free(c);
-		answer_status(shim, call, false);
+		answer_status(shim, call, false, 0);
 		return;
 	}
 	c->shim = shim;

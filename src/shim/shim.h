@@ -29,7 +29,9 @@
 	(20 * NSEC_PER_SEC) /* for a guest under KVM, where TCG is tried after it \
 			     */
 #define SHIM_CALL_DEADLINE (30 * NSEC_PER_SEC) /* one call to the agent */
-#define SHIM_START_WAIT	   (30 * NSEC_PER_SEC) /* for the command line's Start */
+#define SHIM_START_WAIT                                                                            \
+	(30 * NSEC_PER_SEC) /* after the exit, for a foreground command line that has not come yet \
+			     */
 #define SHIM_LOST_GRACE \
 	(2 * NSEC_PER_SEC) /* after a lost session, for the VMM to say that it ended */
 #define SHIM_READERS_TIME    (60 * NSEC_PER_SEC) /* after the exit, for who still reads its output */
@@ -57,7 +59,8 @@ struct shim {
 	struct sandbox_guest guest;
 	int dfd; /* of the sandbox's folder */
 	int lock_fd, status_fd;
-	bool detached;
+	bool awaited;		/* by a command line in the foreground that has not come yet */
+	unsigned rows, columns; /* of the command line's terminal; 0: it has none */
 	int64_t start_deadline; /* of the whole start, until the verdict */
 	char *run_dir;
 
@@ -104,16 +107,12 @@ struct shim {
 	unsigned readers;  /* calls that read the container's output, passed through to the agent */
 	bool draining;	   /* it has ended, and the VM stays until they have it all */
 	struct list waiters;
-	struct rpc_call *start_call; /* Start that waits for the boot to be done */
 };
 
 /* boot.c */
 
 /* Begins to start: everything further happens on the loop. Fails by shim_fail(). */
 void shim_boot(struct shim *shim);
-/* Starts the container's first process (a foreground sandbox's Start, or at the end of the boot).
- */
-void shim_start_container(struct shim *shim);
 
 /* template.c */
 
@@ -149,6 +148,8 @@ void shim_session_lost(struct rpc_channel *channel, const char *why, void *arg);
 
 /* finish.c */
 
+/* Whoever waits in the foreground has come: the VM may end when it has read all. */
+void shim_command_line_is_here(struct shim *shim);
 /* One reader fewer. */
 void shim_reader_done(struct shim *shim);
 
