@@ -228,3 +228,23 @@ def test_nginx_from_a_registry(micropod, registry):
     micropod.ok("stop", "-t", "20", "web")
     assert "Exited (0)" in micropod.ok("ps", "-a", "--format", "table")
     assert answers(ports[1])
+
+
+def test_terminal_has_its_size_from_the_first_moment(micropod):
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
+    run = micropod.popen("run", "--rm", "-t", micropod.busybox, "stty", "size", stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    text = b""
+    while b"\n" not in text:
+        text += os.read(master, 4096)
+    assert run.wait(60) == 0
+    os.close(master)
+    assert re.search(rb"33 101\r+\n", text), text
+
+
+def test_output_of_one_that_ends_at_once(micropod):
+    """The program may be gone before the command line comes to read: nothing is lost."""
+    for _ in range(5):
+        run = micropod("run", "--rm", micropod.busybox, "sh", "-c", "echo out; echo err >&2; exit 9")
+        assert (run.returncode, run.stdout, run.stderr) == (9, b"out\n", b"err\n")

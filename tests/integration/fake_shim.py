@@ -387,6 +387,8 @@ def main():
     parser.add_argument("--log-level")
     parser.add_argument("--start-timeout", type=int, required=True)
     parser.add_argument("--detached", action="store_true")
+    parser.add_argument("--rows", type=int)
+    parser.add_argument("--columns", type=int)
     args = parser.parse_args()
     shim = Shim(args)
     if fault("verdict"):

@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+import uuid
 from pathlib import Path
 
 import grpc
@@ -370,6 +371,7 @@ def test_many_readers(agent, box):
 
 
 def test_reader_limit(agent, box):
+    """LIMIT_ATTACH_READERS"""
     pb = agent.pb
     calls = [agent.stub.Attach(pb.AttachRequest(container_id=box)) for _ in range(16)]
     wait_until(lambda: fails(grpc.StatusCode.RESOURCE_EXHAUSTED, agent.stub.Attach,

@@ -169,8 +169,8 @@ def test_root_that_cannot_be(cli, tmp_path):
 
 def test_help_of_every_verb(cli):
     verbs = re.findall(r"^  (\w+) ", cli.ok("--help").split("Commands:")[1].split("Options:")[0], re.M)
-    assert {"run", "create", "start", "stop", "kill", "restart", "rm", "ps", "exec", "logs", "wait", "inspect", "pull", "images", "rmi",
-            "load", "prune", "doctor", "setup", "template", "version"} == set(verbs)
+    assert {"run", "create", "start", "stop", "kill", "restart", "rm", "ps", "exec", "cp", "logs", "wait", "inspect", "pull", "images", "rmi",
+            "load", "prune", "doctor", "setup", "stats", "template", "version"} == set(verbs)
     for verb in verbs:
         assert cli.ok(verb, "--help").startswith(f"Usage: micropod {verb} ")
     assert cli.ok("version") == cli.ok("--version") == cli.ok("-v")
@@ -407,6 +407,9 @@ def test_non_utf8_and_long_arguments(cli):
 
 def test_environment(cli, tmp_path):
     (tmp_path / "env").write_text("# no\nONE=1\nTWO\n")
+    (tmp_path / "large").write_text("A=" + "x" * (2 << 20))  # LIMIT_ENV_FILE
+    large = cli("run", "--rm", "--env-file", str(tmp_path / "large"), cli.image, "env")
+    assert large.returncode == 125 and b"cannot read env file" in large.stderr
     out = cli.ok("run", "--rm", "--env-file", str(tmp_path / "env"), "-e", "THREE", "-e", "IMAGE", "-e", "ONE=over", cli.image,
                  "sh", "-c", 'echo "$ONE $TWO $THREE"', env={"TWO": "2", "THREE": "3"})
     assert out == "over 2 3\n"
@@ -471,8 +474,13 @@ class Terminal:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.before = termios.tcgetattr(slave)
         self.slave = slave
-        self.child = cli.popen(*words, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-                               preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0), **kwargs)
+
+        def take_terminal():
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            # Tests under nohup have it ignored, and micropod leaves it at that.
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+        self.child = cli.popen(*words, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, preexec_fn=take_terminal, **kwargs)
         self.seen = b""
 
     def expect(self, pattern, seconds=60):

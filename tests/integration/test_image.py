@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images with a real registry, skopeo and e2fsck: pulling, the store, and disks compared with a real unpack."""
 import gzip
+import hashlib
 import io
 import json
 import os
 import pathlib
+import re
 import signal
 import struct
 import subprocess
 import tarfile
 import time
+import zlib
 
 import pytest
 from imagetools import (INDEX, LAYER, TIME, Layer, Registry, Store, check_disk, describe, make_layout, mounted, pack, put_blob,
@@ -294,6 +297,29 @@ def rich_layers():
     return [first.done(), second.done()]
 
 
+# What is mounted over every image gets its places on the disk (src/image/places.c).
+PLACES = {b"proc", b"dev", b"sys", b"etc", b"etc/resolv.conf", b"etc/hosts", b"etc/hostname"}
+
+
+@needs_root
+def test_places_of_what_is_mounted_over_it(tmp_path, store):
+    ref = make_layout(tmp_path / "a", [Layer().file("one").done()])
+    with mounted(store.disk(ref), tmp_path / "mnt") as root:
+        have = describe(root)
+        assert set(have) - {b"one", b"."} == PLACES
+        assert all(have[path]["mode"].startswith("0o4" if b"/" not in path else "0o10") for path in PLACES)
+    # What the image has stays, and a link is not followed.
+    layer = Layer().dir("etc", mode=0o700).file("etc/hosts", b"mine", mode=0o600, uid=7).symlink("etc/hostname", "/x").symlink("sys", "one")
+    ref = make_layout(tmp_path / "b", [layer.file("one").done()])
+    with mounted(store.disk(ref), tmp_path / "mnt") as root:
+        assert (root / "etc/hosts").read_bytes() == b"mine" and (root / "etc/hosts").stat().st_uid == 7
+        assert os.readlink(root / "etc/hostname") == "/x" and os.readlink(root / "sys") == "one"
+        assert (root / "etc").stat().st_mode & 0o7777 == 0o700
+    ref = make_layout(tmp_path / "c", [Layer().symlink("etc", "usr/etc").dir("usr/etc").done()])
+    with mounted(store.disk(ref), tmp_path / "mnt") as root:
+        assert os.listdir(root / "usr/etc") == []
+
+
 @needs_root
 @pytest.mark.parametrize("how", ["gzip", "zstd", None])
 def test_disk_equals_a_real_unpack(tmp_path, store, how):
@@ -306,6 +332,8 @@ def test_disk_equals_a_real_unpack(tmp_path, store, how):
     with mounted(disk, tmp_path / "mnt") as root:
         have = describe(root)
         assert os.stat(root / "zeros").st_blocks == 0
+    for path in PLACES - set(want):
+        del have[path]
     assert sorted(have) == sorted(want)
     different = {path: (have[path], want[path]) for path in want if have[path] != want[path]}
     # An empty value is one; Go's tar reader takes it for none.
@@ -394,6 +422,7 @@ def test_killed_build_leaves_only_what_prune_removes(tmp_path, store):
     assert store.ok("disk", ref)
 
 
+# Among them LIMIT_PATH_DEPTH, LIMIT_SYMLINKS and LIMIT_XATTR_BYTES.
 REFUSED = {
     "climbs out": (lambda l: l.file("a/../../etc/passwd"), "climbs out", "a/../../etc/passwd"),
     "climbs out from the root": (lambda l: l.file("/../x"), "climbs out", "/../x"),
@@ -410,6 +439,8 @@ REFUSED = {
     "deep": (lambda l: l.file("d/" * 300 + "x"), "deeper than 256", "d/d/d"),
     "deeper through links": (lambda l: [l.file("d/" * 200 + "x"), l.symlink("s", "d/" * 200), l.file("s/" + "e/" * 100 + "x")], "deeper than", "s/e"),
     "large attributes": (lambda l: l.file("x", xattrs={"user.a": b"v" * 5000}), "extended attributes", "'x'"),
+    "many attributes": (lambda l: l.file("x", xattrs={f"user.a{i}": b"v" * 1000 for i in range(70)}), "extended attributes", "'x'"),
+    "longest link chain": (lambda l: [l.dir("d")] + [l.symlink(f"s{i}", f"s{i + 1}" if i < 40 else "d") for i in range(41)] + [l.file("s0/x")], "more than 40 symbolic links", "s0/x"),
     "odd device": (lambda l: l.add("x", tarfile.CHRTYPE, dev=(4096, 0)), "device 4096:0", "'x'"),
     "long link": (lambda l: l.symlink("x", "t" * 5000), "symbolic link", "'x'"),
     "too many links": (lambda l: [l.file("x")] + [l.hardlink(f"l{i}", "x") for i in range(65000)], "Too many links", "l64999"),
@@ -488,7 +519,8 @@ def test_damaged_layers(tmp_path, store, kind):
 
 
 def test_bombs(tmp_path, store):
-    """A layer that unpacks to more than its ratio allows, and a file that says it is larger than a layer may be."""
+    """A layer that unpacks to more than its ratio allows (LIMIT_LAYER_RATIO, above LIMIT_LAYER_RATIO_FLOOR), and a file that says it
+    is larger than a layer may be (LIMIT_LAYER_BYTES)."""
     zeros = gzip.compress(b"\0" * (200 << 20), 9, mtime=0)
     twice = gzip.compress(zeros, 9, mtime=0)
     ref = make_layout(tmp_path / "twice", [twice], how=None)
@@ -523,6 +555,28 @@ def test_full_disk(tmp_path):
         subprocess.run(["umount", folder], check=True)
 
 
+def test_too_many_entries(tmp_path, store):
+    """LIMIT_LAYER_ENTRIES: a gigabyte of headers that packs to one megabyte."""
+    header = tarfile.TarInfo("same").tobuf(tarfile.USTAR_FORMAT)
+    squeeze, digest, packed = zlib.compressobj(1, zlib.DEFLATED, 31), hashlib.sha256(), []
+    for count in (500_000, 500_000, 500_000, 500_001):
+        plain = header * count
+        digest.update(plain)
+        packed.append(squeeze.compress(plain))
+    packed = b"".join(packed) + squeeze.flush()
+    folder = tmp_path / "oci"
+
+    def replace(manifest, config):
+        manifest["layers"] = [{"mediaType": LAYER + "+gzip", "digest": put_blob(folder, packed), "size": len(packed)}]
+        config["rootfs"]["diff_ids"] = ["sha256:" + digest.hexdigest()]
+
+    ref = make_layout(folder, [small("x")], change=replace)
+    store.ok("pull", ref)
+    error = store.fails("disk", ref)
+    assert "more than 2000000 entries" in error and "layer sha256:" in error
+    assert store.files("disks") == store.files("tmp") == []
+
+
 def scratch(cache, path, size):
     from imagetools import TOOL
     return subprocess.run([TOOL, cache, "scratch", path, str(size)], capture_output=True, check=True)
@@ -538,6 +592,24 @@ def test_scratch_disks(tmp_path):
     start = time.monotonic()
     scratch(tmp_path / "cache", tmp_path / "again.img", 16 << 30)
     assert time.monotonic() - start < 0.5
+
+
+def overhead(disk):
+    text = subprocess.run(["dumpe2fs", "-h", disk], capture_output=True, text=True, check=True).stdout
+    return int(re.search(r"Overhead clusters:\s+(\d+)", text)[1])
+
+
+@needs_root
+@pytest.mark.parametrize("size", [16 << 20, 100 << 20, 16 << 30])
+def test_first_mount_corrects_nothing(tmp_path, size):
+    """A kernel that counts another overhead than is written down writes it to every copy of the superblock."""
+    disk, mnt = tmp_path / "disk.img", tmp_path / "mnt"
+    scratch(tmp_path / "cache", disk, size)
+    before = overhead(disk)
+    mnt.mkdir()
+    subprocess.run(["mount", "-o", "loop", disk, mnt], check=True)
+    subprocess.run(["umount", mnt], check=True)
+    assert overhead(disk) == before > 1000
 
 
 @needs_root

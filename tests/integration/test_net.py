@@ -382,6 +382,7 @@ def test_published_udp_answers_only_who_asked(loopback):
 
 
 def test_many_udp_clients_are_bounded():
+    """LIMIT_NET_FLOWS"""
     with Net("--publish=127.0.0.1:0:53/udp") as net:
         net.arp(GATEWAY)
         seen = set()
@@ -430,7 +431,7 @@ def rss(pid):
 
 
 def test_flood_does_not_grow_it(outside):
-    """A guest that opens flows without end and never reads: memory stays bounded, and others are still served."""
+    """A guest that opens flows without end and never reads: memory stays bounded, and LIMIT_NET_SOCKETS holds."""
     with Net("--publish=0:80") as net:
         net.gateway = net.arp(GATEWAY)
         before = rss(net.process.pid)

@@ -191,6 +191,10 @@ static void durations_as_docker_words_them(void)
 	CHECK_STR(output_size(999, buf, sizeof(buf)), "999B");
 	CHECK_STR(output_size(4261550, buf, sizeof(buf)), "4.26MB");
 	CHECK_STR(output_size(187000000, buf, sizeof(buf)), "187MB");
+	CHECK_STR(output_binary_size(0, buf, sizeof(buf)), "0B");
+	CHECK_STR(output_binary_size(1023, buf, sizeof(buf)), "1023B");
+	CHECK_STR(output_binary_size(520192, buf, sizeof(buf)), "508KiB");
+	CHECK_STR(output_binary_size(1 << 30, buf, sizeof(buf)), "1GiB");
 }
 
 static void commands_are_printable(void)

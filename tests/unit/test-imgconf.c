@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
+#include "base/limits.h"
 #include "oci/imgconf.h"
 #include "test.h"
 
@@ -152,4 +155,18 @@ static void places(void)
 	}
 }
 
-TEST_MAIN(TEST(configurations), TEST(commands), TEST(environments), TEST(places))
+static void large_configuration(void)
+{
+	auto_image_config struct image_config c = { 0 };
+	auto_free char *json = malloc(LIMIT_MANIFEST + 1);
+	struct err err = ERR_INIT;
+
+	REQUIRE(json);
+	memset(json, ' ', LIMIT_MANIFEST + 1);
+	memcpy(json, IMAGE("{\"Cmd\":[\"c\"]}"), strlen(IMAGE("{\"Cmd\":[\"c\"]}")));
+	CHECK_INT(image_config_parse(json, LIMIT_MANIFEST + 1, &c, &err), -EFBIG);
+	CHECK_INT(image_config_parse(json, LIMIT_MANIFEST, &c, &err), 0);
+}
+
+TEST_MAIN(TEST(configurations), TEST(large_configuration), TEST(commands), TEST(environments),
+	TEST(places))

@@ -141,6 +141,7 @@ static void rapid_reset_ends_the_connection(void)
 	raw_close(&raw);
 }
 
+/* LIMIT_RPC_CONTROL_FRAMES */
 static void control_floods_end_the_connection(void)
 {
 	static const struct {
@@ -156,7 +157,7 @@ static void control_floods_end_the_connection(void)
 		raw_open(&f, &raw);
 		raw_request(&raw, 1, "/test.Echo/Chat", NULL, NULL);
 		/* Within its second, so in few writes. */
-		for (size_t n = 0; n < 1100 && !f.closed; n += 100) {
+		for (size_t n = 0; n < LIMIT_RPC_CONTROL_FRAMES + 100 && !f.closed; n += 100) {
 			uint8_t frames[100 * 17], *p = frames;
 
 			for (size_t k = 0; k < 100; k++, p += 9 + floods[i].len) {
@@ -190,6 +191,7 @@ static void too_many_streams_are_refused(void)
 	RUN_UNTIL(&f, f.held_dones == 4);
 }
 
+/* LIMIT_RPC_HEADER_LIST and LIMIT_RPC_HEADER_COUNT */
 static void headers_are_limited(void)
 {
 	FIXTURE(f);

@@ -181,10 +181,13 @@ static void hostile_messages(void)
 	CHECK_INT(decode("\x0a\x05h", 3), -EBADMSG);
 	CHECK_INT(decode("\x0b", 1), -EBADMSG);
 	CHECK_INT(decode("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 11), -EBADMSG);
-	/* Eight million empty submessages in 16 MiB. */
+	/* Eight million empty submessages in 16 MiB: LIMIT_RPC_DECODED. */
 	for (size_t i = 0; i + 1 < n; i += 2)
 		many[i] = 0x2a;
 	CHECK_INT(decode(many, n & ~(size_t)1), -E2BIG);
+	/* 256 KiB of them: far below that, but above 1 MiB and LIMIT_RPC_DECODED_RATIO times their
+	 * bytes only if the ratio did not hold. */
+	CHECK_INT(decode(many, 256 * KIB), -E2BIG);
 	/* A few thousand are fine. */
 	CHECK_INT(decode(many, 8000), 0);
 	/* One in the other, one level too deep; and one level less. */

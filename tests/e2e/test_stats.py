@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""stats: what a sandbox uses, and what it costs the host."""
+import json
+import pty
+import os
+import re
+import subprocess
+
+MIB = 1 << 20
+UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 1000, "MB": 10 ** 6}
+
+
+def size(text):
+    number, unit = re.fullmatch(r"([\d.]+)([A-Za-z]+)", text).groups()
+    return float(number) * UNITS[unit]
+
+
+def percent(text):
+    return float(text.removesuffix("%"))
+
+
+def stats(micropod, *words):
+    rows = [json.loads(line) for line in micropod.ok("stats", "--no-stream", "--format", "json", *words).splitlines()]
+    return {row["Name"]: row for row in rows}
+
+
+def pss(pid):
+    with open(f"/proc/{pid}/smaps_rollup") as file:
+        return int(re.search(r"\nPss:\s+(\d+) kB", file.read())[1]) << 10
+
+
+def test_use_and_cost(micropod):
+    micropod.ok("run", "-d", "--name", "busy", "-m", "300m", micropod.busybox, "sh", "-c", "while :; do :; done")
+    micropod.ok("run", "-d", "--name", "idle", micropod.busybox, "sleep", "1000")
+    rows = stats(micropod)
+    assert set(rows) == {"busy", "idle"}
+    assert 50 < percent(rows["busy"]["CPUPerc"]) < 130 and 50 < percent(rows["busy"]["HostCPUPerc"]) < 220
+    assert percent(rows["idle"]["CPUPerc"]) < 20
+    used, limit = rows["busy"]["MemUsage"].split(" / ")
+    assert 0 < size(used) < 20 * MIB and size(limit) == 300 * MIB
+    assert rows["idle"]["PIDs"] == "1" and rows["idle"]["ID"] == micropod.inspect("idle")["Id"][:12]
+    # What it costs is what the kernel says of its processes.
+    pids = re.findall(r'"(?:ShimPid|VMMPid|NetPid)": (\d+)', micropod.ok("inspect", "idle"))
+    assert len(pids) == 3
+    expected = sum(pss(pid) for pid in pids)
+    assert abs(size(rows["idle"]["HostMem"]) - expected) < 0.25 * expected
+    micropod.ok("rm", "-f", "busy", "idle")
+
+
+def test_memory_of_the_workload_counts(micropod):
+    micropod.ok("run", "-d", "--name", "box", micropod.busybox, "sleep", "1000")
+    before = stats(micropod, "box")["box"]
+    holder = micropod.popen("exec", "box", "sh", "-c", "dd if=/dev/zero bs=100M count=1 2>/dev/null | (sleep 1000)")
+    try:
+        deadline = 20
+        while deadline and size(stats(micropod, "box")["box"]["MemUsage"].split()[0]) < 90 * MIB:
+            deadline -= 1
+        after = stats(micropod, "box")["box"]
+        assert size(after["MemUsage"].split()[0]) > 90 * MIB
+        assert size(after["HostMem"]) - size(before["HostMem"]) > 90 * MIB
+    finally:
+        micropod.ok("rm", "-f", "box")
+        holder.wait(30)
+
+
+def test_those_that_do_not_run(micropod):
+    micropod.ok("create", "--name", "new", micropod.busybox, "true")
+    assert stats(micropod) == {}
+    assert stats(micropod, "-a")["new"]["HostMem"] == "--"
+    assert stats(micropod, "new")["new"]["CPUPerc"] == "--"
+    assert micropod.error(micropod("stats", "--no-stream", "nobody")) == "no such sandbox: nobody"
+
+
+def test_table_is_drawn_again_and_again(micropod):
+    micropod.ok("run", "-d", "--name", "box", micropod.busybox, "sleep", "1000")
+    master, slave = pty.openpty()
+    run = micropod.popen("stats", stdin=subprocess.DEVNULL, stdout=slave)
+    os.close(slave)
+    text = b""
+    while text.count(b"\x1b[H\x1b[J") < 2:
+        text += os.read(master, 4096)
+    run.terminate()
+    run.wait(10)
+    os.close(master)
+    assert text.count(b"CONTAINER ID   NAME   CPU %") >= 1 and b"box" in text
