@@ -35,9 +35,9 @@ test-long: deps all kernel ## the same with full counts of cycles, outages and s
 test-kvm: deps all kernel ## the end-to-end tests with KVM; fails where KVM does not work
 	scripts/test.sh --kvm $(BUILD)
 
-bench: all kernel ## starts and execs beside Docker, runtimes and bare QEMU; writes docs/benchmarks.md (root)
+bench: all kernel ## starts, execs and memory beside Docker, Podman, runtimes and bare QEMU; writes docs/benchmarks.md (root)
 	scripts/install-deps.sh build run test bench
-	scripts/make-test-images.sh $(BUILD)/test-images busybox
+	scripts/make-test-images.sh $(BUILD)/test-images busybox nginx
 	for kind in cloud small; do $(BUILD)/guest/prepare-guest --progress --kind $$kind $(BUILD)/test-root; done
 	/usr/bin/python3 bench/bench.py --docs $(BUILD)
 

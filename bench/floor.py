@@ -49,26 +49,39 @@ class Floor:
         (tree / "bin").mkdir(parents=True)
         subprocess.run(["cp", "/bin/busybox", tree / "bin/true"], check=True)
         for name, options in (("disk", ["-d", tree]), ("empty", [])):
-            subprocess.run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", *options, self.work / name, "64M"], check=True)
+            subprocess.run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", *options, self.work / name, "64M"], check=True,
+                           stdout=subprocess.DEVNULL)
             with open(self.work / name, "r+b") as file:
                 file.truncate(DISK)
-        with open(self.work / "ram", "wb") as file:
-            file.truncate(256 << 20)
+        for name in ("ram", "other"):
+            with open(self.work / name, "wb") as file:
+                file.truncate(256 << 20)
         self.cold_seconds = self.save()
 
     def close(self):
         self.folder.cleanup()
 
-    def spawn(self, share, disk, *more):
+    def boot(self, kernel, initramfs):
+        """Seconds from exec to the first word of micropod's own init."""
+        before = time.monotonic()
+        vm, port, control = self.spawn("on", "empty", kernel=kernel, initramfs=initramfs, more_line="micropod.trace", memory="other")
+        while b"micropod-trace" not in (line := vm.stdout.readline()):
+            if not line:
+                raise RuntimeError("the kernel does not come to init")
+        seconds = time.monotonic() - before
+        self.end(vm, port, control)
+        return seconds
+
+    def spawn(self, share, disk, *more, kernel=None, initramfs=None, more_line="", memory="ram"):
         ours, theirs = zip(*(socket.socketpair() for _ in range(2)))
         line = (f"console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests no_timer_check tsc=reliable mitigations=off "
-                f"tsc_early_khz={self.tsc_khz}")
+                f"tsc_early_khz={self.tsc_khz} {more_line}")
         vm = subprocess.Popen(
             ["qemu-system-x86_64", "-accel", "tcg,thread=multi,tb-size=64", "-cpu", "Nehalem,-spec-ctrl,+arat", "-nodefaults",
              "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio", "-global", "virtio-mmio.force-legacy=false",
              "-M", "microvm,isa-serial=on,rtc=on,acpi=on,memory-backend=ram", "-m", "256", "-smp", "1",
-             "-object", f"memory-backend-file,id=ram,size=256M,mem-path={self.work}/ram,share={share}",
-             "-kernel", self.kernel, "-initrd", f"{self.work}/initramfs.cpio", "-append", line,
+             "-object", f"memory-backend-file,id=ram,size=256M,mem-path={self.work}/{memory},share={share}",
+             "-kernel", kernel or self.kernel, "-initrd", initramfs or f"{self.work}/initramfs.cpio", "-append", line,
              "-chardev", f"socket,id=port,fd={theirs[0].fileno()}", "-device", "virtio-serial-device",
              "-device", "virtserialport,chardev=port,name=floor",
              "-chardev", f"socket,id=qmp,fd={theirs[1].fileno()}", "-mon", "chardev=qmp,mode=control",

@@ -25,7 +25,7 @@ test_packages=(
 	crun docker-registry umoci mmdebstrap socat iproute2 nftables curl jq
 	clang libclang-rt-14-dev clang-format-14 shellcheck
 )
-bench_packages=(libgrpc-dev nghttp2-client docker.io iproute2)
+bench_packages=(libgrpc-dev nghttp2-client docker.io podman conmon netavark aardvark-dns iproute2 e2fsprogs umoci)
 # command=package: programs that may also have come from elsewhere
 test_commands=(node=nodejs npm=npm)
 
