@@ -114,12 +114,19 @@ class Crun(Runtime):
 
 
 class Engine:
-    """docker and podman: words() goes before the verb."""
+    """docker and podman, in a network namespace of their own: words() goes before the verb."""
 
-    def __init__(self, name, image):
-        self.name = name
+    def __init__(self, name):
+        self.name = f"{name} (bridge)"
         self.folder = tempfile.TemporaryDirectory(prefix="bench-engine-")
         self.box = None
+        self.space = f"bench-{name}-{os.getpid()}"
+        subprocess.run(["ip", "netns", "add", self.space], check=True)
+        subprocess.run(["ip", "-n", self.space, "link", "set", "lo", "up"], check=True)
+
+    def leave(self):
+        subprocess.run(["ip", "netns", "del", self.space], check=True)
+        shutil.rmtree(self.folder.name, ignore_errors=True)
 
     def load(self, image):
         tree = unpack(image, f"{self.folder.name}/image")
@@ -152,14 +159,11 @@ class Engine:
 
 
 class Docker(Engine):
-    """An engine of our own in a network namespace of its own."""
+    """An engine of our own."""
 
     def __init__(self, image):
-        super().__init__("docker (bridge)", image)
-        self.space = f"bench-{os.getpid()}"
+        super().__init__("docker")
         self.socket = f"unix://{self.folder.name}/sock"
-        subprocess.run(["ip", "netns", "add", self.space], check=True)
-        subprocess.run(["ip", "-n", self.space, "link", "set", "lo", "up"], check=True)
         self.log = open(f"{self.folder.name}/log", "wb")
         self.engine = subprocess.Popen(
             ["nsenter", f"--net=/run/netns/{self.space}", "dockerd", "--data-root", f"{self.folder.name}/data", "--exec-root",
@@ -188,18 +192,14 @@ class Docker(Engine):
         self.engine.send_signal(signal.SIGTERM)
         self.engine.wait(30)
         self.log.close()
-        subprocess.run(["ip", "netns", "del", self.space], check=True)
-        shutil.rmtree(self.folder.name, ignore_errors=True)
+        self.leave()
 
 
 class Podman(Engine):
-    """With a storage of its own, in a network namespace of its own."""
+    """With a storage of its own."""
 
     def __init__(self, image):
-        super().__init__("podman (bridge)", image)
-        self.space = f"bench-podman-{os.getpid()}"
-        subprocess.run(["ip", "netns", "add", self.space], check=True)
-        subprocess.run(["ip", "-n", self.space, "link", "set", "lo", "up"], check=True)
+        super().__init__("podman")
         try:
             self.load(image)
             self.start()
@@ -219,8 +219,7 @@ class Podman(Engine):
     def close(self):
         super().close()
         subprocess.run(["umount", "-q", f"{self.folder.name}/root/overlay"], check=False)
-        subprocess.run(["ip", "netns", "del", self.space], check=True)
-        shutil.rmtree(self.folder.name, ignore_errors=True)
+        self.leave()
 
 
 class FloorStart:

@@ -35,6 +35,9 @@ mkdir -p "$results"
 
 export MICROPOD_BUILD=$build
 folders=("$top/tests/integration")
+options=()
+# The guest of test_init has crun and the agent in it, which a build without guest does not make.
+((e2e)) || options+=(--ignore "$top/tests/integration/test_init.py")
 if ((e2e)); then
 	folders+=("$top/tests/e2e")
 	export MICROPOD_TEST_IMAGES=$build/test-images MICROPOD_TEST_GUEST=$build/test-root
@@ -64,7 +67,8 @@ for folder in "${folders[@]}"; do
 	# pytest says 5 when it found no tests.
 	[[ -e $folder ]] || continue
 	# Debian's python, whose packages install-deps.sh installs; the one in PATH may be another.
-	/usr/bin/python3 -m pytest -p no:cacheprovider -ra --junitxml "$results/pytest-${folder##*/}.xml" "$folder" || failed=1
+	/usr/bin/python3 -m pytest -p no:cacheprovider -ra --junitxml "$results/pytest-${folder##*/}.xml" \
+		${options[@]+"${options[@]}"} "$folder" || failed=1
 done
 /usr/bin/python3 "$here/test-summary.py" "$top/tests/skips.txt" "$results" || failed=1
 exit $failed

@@ -29,19 +29,6 @@
 #define GO_FD	4
 #define FREE_FD 5
 
-static int failed(struct failure *f, const char *step, const char *object, int code)
-{
-	return failure_set(f, FAILURE_UNKNOWN, code, step, object, "cannot %s%s%s: %s", step,
-		*object ? " " : "", object, strerror(code));
-}
-
-#define TRY(call, step, object)                                \
-	do {                                                   \
-		long try_ = (call);                            \
-		if (try_ < 0)                                  \
-			return failed(f, step, object, errno); \
-	} while (0)
-
 /* Process */
 
 static int arrange_fds(const struct process *p, int report, int go, struct failure *f)
@@ -93,7 +80,7 @@ static int join_keyring(const char *id, struct failure *f)
 	snprintf(name, sizeof(name), "_ses.%s", id);
 	/* A kernel without keys has none to share. */
 	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name) < 0 && errno != ENOSYS)
-		return failed(f, "join the session keyring", name, errno);
+		return launch_failed(f, "join the session keyring", name, errno);
 	return 0;
 }
 

@@ -28,18 +28,11 @@
 #include "base/clock.h"
 #include "oci/spec.h"
 
-static int failed(struct failure *f, const char *step, const char *object, int code)
+int launch_failed(struct failure *f, const char *step, const char *object, int code)
 {
 	return failure_set(f, FAILURE_UNKNOWN, code, step, object, "cannot %s%s%s: %s", step,
 		*object ? " " : "", object, strerror(code));
 }
-
-#define TRY(call, step, object)                                \
-	do {                                                   \
-		long try_ = (call);                            \
-		if (try_ < 0)                                  \
-			return failed(f, step, object, errno); \
-	} while (0)
 
 /* Places in the root */
 
@@ -277,7 +270,7 @@ int launch_root_stage(const char *bundle, uint64_t shm_bytes, struct failure *f)
 	TRY(unshare(CLONE_NEWCGROUP), "enter", "a cgroup namespace");
 	stage_path(bundle, path);
 	if (mkdir(path, 0700) < 0 && errno != EEXIST)
-		return failed(f, "make", path, errno);
+		return launch_failed(f, "make", path, errno);
 	stage = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	TRY(stage, "open", path);
 	for (size_t i = 0; r == 0 && i < oci_mounts_default_n; i++) {

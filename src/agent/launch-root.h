@@ -5,8 +5,21 @@
  */
 #pragma once
 
+#include <errno.h>
+
 #include "agent/launch.h"
 #include "agent/mounts.h"
+
+/* "cannot STEP OBJECT: ..." for f. Returns -code. */
+int launch_failed(struct failure *f, const char *step, const char *object, int code);
+
+/* A system call, of whose failure the function that it stands in is to tell. */
+#define TRY(call, step, object)                                       \
+	do {                                                          \
+		long try_ = (call);                                   \
+		if (try_ < 0)                                         \
+			return launch_failed(f, step, object, errno); \
+	} while (0)
 
 /* In fresh namespaces: leaves the guest's mounts and cgroups, and puts together what every
  * container has below its bundle. shm_bytes: size of /dev/shm; 0: Docker's. */

@@ -13,8 +13,7 @@
 
 #include "base/cleanup.h"
 
-#define BLOCK	    65536
-#define CONTENT_MAX 65536
+#define BLOCK 65536
 
 static int complain(const char *path, const char *why)
 {
@@ -231,7 +230,7 @@ static int receive_entry(struct archive *in, struct archive *out, struct archive
 	return failed;
 }
 
-int hosttree_receive(int fd, const char *folder, const char *name, bool keep)
+static int receive_all(int fd, const char *folder, const char *name, bool keep)
 {
 	int flags = ARCHIVE_EXTRACT_TIME | ARCHIVE_EXTRACT_PERM | ARCHIVE_EXTRACT_SECURE_SYMLINKS |
 		    ARCHIVE_EXTRACT_SECURE_NODOTDOT | ARCHIVE_EXTRACT_SECURE_NOABSOLUTEPATHS;
@@ -263,5 +262,18 @@ int hosttree_receive(int fd, const char *folder, const char *name, bool keep)
 		failed = complain(folder, why(out));
 	archive_write_free(out);
 	archive_read_free(in);
+	return failed;
+}
+
+int hosttree_receive(int fd, const char *folder, const char *name, bool keep)
+{
+	int failed = receive_all(fd, folder, name, keep);
+	char buf[4096];
+	ssize_t n;
+
+	/* A pipe that nobody reads would end who writes to it before that can say how it went. */
+	do {
+		n = read(fd, buf, sizeof(buf));
+	} while (n > 0 || (n < 0 && errno == EINTR));
 	return failed;
 }

@@ -49,7 +49,7 @@ struct vm_disk {
 	const char *serial; /* how the guest finds it: "image", "scratch", "agentroot"; at most 20
 			       bytes */
 	bool read_only;
-	bool volatile_; /* nobody needs it after the VM's end: flushes are not carried out */
+	bool ephemeral; /* nobody needs it after the VM's end: flushes are not carried out */
 };
 
 /* All strings borrowed until start returns. */

@@ -217,7 +217,7 @@ static int add_disk(
 		"s,"
 		"file.filename=",
 		index, disk->read_only ? "on" : "off", disk->read_only ? "ignore" : "unmap",
-		disk->volatile_ ? "cache.no-flush=on," : "", v->io_uring ? "io_uring" : "threads");
+		disk->ephemeral ? "cache.no-flush=on," : "", v->io_uring ? "io_uring" : "threads");
 	add_value(&drive, v->disks[index]);
 	if (strbuf_error(&drive))
 		return -ENOMEM;

@@ -33,7 +33,7 @@ struct sandbox_config {
 	char *cwd, *user;
 	char *hostname; /* NULL: the short id */
 	bool tty, open_stdin;
-	bool detached;	   /* the shim starts the process itself; else it waits for Start */
+	bool detached;	   /* made by `run -d`: no command line waits for it */
 	bool remove;	   /* --rm */
 	char *stop_signal; /* NULL: SIGTERM */
 	int64_t stop_grace_ns;

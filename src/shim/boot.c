@@ -187,7 +187,7 @@ static int start_vm(struct shim *shim, struct err *err)
 		return err_errno(err, ENOMEM, "cannot start the VM");
 	machine_config(&shim->machine, &vc);
 	machine_add_disks(&vc, c->image_disk, scratch);
-	vc.disks[vc.n_disks - 1].volatile_ = c->remove;
+	vc.disks[vc.n_disks - 1].ephemeral = c->remove;
 	vc.run_dir = shim->run_dir;
 	vc.net_fd = shim->net_fd;
 	if (shim->template.ram_fd >= 0) {
@@ -279,8 +279,9 @@ static void on_container(
 	shim->pid = resp->pid;
 	shim->box.state.started_ns = clock_realtime();
 	finish_boot(shim);
-	/* A request larger than a stream's first window is read after the small one behind it. */
-	if (!shim->attached)
+	/* A request larger than a stream's first window is read after the small one behind it. One
+	 * that has ended meanwhile has been read already. */
+	if (!shim->attached && !shim->early_exit)
 		shim_attach(shim);
 	shim_early_exit(shim);
 }

@@ -211,3 +211,12 @@ def test_hostile_streams_stay_where_they_belong(tmp_path, kind):
     assert (target / "victim").read_text() == (outer / "victim").read_text() == "good"
     assert not (outer / "evil").exists() and not (target / "evil").exists() and not pathlib.Path("/tmp/micropod-evil").exists()
     assert set(os.listdir(target)) <= {"victim", "tree"} and set(os.listdir(outer)) == {"victim", "here"}
+
+
+def test_a_broken_stream_is_told_and_read_to_its_end(tmp_path):
+    """The writer is not ended by a closed pipe before it can say how it went."""
+    child = subprocess.Popen([BUILD / "tests/tools/hosttree-tool", tmp_path, "tree"], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    for _ in range(64):
+        child.stdin.write(os.urandom(65536))
+    child.stdin.close()
+    assert child.wait(60) == 1 and child.stderr.read().startswith(b"micropod: the archive: ")
