@@ -78,6 +78,22 @@ static char *last_part(const char *path)
 	return strndup(path, len);
 }
 
+/* What a copy of path is called where it goes into a folder. real: where path leads, whose name
+ * stands for "..". NULL: out of memory. */
+static char *own_name(const char *path, const char *real)
+{
+	char *name = last_part(path);
+
+	if (name && strcmp(name, "..") == 0) {
+		free(name);
+		name = last_part(real);
+	}
+	/* The root has no name of its own. */
+	if (name && strcmp(name, "/") == 0)
+		*name = '.';
+	return name;
+}
+
 /* As an absolute path of the guest, without slashes at its end. NULL: out of memory. */
 static char *guest_path(const char *path)
 {
@@ -189,6 +205,8 @@ static int fork_host(const struct host *h, int *ret_fd, pid_t *ret_pid, struct e
 		int code;
 
 		close(fds[h->send ? 0 : 1]);
+		/* When the guest takes no more it says why itself. */
+		signal(SIGPIPE, SIG_DFL);
 		code = h->send ? hosttree_send(fds[1], h->path, h->name, h->flag)
 			       : hosttree_receive(fds[0], h->path, h->name, h->flag);
 		_exit(code);
@@ -225,8 +243,8 @@ static int run_both(struct cli *cli, const struct sandbox *box, Micropod__Agent_
 /* From a sandbox */
 
 /* Where on this host it goes: a folder, and the name in it. 0 or -errno. */
-static int choose_host(const struct end *to, const struct end *from, bool folder_comes,
-	char folder[static PATH_MAX], char **ret_name, struct err *err)
+static int choose_host(const struct end *to, const struct end *from, const char *from_real,
+	bool folder_comes, char folder[static PATH_MAX], char **ret_name, struct err *err)
 {
 	auto_free char *last = last_part(to->path);
 	char real[PATH_MAX];
@@ -237,7 +255,7 @@ static int choose_host(const struct end *to, const struct end *from, bool folder
 	if (realpath(to->path, real) && stat(real, &st) == 0) {
 		if (S_ISDIR(st.st_mode)) {
 			snprintf(folder, PATH_MAX, "%s", real);
-			*ret_name = from->contents ? strdup(".") : last_part(from->path);
+			*ret_name = from->contents ? strdup(".") : own_name(from->path, from_real);
 		} else if (folder_comes || to->slash) {
 			return err_set(err, ENOTDIR, "'%s' is not a folder", to->path);
 		} else {
@@ -285,16 +303,13 @@ static int copy_out(struct cli *cli, const struct sandbox *box, const struct cp 
 	if (from->slash && kind != KIND_FOLDER)
 		return err_set(err, ENOTDIR, "'%s' is not a folder", from->path);
 	if (to->stream)
-		name = from->contents ? strdup(".") : last_part(from->path);
-	else if ((r = choose_host(to, from, kind == KIND_FOLDER, folder, &name, err)) < 0)
+		name = from->contents ? strdup(".") : own_name(from->path, real);
+	else if ((r = choose_host(to, from, real, kind == KIND_FOLDER, folder, &name, err)) < 0)
 		return r;
 	if (!name)
 		return err_errno(err, ENOMEM, "cannot copy");
-	/* The root has no name of its own. */
-	if (strcmp(name, "/") == 0)
-		*name = '.';
 	{
-		const char *const args[] = { real, name, NULL };
+		const char *const args[] = { path, name, follow ? "follow" : NULL, NULL };
 		const struct host h = { .path = folder, .name = name, .flag = o->archive };
 
 		return to->stream ? run_tool(cli, box, MICROPOD__AGENT__V1__TOOL__TOOL_GET_TREE,
@@ -306,13 +321,14 @@ static int copy_out(struct cli *cli, const struct sandbox *box, const struct cp 
 
 /* Into a sandbox */
 
-static int choose_guest(const struct end *to, const struct end *from, bool folder_comes,
-	enum kind kind, char real[static PATH_MAX], char **ret_name, struct err *err)
+static int choose_guest(const struct end *to, const struct end *from, const char *from_real,
+	bool folder_comes, enum kind kind, char real[static PATH_MAX], char **ret_name,
+	struct err *err)
 {
 	char *slash = strrchr(real, '/');
 
 	if (kind == KIND_FOLDER) {
-		*ret_name = from->contents ? strdup(".") : last_part(from->path);
+		*ret_name = from->contents ? strdup(".") : own_name(from->path, from_real);
 	} else if (kind == KIND_NONE) {
 		if (to->slash && !folder_comes)
 			return err_set(err, ENOENT, "there is no folder '%s'", to->path);
@@ -330,7 +346,7 @@ static int copy_in(struct cli *cli, const struct sandbox *box, const struct cp *
 	const struct end *from, const struct end *to, struct err *err)
 {
 	auto_free char *path = guest_path(to->path), *name = NULL;
-	char real[PATH_MAX];
+	char real[PATH_MAX], from_real[PATH_MAX];
 	struct stat st = { 0 };
 	enum kind kind;
 	int r;
@@ -349,8 +365,10 @@ static int copy_in(struct cli *cli, const struct sandbox *box, const struct cp *
 	if (from->stream && kind != KIND_FOLDER)
 		return err_set(
 			err, ENOTDIR, "'%s' is not a folder: an archive goes into one", to->path);
-	if (!from->stream &&
-		(r = choose_guest(to, from, S_ISDIR(st.st_mode), kind, real, &name, err)) < 0)
+	if (!from->stream && !realpath(from->path, from_real))
+		snprintf(from_real, sizeof(from_real), "%s", from->path); /* a link to nothing */
+	if (!from->stream && (r = choose_guest(to, from, from_real, S_ISDIR(st.st_mode), kind, real,
+				      &name, err)) < 0)
 		return r;
 	{
 		const char *const args[] = { real, o->archive ? "keep" : "root", NULL };

@@ -117,6 +117,17 @@ def test_where_things_go(box, tmp_path):
     inside(box, "rm", "-r", "/t")
 
 
+def test_names_that_lead_up_and_the_root(box, tmp_path):
+    """".." is the folder that it leads to, and the root's own name is none: what is in it goes into the target."""
+    inside(box, "sh", "-c", "mkdir -p /up/sub && echo x > /up/f")
+    box.ok("cp", "box:/up/sub/..", tmp_path)
+    assert (tmp_path / "up/f").read_text() == "x\n"
+    box.ok("cp", f"{tmp_path}/up/sub/..", "box:/srv")
+    assert inside(box, "cat", "/srv/up/f") == "x\n"
+    box.ok("cp", "box:/proc/self/status", tmp_path)
+    inside(box, "rm", "-r", "/up", "/srv/up")
+
+
 def test_links_and_owners(box, tmp_path):
     inside(box, "sh", "-c", "mkdir /l && echo x > /l/f && ln -s f /l/s && chown 1234:77 /l/f && chmod 4755 /l/f")
     box.ok("cp", "box:/l/s", tmp_path / "link")
