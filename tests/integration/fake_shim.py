@@ -144,7 +144,7 @@ class Shim:
         self.execs = {}
         self.over = threading.Event()
         self.attached = False
-        self.window = None
+        self.window = agent.WindowSize(rows=args.rows, columns=args.columns) if args.rows and args.columns else None
         self.delivered = threading.Event()
         self.output_read = 0
 

@@ -7,7 +7,7 @@ import shutil
 import grpc
 import pytest
 
-from agent_fixture import TOP, Agent, generate, new_folder, wait_until
+from agent_fixture import TOP, Agent, generate, is_static, new_folder, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="containers on this host need root")
 UNITS = {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
@@ -101,16 +101,20 @@ def test_kept_output(agent, box):
         return [row.exec_id for row in rows if row.exec_id.startswith("kept")]
     wait_until(lambda: len(kept()) <= most // each)
     assert kept() and set(kept()) == set(ids[-len(kept()):])
-    assert agent.rss_kib() < 3 * most // 1024
+    # A sanitizer build's memory says nothing.
+    assert not is_static() or agent.rss_kib() < 3 * most // 1024
 
 
 def test_chunks(agent, box):
-    """LIMIT_OUTPUT_CHUNK: much output comes in pieces no larger than that."""
+    """LIMIT_OUTPUT_CHUNK: output that is there already comes in pieces of that size."""
     pb = agent.pb
-    events = agent.stub.ExecInContainer(iter([pb.ExecRequest(start=pb.ExecStart(
-        container_id=box, process=agent.spec("head", "-c", "1000000", "/dev/zero")))]), timeout=60)
+    spec = agent.spec("head", "-c", "500000", "/dev/zero")
+    agent.stub.CreateProcess(pb.CreateProcessRequest(container_id=box, exec_id="chunks", process=spec), timeout=60)
+    agent.stub.StartProcess(pb.StartProcessRequest(container_id=box, exec_id="chunks"), timeout=60)
+    assert agent.wait(box, "chunks").code == 0
+    events = agent.stub.Attach(pb.AttachRequest(container_id=box, exec_id="chunks"), timeout=60)
     sizes = [len(event.output.data) for event in events if event.WhichOneof("kind") == "output"]
-    assert sum(sizes) == 1000000
+    assert sum(sizes) == 500000
     assert max(sizes) == limit("LIMIT_OUTPUT_CHUNK")
 
 
