@@ -26,6 +26,7 @@
 #include "base/fs.h"
 #include "base/parse.h"
 #include "io/addr.h"
+#include "oci/execblob.h"
 #include "oci/signal.h"
 
 #define HOSTNAME_OF_ID 12
@@ -150,19 +151,62 @@ static void fail_runtime(struct container *c, const struct err *err)
 	fail(c, FAILURE_SPAWN, "execute", &e);
 }
 
-/* Which file the first process runs: the runtime's until it becomes the program. False once it has
- * ended. */
-static bool read_exe(const struct container *c, dev_t *ret_dev, ino_t *ret_ino)
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* Which file the first process runs: the runtime's, perhaps a copy of the agent's
+ * (oci/execblob.h), then the program's. -ENOENT once it has ended, even if that is not known yet.
+ */
+static int read_exe(const struct container *c, struct stat *ret)
 {
 	char path[32];
-	struct stat st;
 
 	snprintf(path, sizeof(path), "/proc/%d/exe", (int)c->pid);
-	if (container_init(c)->state == PROCESS_EXITED || stat(path, &st) < 0)
+	return stat(path, ret) < 0 ? -errno : 0;
+}
+
+/* Whether the first process may yet become the program, or be told as ended. */
+static bool undecided(const struct container *c)
+{
+	struct stat exe, self;
+
+	if (container_init(c)->state == PROCESS_EXITED)
 		return false;
-	*ret_dev = st.st_dev;
-	*ret_ino = st.st_ino;
-	return true;
+	return read_exe(c, &exe) < 0 || same_file(&exe, &c->exe_before) ||
+	       (fstat(c->agent->self_fd, &self) == 0 && same_file(&exe, &self));
+}
+
+/* The errno with which the first process ended before it became the program; 0: it did become that,
+ * or still may. */
+static int execution_errno(const struct container *c)
+{
+	const struct process *p = container_init(c);
+
+	if (p->state != PROCESS_EXITED || p->exit.signal)
+		return 0;
+	/* execve(2) sets the name once nothing of it can fail any more. A runtime has looked
+	 * before that the file is there and may be executed, which leaves what is in it. */
+	if (*c->name_before && strcmp(p->child.name, c->name_before) == 0)
+		return ENOEXEC;
+	return oci_execblob_errno(p->child.name);
+}
+
+static void fail_unexecuted(struct container *c, int code)
+{
+	const struct strv *args = &container_init(c)->args;
+	const char *name = args->n ? args->v[0] : "";
+	struct err err = ERR_INIT;
+
+	if (code == ENOEXEC)
+		err_set(&err, code,
+			"cannot execute '%s': its format is not known here, or its interpreter is "
+			"missing",
+			name);
+	else
+		err_errno(&err, code, "cannot execute '%s'", name);
+	fail(c, FAILURE_SPAWN, "execute", &err);
 }
 
 /*
@@ -173,11 +217,13 @@ static bool read_exe(const struct container *c, dev_t *ret_dev, ino_t *ret_ino)
 static void on_look(struct loop_timer *timer)
 {
 	struct container *c = container_of(timer, struct container, look);
-	dev_t dev = 0;
-	ino_t ino = 0;
+	int code = execution_errno(c);
 
-	if (read_exe(c, &dev, &ino) && dev == c->exe_dev && ino == c->exe_ino &&
-		clock_monotonic() < c->look_until) {
+	if (code) {
+		fail_unexecuted(c, code);
+		return;
+	}
+	if (undecided(c) && clock_monotonic() < c->look_until) {
 		c->look_every *= 2;
 		loop_timer_arm(c->agent->loop, &c->look, deadline_in(c->look_every), on_look);
 		return;
@@ -215,8 +261,10 @@ static void step_start(struct container *c)
 		launch_go(c->launch);
 		return;
 	}
-	(void)read_exe(
-		c, &c->exe_dev, &c->exe_ino); /* it has ended: then there is nothing to look for */
+	/* It has ended: then there is nothing to look for. */
+	(void)read_exe(c, &c->exe_before);
+	waiter_read_name(c->pid, c->name_before);
+	container_init(c)->child.want_name = true;
 	if (runtime_start(&c->agent->runtime, c->id, (struct runtime_done){ on_started, c },
 		    &c->job, &err) < 0)
 		fail(c, FAILURE_UNKNOWN, "start", &err);

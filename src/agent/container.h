@@ -3,6 +3,7 @@
  * get. */
 #pragma once
 
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "agent/agent.h"
@@ -61,9 +62,9 @@ struct container {
 	struct loop_fd console_src;
 	bool held; /* waiter_hold() */
 	/* Between the runtime's start and the program's execve(2): which file the first process ran
-	 * before. */
-	dev_t exe_dev;
-	ino_t exe_ino;
+	 * before, and under which name. */
+	struct stat exe_before;
+	char name_before[WAITER_NAME];
 	struct loop_timer look;
 	int64_t look_every, look_until;
 };

@@ -8,10 +8,15 @@
 #include "agent/waiter.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 
+#include "base/cleanup.h"
+#include "base/fs.h"
 #include "base/limits.h"
 
 struct kept {
@@ -47,6 +52,18 @@ static void keep(struct waiter *w, pid_t pid, int wstatus)
 		w->kept[w->n_kept++ % LIMIT_KEPT_STATUSES] = (struct kept){ pid, wstatus };
 }
 
+void waiter_read_name(pid_t pid, char name[WAITER_NAME])
+{
+	auto_free char *text = NULL;
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	if (fs_read_file(AT_FDCWD, path, 64, &text, NULL) == 0)
+		snprintf(name, WAITER_NAME, "%.*s", (int)strcspn(text, "\n"), text);
+	else
+		name[0] = 0;
+}
+
 /* Reaps one child. False when there is none to reap now. */
 static bool reap_one(struct waiter *w)
 {
@@ -57,6 +74,8 @@ static bool reap_one(struct waiter *w)
 	if (waitid(P_ALL, 0, &info, WEXITED | WNOWAIT | WNOHANG) < 0 || info.si_pid == 0)
 		return false;
 	child = find(w, info.si_pid);
+	if (child && child->want_name)
+		waiter_read_name(info.si_pid, child->name);
 	if (waitpid(info.si_pid, &status, WNOHANG) != info.si_pid)
 		return true;
 	if (!child) {

@@ -14,6 +14,8 @@
 
 #include "io/loop.h"
 
+#define WAITER_NAME 16 /* TASK_COMM_LEN */
+
 struct waiter;
 
 struct waiter_child {
@@ -21,6 +23,9 @@ struct waiter_child {
 	struct loop_defer defer; /* for a status that was there before the watch */
 	pid_t pid;		 /* 0 while not watched */
 	int wstatus;
+	/* Set by the owner: name is then the child's when it ended, proc_pid_comm(5); else "". */
+	bool want_name;
+	char name[WAITER_NAME];
 	/* The child is reaped and no longer watched; wstatus as from waitpid(2). */
 	void (*cb)(struct waiter_child *child, int wstatus);
 	struct waiter *waiter;
@@ -37,6 +42,9 @@ void waiter_watch(struct waiter *waiter, struct waiter_child *child, pid_t pid,
 	void (*cb)(struct waiter_child *child, int wstatus));
 /* From now on the pid is an unknown one. No-op if not watched. */
 void waiter_unwatch(struct waiter_child *child);
+
+/* The name of a process that has not been reaped; "" if it cannot be read. */
+void waiter_read_name(pid_t pid, char name[WAITER_NAME]);
 
 /* Counts: statuses of unknown pids are kept between the first hold and the last release. */
 void waiter_hold(struct waiter *waiter);

@@ -11,12 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/parse.h"
 #include "base/strbuf.h"
 #include "oci/spec.h"
 
@@ -138,8 +140,24 @@ static int execute(const struct oci_exec *exec)
 	return failure;
 }
 
+#define FAILED_NAME "exec-blob:" /* then the errno */
+
+int oci_execblob_errno(const char *name)
+{
+	int64_t code;
+
+	if (strncmp(name, FAILED_NAME, strlen(FAILED_NAME)) != 0 ||
+		parse_i64(name + strlen(FAILED_NAME), 1, 999, &code) < 0)
+		return 0;
+	return (int)code;
+}
+
 static int fail(const char *what, int code)
 {
+	char name[16];
+
+	snprintf(name, sizeof(name), FAILED_NAME "%d", code);
+	prctl(PR_SET_NAME, name);
 	dprintf(2, "micropod: %s: %s\n", what, strerror(code));
 	return code == ENOENT || code == ENOTDIR ? 127 : 126;
 }

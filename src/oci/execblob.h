@@ -22,6 +22,9 @@ int oci_execblob_decode(char *blob, size_t len, struct oci_exec *ret_exec);
 /*
  * `micropod-agent exec-blob`: reads OCI_EXEC_FD_BLOB, closes what it was handed, and becomes the
  * program, looked up in the blob's PATH. Does not return on success. Returns the exit code a shell
- * would give, 126 or 127, after a line on stderr.
+ * would give, 126 or 127, after a line on stderr; its name (PR_SET_NAME) then says why.
  */
 int oci_execblob_main(void);
+
+/* The errno that such a process left in its name when it ended; 0 for any other name. */
+int oci_execblob_errno(const char *name);

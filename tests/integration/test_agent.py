@@ -118,6 +118,22 @@ def test_command_that_does_not_exist_is_failed(agent):
     assert r.status == "FAILED" and r.failure.errno_value == 13
 
 
+# What a runtime's start cannot tell, for it returns a moment before the program is executed.
+@pytest.mark.parametrize("words", [(), (b"\xff",)], ids=["runtime", "exec-blob"])
+def test_command_that_cannot_be_executed_is_failed(agent, words):
+    if words and not is_static():
+        pytest.skip("only a static agent starts in a root without libraries")
+    for name, text, numbers in (("garbage", "no program", (8,)), ("lost", "#!/bin/no-such-interpreter\n", (8, 2))):
+        Path(agent.root, "tmp", name).write_text(text)
+        Path(agent.root, "tmp", name).chmod(0o755)
+        container_id, r = agent.create(f"/tmp/{name}", *words)
+        assert r.status == "FAILED" and r.pid == 0 and f"/tmp/{name}" in r.error_message
+        assert r.failure.kind == agent.pb.Failure.SPAWN and r.failure.errno_value in numbers
+        assert agent.create("false", container_id=container_id)[1].status == "RUNNING"
+        assert agent.wait(container_id).code == 1
+        agent.delete(container_id)
+
+
 def test_exec_as_a_server_stream_with_a_flat_message(agent, box):
     pb = agent.pb
     call = agent.channel.unary_stream("/api.Agent/ExecInContainer", request_serializer=pb.ExecRequest.SerializeToString,

@@ -162,6 +162,10 @@ def test_crun(api):
         assert b"4444" not in a.exec(box, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep '[s]leep 4'").out
         _, r = create("bad", "no-such-program")
         assert r.status == "FAILED" and r.failure.errno_value == 2 and "no-such-program" in r.error_message
+        (a.root / "bin/garbage").write_text("no program")
+        (a.root / "bin/garbage").chmod(0o755)
+        _, r = create("garbage", "garbage")
+        assert r.status == "FAILED" and r.failure.errno_value == 8 and "'garbage'" in r.error_message
         tty, r = create("tty", "sh", "-c", "stty size; exit 6", terminal=True, consoleSize={"height": 5, "width": 50})
         assert r.status == "RUNNING", r
         assert a.wait(tty).code == 6 and b"5 50" in b"".join(e.data for e in a.logs(tty))
