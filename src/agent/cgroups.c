@@ -18,15 +18,6 @@
 #define AGENT_MEMORY_MIN "16777216"
 #define AGENT_CPU_WEIGHT "1000" /* a container's is 100 */
 
-static int write_file(const char *path, const char *text)
-{
-	auto_close int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		return -errno;
-	return 0;
-}
-
 /* "cpu io memory" to "+cpu +io +memory". */
 static int enable_all(const char *dir, const char *controllers)
 {
@@ -42,7 +33,7 @@ static int enable_all(const char *dir, const char *controllers)
 	strbuf_addf(&path, "%s/cgroup.subtree_control", dir);
 	if (strbuf_error(&words) < 0 || strbuf_error(&path) < 0)
 		return -ENOMEM;
-	return words.len ? write_file(path.data, words.data) : 0;
+	return words.len ? fs_set(path.data, words.data) : 0;
 }
 
 static int make(const char *path)
@@ -66,22 +57,22 @@ int cgroups_setup(struct err *err)
 	if (r == 0)
 		r = enable_all(CGROUP_ROOT CGROUP_CONTAINERS, controllers);
 	if (r == 0)
-		r = write_file(AGENT "/cgroup.procs", "0");
+		r = fs_set(AGENT "/cgroup.procs", "0");
 	if (r < 0)
 		return err_errno(err, -r, "cannot make the cgroups");
 	/* A kernel without a controller has no such file: nothing to protect with. */
-	r = write_file(AGENT "/memory.min", AGENT_MEMORY_MIN);
+	r = fs_set(AGENT "/memory.min", AGENT_MEMORY_MIN);
 	if (r == 0 || r == -ENOENT)
-		r = write_file(AGENT "/cpu.weight", AGENT_CPU_WEIGHT);
+		r = fs_set(AGENT "/cpu.weight", AGENT_CPU_WEIGHT);
 	if (r < 0 && r != -ENOENT)
 		return err_errno(err, -r, "cannot protect the agent's cgroup");
-	r = write_file("/proc/self/oom_score_adj", "-1000");
+	r = fs_set("/proc/self/oom_score_adj", "-1000");
 	return r < 0 ? err_errno(err, -r, "cannot set oom_score_adj") : 0;
 }
 
 int cgroups_unprotect_child(void)
 {
-	int r = write_file("/proc/self/oom_score_adj", "0");
+	int r = fs_set("/proc/self/oom_score_adj", "0");
 
 	return r == -EACCES ? 0 : r;
 }

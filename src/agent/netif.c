@@ -314,21 +314,12 @@ int netif_loopback_up(struct err *err)
 
 /* Settings */
 
-static int write_sysctl(const char *path, const char *value)
-{
-	auto_close int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, value, strlen(value)) < 0)
-		return -errno;
-	return 0;
-}
-
 int netif_sysctls(struct err *err)
 {
-	int r = write_sysctl("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+	int r = fs_set("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
 
 	if (r == 0)
-		r = write_sysctl("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
+		r = fs_set("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
 	return r < 0 ? err_errno(err, -r, "cannot set the network's sysctls") : 0;
 }
 

@@ -179,3 +179,10 @@ int fs_free_bytes(const char *path, uint64_t *ret_bytes)
 	*ret_bytes = (uint64_t)vfs.f_bavail * vfs.f_frsize;
 	return 0;
 }
+
+int fs_set(const char *path, const char *text)
+{
+	auto_close int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	return fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}

@@ -40,6 +40,10 @@ int fs_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
  */
 int fs_lock(int dirfd, const char *path, bool exclusive, bool wait);
 
+/* Writes text in one write(2) to a file that is there: how the kernel's settings are made. 0 or
+ * -errno. */
+int fs_set(const char *path, const char *text);
+
 /* Makes dir (0700) if missing and refuses one that is not ours or that others may write to. 0 or
  * -errno with err. */
 int fs_private_dir(const char *path, struct err *err);

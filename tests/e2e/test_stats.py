@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """stats: what a sandbox uses, and what it costs the host."""
 import json
-import pty
 import os
+import pty
 import re
 import subprocess
+import time
+
+import pytest
 
 MIB = 1 << 20
 UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 1000, "MB": 10 ** 6}
@@ -45,6 +48,23 @@ def test_use_and_cost(micropod):
     expected = sum(pss(pid) for pid in pids)
     assert abs(size(rows["idle"]["HostMem"]) - expected) < 0.25 * expected
     micropod.ok("rm", "-f", "busy", "idle")
+
+
+@pytest.mark.parametrize("kernel", ["prepared", "cloud"])
+def test_idle_ones_hardly_wake(micropod, kernel):
+    """What wakes a guest for nothing, or its VMM, is paid by every sandbox that there is."""
+    micropod.ok("run", "-d", "--name", "idle", *(["--kernel=cloud"] if kernel == "cloud" else []), micropod.busybox, "sleep", "1000")
+    vmm = re.search(r'"VMMPid": (\d+)', micropod.ok("inspect", "idle"))[1]
+
+    def used():
+        with open(f"/proc/{vmm}/stat") as file:
+            return sum(int(n) for n in file.read().rpartition(")")[2].split()[11:13]) / os.sysconf("SC_CLK_TCK")
+    # It has done what starting left to do.
+    time.sleep(3)
+    before = used()
+    time.sleep(6)
+    assert used() - before < 0.02 * 6
+    micropod.ok("rm", "-f", "idle")
 
 
 def test_memory_of_the_workload_counts(micropod):

@@ -68,12 +68,14 @@ static void clock_options_follow_the_accelerator(void)
 	HAS(a, "tsc_early_khz=2500000");
 	HAS(a, "no_timer_check tsc=reliable");
 	HAS(a, "-cpu Nehalem,-spec-ctrl,+arat");
+	HAS(a, ",pit=off ");
 	HAS(b, "-accel kvm ");
 	HAS(b, "-cpu host ");
 	HAS_NOT(b, "tsc_early_khz");
 	HAS_NOT(b, "no_timer_check");
 	HAS_NOT(b, "tsc=reliable");
 	HAS_NOT(b, "Nehalem");
+	HAS_NOT(b, "pit=off");
 	HAS_NOT(b, "tcg");
 }
 
