@@ -217,15 +217,17 @@ static void kill_because(struct vm *vm, const char *why)
 	syscall(SYS_pidfd_send_signal, vm->pidfd, SIGKILL, NULL, 0);
 }
 
+/* An ending QEMU closes QMP just before it ends: then its exit status says why. */
+static bool qemu_is_ending(const struct err *err)
+{
+	return err->code == EPIPE || err->code == ECONNRESET;
+}
+
 static void on_qmp_closed(struct qmp *qmp, const struct err *err, void *arg)
 {
-	struct vm *vm = arg;
-
-	/* An ending QEMU closes it just before it ends. One that breaks the protocol is broken or
-	 * in the guest's hands. */
-	if (err->code == EPIPE || err->code == ECONNRESET)
-		return;
-	kill_because(vm, err->msg);
+	/* One that breaks the protocol is broken or in the guest's hands. */
+	if (!qemu_is_ending(err))
+		kill_because(arg, err->msg);
 }
 
 /* ---- its end ---- */
@@ -639,10 +641,10 @@ static int guard_memory(struct vm *vm, int ram_fd, int sock, struct err *err)
 /* A command without which there is no running guest: its refusal is the VM's end. */
 static void on_load_step(json_t *value, const struct err *err, void *arg)
 {
-	if (err)
-		kill_because(arg, err->msg);
-	else
+	if (!err)
 		trace_step("VMM takes a command");
+	else if (!qemu_is_ending(err))
+		kill_because(arg, err->msg);
 }
 
 static json_t *capabilities(void)

@@ -466,3 +466,20 @@ def test_killed_while_going_on(micropod):
         micropod.ok("prune", "-f")
     assert micropod.ok("template", "ls", "-q") == keys
     assert micropod.ok("run", "--rm", micropod.busybox, "echo", "fine") == "fine\n"
+
+
+def test_killed_vmm_is_not_the_templates_fault(micropod):
+    """QEMU killed from outside at any moment of its loading ends the start; nothing boots in its place."""
+    keys = micropod.ok("template", "ls", "-q")
+    for wait in (0, 0, 0.002, 0.005, 0.01, 0.02, 0.04):
+        child = micropod.popen("run", "--name", "box", micropod.busybox, "sleep", "1000", stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 30
+        while not (found := [int(line.split()[0]) for line in micropod.processes() if " qemu " in line]):
+            assert time.monotonic() < deadline and child.poll() is None
+        time.sleep(wait)
+        os.kill(found[0], signal.SIGKILL)
+        said = child.communicate(timeout=30)[1]
+        assert child.returncode in (125, 137) and b"killed by signal 9" in said, said
+        assert micropod.ok("template", "ls", "-q") == keys
+        micropod.ok("rm", "-f", "box")
