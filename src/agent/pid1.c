@@ -108,6 +108,9 @@ static void quieten(void)
 	/* Lockups are seen from outside, and nobody reads the guest's log. */
 	fs_set("/proc/sys/kernel/watchdog", "0");
 	fs_set("/proc/sys/vm/stat_interval", "10"); /* seconds */
+	/* Compaction happens when it is wanted; looking for it in advance is a timer twice a
+	 * second. */
+	fs_set("/proc/sys/vm/compaction_proactiveness", "0");
 }
 
 /* Becomes the agent of the disk that the command line names. */
