@@ -110,7 +110,8 @@ static enum doctor_state check_skopeo(struct cli *cli, char *detail)
 
 static enum doctor_state check_programs(struct cli *cli, char *detail)
 {
-	static const char *const names[] = { "micropod-shim", "micropod-net", "prepare-guest" };
+	static const char *const names[] = { "micropod-shim", "micropod-net", "micropod-trim.so",
+		"prepare-guest" };
 	struct err err = ERR_INIT;
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
@@ -122,7 +123,8 @@ static enum doctor_state check_programs(struct cli *cli, char *detail)
 			return say(detail, DOCTOR_FAIL, "cannot execute '%s': %s", path,
 				strerror(errno));
 	}
-	return say(detail, DOCTOR_OK, "micropod-shim, micropod-net and prepare-guest are there");
+	return say(detail, DOCTOR_OK,
+		"micropod-shim, micropod-net, micropod-trim.so and prepare-guest are there");
 }
 
 static enum doctor_state check_guest(struct cli *cli, char *detail)

@@ -65,7 +65,11 @@ struct vm_config {
 	const char *agent_rootfs;
 	const char *cmdline; /* more kernel command line, or NULL */
 	const char *run_dir; /* private folder of this sandbox for what the VMM must find by path */
-	uint64_t memory;     /* bytes */
+	/* micropod-trim.so: an emulated VM then gives back what its code was translated to, once
+	 * it is idle. NULL: it does not. What is found out about it is kept in state_dir (NULL:
+	 * nowhere). */
+	const char *trim_plugin, *state_dir;
+	uint64_t memory; /* bytes */
 	unsigned cpus;
 	uint64_t tsc_khz; /* the host's rate (accel_tsc_khz()); 0: unknown */
 	enum vm_ram ram;

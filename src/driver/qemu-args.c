@@ -206,6 +206,20 @@ static int add_channels(const struct qemu_view *v, struct strv *argv)
 	return r;
 }
 
+static int add_trim(const struct qemu_view *v, struct strv *argv)
+{
+	auto_strbuf struct strbuf option = STRBUF_INIT;
+
+	if (!v->trim)
+		return 0;
+	strbuf_adds(&option, "file=");
+	add_value(&option, v->trim);
+	strbuf_addf(&option, ",fd=%d", v->trim_fd);
+	return strbuf_error(&option)
+		       ? -ENOMEM
+		       : strv_addv(argv, (const char *const[]){ "-plugin", option.data, NULL });
+}
+
 static int add_disk(
 	unsigned index, const struct qemu_view *v, const struct vm_disk *disk, struct strv *argv)
 {
@@ -302,6 +316,8 @@ int qemu_args_build(const struct vm_config *config, const struct qemu_view *view
 		r = add_disks(config, view, argv);
 	if (r == 0)
 		r = add_net(config, view, argv);
+	if (r == 0)
+		r = add_trim(view, argv);
 	/* Deferred: how it is to be read can only be said by QMP before. */
 	if (r == 0 && config->state_fd >= 0)
 		r = strv_addv(argv, (const char *const[]){ "-incoming", "defer", NULL });

@@ -16,7 +16,9 @@ struct qemu_view {
 			  1]; /* in config's order, the agent root file system behind them */
 	int qmp_fd, agent_fd, console_fd;
 	int net_fd, vsock_fd; /* -1: none */
-	bool io_uring;	      /* else a pool of threads reads and writes the disks */
+	const char *trim;     /* the plugin, NULL: none; takes its orders on trim_fd */
+	int trim_fd;
+	bool io_uring; /* else a pool of threads reads and writes the disks */
 };
 
 /* The serial number of the disk that config->agent_rootfs becomes. */

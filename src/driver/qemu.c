@@ -35,9 +35,11 @@
 #include "driver/qmp.h"
 #include "driver/ramguard.h"
 #include "driver/session.h"
+#include "driver/trim.h"
 
 #define AGENT_VSOCK_PORT 1024
-#define RAM_PATH	 "/ram" /* of the memory file, in QEMU's root */
+#define RAM_PATH	 "/ram"	    /* of the memory file, in QEMU's root */
+#define TRIM_PATH	 "/trim.so" /* of the plugin */
 #define LOAD_TIME                                                                       \
 	(30 * NSEC_PER_SEC) /* for QEMU to take a command that leads to a running guest \
 			     */
@@ -52,6 +54,7 @@ enum {
 	FD_AGENT,
 	FD_NET,
 	FD_VSOCK,
+	FD_TRIM,
 };
 
 struct vm {
@@ -76,6 +79,8 @@ struct vm {
 	struct loop_defer no_landlock;
 	char serials[LIMIT_DISKS][24];			 /* of its disks, for notices */
 	struct ramguard *guard;				 /* NULL: its memory is its own */
+	struct trim *trim;				 /* NULL: its translated code stays */
+	int trim_sock;					 /* ours, until trim has it */
 	void (*saved)(const struct err *err, void *arg); /* while it is being saved */
 	void *saved_arg;
 	struct loop_timer saving;
@@ -285,6 +290,7 @@ static void on_exit_status(struct loop_child *child, int wstatus)
 	bool clean;
 
 	vm->pid = 0;
+	vm->trim = trim_free(vm->trim);
 	/* All of what it wrote is in the sockets by now, and their buffers bound it. */
 	qmp_drain(vm->qmp);
 	while (vm->console_src.loop && read_console(vm))
@@ -332,6 +338,8 @@ static void qemu_free(struct vm *vm)
 	}
 	vm->qmp = qmp_free(vm->qmp);
 	vm->guard = ramguard_free(vm->guard);
+	vm->trim = trim_free(vm->trim);
+	safe_close(vm->trim_sock);
 	loop_timer_disarm(&vm->saving);
 	loop_fd_remove(&vm->console_src);
 	loop_fd_remove(&vm->stderr_src);
@@ -346,7 +354,7 @@ static void qemu_free(struct vm *vm)
 
 /* The descriptors on QEMU's side, until it has them. */
 struct far_ends {
-	int qmp, console, agent, complaints, guard;
+	int qmp, console, agent, complaints, guard, trim;
 };
 
 static void close_far_ends(struct far_ends *f)
@@ -356,6 +364,7 @@ static void close_far_ends(struct far_ends *f)
 	safe_close(f->agent);
 	safe_close(f->complaints);
 	safe_close(f->guard);
+	safe_close(f->trim);
 }
 
 static int socket_pair(int *ret_ours, int *ret_theirs)
@@ -511,6 +520,8 @@ static int bind_files(struct layout *l, const struct vm_config *c)
 	/* A private one is not there at all: the guard gives QEMU a descriptor of it. */
 	if (r == 0 && c->ram == VM_RAM_SHARED)
 		r = confine_bind(&l->spec, c->ram_path, RAM_PATH, CONFINE_WRITE);
+	if (r == 0 && l->view.trim)
+		r = confine_bind(&l->spec, c->trim_plugin, TRIM_PATH, CONFINE_EXECUTE);
 	if (r == 0 && c->accel == VM_ACCEL_KVM)
 		r = confine_bind(&l->spec, "/dev/kvm", "/dev/kvm", CONFINE_DEVICE);
 	return r;
@@ -527,7 +538,7 @@ static bool io_uring_works(void)
 	return fd >= 0;
 }
 
-static int make_layout(struct layout *l, const struct vm_config *c, const char *program)
+static int make_layout(struct layout *l, const struct vm_config *c, const char *program, bool trims)
 {
 	struct qemu_view *v = &l->view;
 	int r;
@@ -544,7 +555,11 @@ static int make_layout(struct layout *l, const struct vm_config *c, const char *
 		.console_fd = FD_CONSOLE,
 		.agent_fd = FD_AGENT,
 		.net_fd = c->net_fd >= 0 ? FD_NET : -1,
-		.vsock_fd = c->vsock_cid ? FD_VSOCK : -1 };
+		.vsock_fd = c->vsock_cid ? FD_VSOCK : -1,
+		.trim = !trims	     ? NULL
+			: c->confine ? TRIM_PATH
+				     : c->trim_plugin,
+		.trim_fd = FD_TRIM };
 	r = confine_bind_system(&l->spec);
 	if (r == 0)
 		r = bind_firmware(l, program);
@@ -562,8 +577,22 @@ static void pass_fd(struct confine_spec *spec, int from, int to)
 	spec->fds[spec->n_fds++] = (struct confine_fd){ from, to };
 }
 
-static int launch(
-	struct vm *vm, const struct vm_config *c, const struct far_ends *far, struct err *err)
+/* Orders are whole or not there. */
+static bool make_trim(
+	struct vm *vm, const struct vm_config *c, const char *program, struct far_ends *far)
+{
+	int fds[2];
+
+	if (c->accel != VM_ACCEL_TCG || !c->trim_plugin ||
+		!trim_loads(c->state_dir, program, c->trim_plugin) ||
+		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+		return false;
+	vm->trim_sock = fds[0];
+	far->trim = fds[1];
+	return true;
+}
+
+static int launch(struct vm *vm, const struct vm_config *c, struct far_ends *far, struct err *err)
 {
 	auto_free char *program = NULL;
 	auto_strv struct strv argv = STRV_INIT;
@@ -572,7 +601,7 @@ static int launch(
 
 	if (r < 0)
 		return r;
-	r = make_layout(&layout, c, program);
+	r = make_layout(&layout, c, program, make_trim(vm, c, program, far));
 	layout.view.io_uring = io_uring_works();
 	if (r < 0)
 		err_errno(err, -r, "cannot lay out the confinement");
@@ -590,6 +619,8 @@ static int launch(
 			pass_fd(spec, c->net_fd, FD_NET);
 		if (c->vsock_cid)
 			pass_fd(spec, c->vhost_vsock_fd, FD_VSOCK);
+		if (layout.view.trim)
+			pass_fd(spec, far->trim, FD_TRIM);
 		spec->ramguard_sock = far->guard;
 		r = confine_spawn(spec, &vm->pid, &vm->pidfd, err);
 	}
@@ -673,7 +704,7 @@ static int load_state(struct vm *vm, int state_fd, struct err *err)
 static int qemu_start(struct loop *loop, const struct vm_config *config,
 	const struct vm_events *events, struct vm **ret_vm, struct err *err)
 {
-	struct far_ends far = { -1, -1, -1, -1, -1 };
+	struct far_ends far = { -1, -1, -1, -1, -1, -1 };
 	struct vm *vm = calloc(1, sizeof(*vm));
 	auto_close int guard = -1;
 	int qmp_fd = -1, r;
@@ -682,7 +713,7 @@ static int qemu_start(struct loop *loop, const struct vm_config *config,
 		return err_errno(err, ENOMEM, "cannot start a VM");
 	vm->loop = loop;
 	vm->events = *events;
-	vm->pidfd = vm->console_fd = vm->stderr_fd = vm->agent_fd = -1;
+	vm->pidfd = vm->console_fd = vm->stderr_fd = vm->agent_fd = vm->trim_sock = -1;
 	vm->vsock_cid = config->vsock_cid;
 	for (unsigned i = 0; i < config->n_disks; i++)
 		snprintf(vm->serials[i], sizeof(vm->serials[i]), "%s", config->disks[i].serial);
@@ -699,6 +730,11 @@ static int qemu_start(struct loop *loop, const struct vm_config *config,
 		r = guard_memory(vm, config->ram_fd, guard, err);
 	if (r == 0)
 		r = watch(vm, take_fd(&qmp_fd), err);
+	if (r == 0 && vm->trim_sock >= 0) {
+		r = trim_new(loop, vm->pid, take_fd(&vm->trim_sock), &vm->trim);
+		if (r < 0)
+			err_errno(err, -r, "cannot watch QEMU");
+	}
 	if (r == 0 && config->state_fd >= 0)
 		r = load_state(vm, config->state_fd, err);
 	if (r < 0) {
@@ -850,7 +886,8 @@ static int qemu_identity(const struct vm_config *config, struct strbuf *out, str
 	c.ram = VM_RAM_SHARED;
 	c.ram_path = RAM_PATH;
 	c.state_fd = -1;
-	r = make_layout(&layout, &c, program);
+	/* Loaded or not, the state is the same. */
+	r = make_layout(&layout, &c, program, false);
 	if (r < 0)
 		err_errno(err, -r, "cannot lay out the confinement");
 	else

@@ -175,7 +175,7 @@ struct sandbox_root *sandbox_root_free(struct sandbox_root *root)
  * build/src/cli or build/src/shim.
  */
 static const char *const program_places[] = { "%s/%s", "%s/../libexec/micropod/%s", "%s/../cli/%s",
-	"%s/../shim/%s", "%s/../net/%s", "%s/../../guest/%s" };
+	"%s/../shim/%s", "%s/../net/%s", "%s/../driver/%s", "%s/../../guest/%s" };
 
 int sandbox_program(const char *name, char **ret_path, struct err *err)
 {

@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from conftest import BUILD
+
 MIB = 1 << 20
 UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 1000, "MB": 10 ** 6}
 
@@ -54,7 +56,7 @@ def test_use_and_cost(micropod):
 def test_idle_ones_hardly_wake(micropod, kernel):
     """What wakes a guest for nothing, or its VMM, is paid by every sandbox that there is."""
     micropod.ok("run", "-d", "--name", "idle", *(["--kernel=cloud"] if kernel == "cloud" else []), micropod.busybox, "sleep", "1000")
-    vmm = re.search(r'"VMMPid": (\d+)', micropod.ok("inspect", "idle"))[1]
+    vmm = vmm_of(micropod, "idle")
 
     def used():
         with open(f"/proc/{vmm}/stat") as file:
@@ -65,6 +67,72 @@ def test_idle_ones_hardly_wake(micropod, kernel):
     time.sleep(6)
     assert used() - before < 0.02 * 6
     micropod.ok("rm", "-f", "idle")
+
+
+def vmm_of(micropod, box):
+    return micropod.inspect(box)["Micropod"]["VMMPid"]
+
+
+def translated(micropod, box):
+    """Bytes of code that QEMU keeps translated."""
+    total, code = 0, False
+    with open(f"/proc/{vmm_of(micropod, box)}/smaps") as file:
+        for line in file:
+            if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                code = line.split()[1] == "rwxp"
+            elif code and line.startswith("Rss:"):
+                total += int(line.split()[1]) << 10
+    return total
+
+
+def emulated(micropod, box):
+    return micropod.inspect(box)["Micropod"]["Accel"] == "tcg"
+
+
+def wait_for(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_idle_ones_give_back_translated_code(micropod):
+    """As often as one has worked and is idle again; and what it computes stays right."""
+    script = "i=0; while read x; do seq 1 30000 | md5sum; done"
+    want = subprocess.run("seq 1 30000 | md5sum", shell=True, capture_output=True, text=True, check=True).stdout
+    box = micropod.popen("run", "-i", "--name", "box", micropod.busybox, "sh", "-c", script, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    wait_for(lambda: micropod("exec", "box", "true").returncode == 0, 60)
+    if not emulated(micropod, "box"):
+        pytest.skip("needs an emulated VM")
+    for _ in range(3):
+        for _ in range(12):
+            box.stdin.write(b"go\n")
+            box.stdin.flush()
+            assert box.stdout.readline().decode() == want
+        worked = translated(micropod, "box")
+        assert worked > 16 * MIB
+        wait_for(lambda: translated(micropod, "box") < worked - 8 * MIB, 20)
+        assert micropod.ok("exec", "box", "echo", "fine") == "fine\n"
+    box.stdin.close()
+    assert box.wait(60) == 0
+    micropod.ok("rm", "-f", "box")
+
+
+@pytest.mark.parametrize("plugin", ["missing", "broken"])
+def test_a_vmm_without_the_plugin_runs_all_the_same(micropod, tmp_path, plugin):
+    programs = tmp_path / "libexec"
+    programs.mkdir()
+    for path in (BUILD / "src/shim/micropod-shim", BUILD / "src/net/micropod-net", BUILD / "guest/prepare-guest"):
+        (programs / path.name).symlink_to(path)
+    if plugin == "broken":
+        (programs / "micropod-trim.so").write_text("no library")
+        (programs / "micropod-trim.so").chmod(0o755)
+    micropod.ok("run", "-d", "--name", "box", micropod.busybox, "sleep", "1000", env={"MICROPOD_LIBEXEC": str(programs)})
+    with open(f"/proc/{vmm_of(micropod, 'box')}/cmdline") as file:
+        assert "-plugin" not in file.read().split("\0")
+    assert micropod.ok("exec", "box", "echo", "fine") == "fine\n"
+    assert ("does not load" in micropod.ok("logs", "--system", "box")) == (plugin == "broken" and emulated(micropod, "box"))
+    micropod.ok("rm", "-f", "box")
 
 
 def test_memory_of_the_workload_counts(micropod):

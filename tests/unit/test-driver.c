@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 #include "driver/accel.h"
 #include "driver/console.h"
 #include "driver/session.h"
+#include "driver/trim.h"
 #include "io/greeting.h"
 #include "test.h"
 
@@ -223,7 +225,62 @@ static void closed_port_is_an_error(void)
 	loop_free(loop);
 }
 
-TEST_MAIN(TEST(each_cause_has_its_remedy), TEST(verdict_is_remembered), TEST(accel_words),
+static bool has_range(const struct trim_order *o, const void *start, size_t len)
+{
+	for (uint32_t i = 0; i < o->n; i++)
+		if (o->ranges[i].start == (uintptr_t)start && o->ranges[i].len == len)
+			return true;
+	return false;
+}
+
+static void translated_code_is_found_and_nothing_else(void)
+{
+	const size_t size = 1 * MIB;
+	const int all = PROT_READ | PROT_WRITE | PROT_EXEC, mine = MAP_PRIVATE | MAP_ANONYMOUS;
+	struct trim_order o;
+	char *code, *apart, *data;
+
+	/* A guard page keeps the second from being one with the first, as QEMU has it. */
+	code = mmap(NULL, 3 * size, PROT_NONE, mine, -1, 0);
+	data = mmap(NULL, size, PROT_READ | PROT_WRITE, mine, -1, 0);
+	REQUIRE(code != MAP_FAILED && data != MAP_FAILED);
+	apart = code + 2 * size;
+	REQUIRE(mprotect(code, size, all) == 0 && mprotect(apart, size, all) == 0);
+	CHECK_INT(trim_ranges(getpid(), &o), 0);
+	CHECK_INT(o.n, 2);
+	/* The first has what the code is entered by at its begin. */
+	CHECK(has_range(&o, code + 64 * KIB, size - 64 * KIB));
+	CHECK(has_range(&o, apart, size));
+	munmap(code, 3 * size);
+	munmap(data, size);
+	CHECK_INT(trim_ranges(getpid(), &o), 0);
+	CHECK_INT(o.n, 0);
+	CHECK(trim_ranges(0x7ffffffe, &o) < 0);
+}
+
+static void plugin_that_is_none_does_not_load(void)
+{
+	char dir[] = "/tmp/micropod-test-trim-XXXXXX", path[64];
+	auto_free char *text = NULL;
+
+	REQUIRE(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/trim.json", dir);
+	/* Ends with 1 whatever it is told; and one that succeeds is believed. */
+	CHECK(!trim_loads(dir, "/bin/false", "/nowhere/trim.so"));
+	CHECK_INT(fs_read_file(AT_FDCWD, path, 4096, &text, NULL), 0);
+	CHECK(text && strstr(text, "/bin/false") && strstr(text, "false"));
+	CHECK(trim_loads(dir, "/bin/true", "/nowhere/trim.so"));
+	/* Remembered: the verdict on the pair, not on its last part. */
+	CHECK_INT(fs_replace_file(AT_FDCWD, path, "{", 1, 0600, false), 0);
+	CHECK(trim_loads(dir, "/bin/true", "/nowhere/trim.so"));
+	CHECK(!trim_loads(NULL, "/bin/false", "/nowhere/trim.so"));
+	CHECK(!trim_loads(NULL, "/nowhere/qemu", "/nowhere/trim.so"));
+	unlink(path);
+	rmdir(dir);
+}
+
+TEST_MAIN(TEST(translated_code_is_found_and_nothing_else), TEST(plugin_that_is_none_does_not_load),
+	TEST(each_cause_has_its_remedy), TEST(verdict_is_remembered), TEST(accel_words),
 	TEST(tsc_rate_is_steady), TEST(panic_is_found), TEST(tail_is_bounded_and_clean),
 	TEST(greeting_gives_a_clean_stream), TEST(silence_meets_its_deadline),
 	TEST(closed_port_is_an_error))

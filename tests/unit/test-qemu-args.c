@@ -101,6 +101,20 @@ static void every_vm_is_shut_in(void)
 	}
 }
 
+static void plugin_only_if_there_is_one(void)
+{
+	struct vm_config c = config(VM_ACCEL_TCG);
+	struct qemu_view with = view;
+	auto_free char *without = build(&c, &view), *line = NULL;
+
+	with.trim = "/a,b/trim.so";
+	with.trim_fd = 8;
+	line = build(&c, &with);
+	REQUIRE(line && without);
+	HAS(line, "-plugin file=/a,,b/trim.so,fd=8 ");
+	HAS_NOT(without, "-plugin");
+}
+
 static void memory_lies_where_it_is_wanted(void)
 {
 	struct vm_config c = config(VM_ACCEL_TCG);
@@ -248,7 +262,7 @@ static void wrong_configs_are_refused(void)
 }
 
 TEST_MAIN(TEST(clock_options_follow_the_accelerator), TEST(every_vm_is_shut_in),
-	TEST(memory_lies_where_it_is_wanted), TEST(disks_report_errors),
-	TEST(agent_rootfs_is_one_more_disk), TEST(network_by_descriptor),
+	TEST(plugin_only_if_there_is_one), TEST(memory_lies_where_it_is_wanted),
+	TEST(disks_report_errors), TEST(agent_rootfs_is_one_more_disk), TEST(network_by_descriptor),
 	TEST(many_devices_get_slots), TEST(commas_do_not_add_options),
 	TEST(wrong_configs_are_refused))
