@@ -26,11 +26,12 @@
 #define LOOK	    (NSEC_PER_SEC / 2) /* how often a VM that has worked is looked at */
 #define LOOK_SELDOM (5 * NSEC_PER_SEC) /* one that has not */
 #define IDLE_SHARE  10		       /* per cent of one CPU: below, it is idle */
-#define WORKED_NS   (2 * NSEC_PER_SEC) /* of CPU time since the last order, that make another worth it */
+#define WORKED_NS \
+	(2 * NSEC_PER_SEC) /* of CPU time since the last order, that make another worth it */
 /* Code that the translated enters and leaves by lies at the very begin, and stays. */
 #define PROLOGUE (64 * KIB)
 
-#define MAPS_MAX     (1 * MIB)		  /* of /proc/PID/maps; QEMU's has 50 KB */
+#define MAPS_MAX     (1 * MIB) /* of /proc/PID/maps; QEMU's has 50 KB */
 #define VERDICT_FILE "trim.json"
 #define VERDICT_MAX  4096
 #define PROBE_TIME   (10 * NSEC_PER_SEC)
@@ -126,7 +127,8 @@ static void on_look(struct loop_timer *timer)
 	worked = !t->ordered || used - t->used_then >= WORKED_NS;
 	if (idle && worked)
 		order(t);
-	loop_timer_arm(t->loop, &t->timer, deadline_in(worked && !idle ? LOOK : LOOK_SELDOM), on_look);
+	loop_timer_arm(
+		t->loop, &t->timer, deadline_in(worked && !idle ? LOOK : LOOK_SELDOM), on_look);
 }
 
 int trim_new(struct loop *loop, pid_t pid, int sock, struct trim **ret_trim)
@@ -211,8 +213,8 @@ static bool probe(const char *vmm, const char *plugin)
 		return false;
 	}
 	struct proc_opts opts = { .path = vmm,
-		.argv = (char *[]){ "qemu", "-M", "none", "-nodefaults", "-no-user-config", "-display",
-			"none", "-plugin", option, NULL },
+		.argv = (char *[]){ "qemu", "-M", "none", "-nodefaults", "-no-user-config",
+			"-display", "none", "-plugin", option, NULL },
 		.stdin_fd = null,
 		.stdout_fd = null,
 		.stderr_fd = null,
@@ -235,7 +237,8 @@ bool trim_loads(const char *state_dir, const char *vmm, const char *plugin)
 
 	add_identity(&pair, vmm);
 	add_identity(&pair, plugin);
-	if (strbuf_error(&pair) || (state_dir && asprintf(&path, "%s/" VERDICT_FILE, state_dir) < 0)) {
+	if (strbuf_error(&pair) ||
+		(state_dir && asprintf(&path, "%s/" VERDICT_FILE, state_dir) < 0)) {
 		path = NULL;
 		return false;
 	}
@@ -243,7 +246,8 @@ bool trim_loads(const char *state_dir, const char *vmm, const char *plugin)
 		return loads;
 	loads = probe(vmm, plugin);
 	if (!loads)
-		log_info("'%s' does not load '%s': idle VMs keep their translated code", vmm, plugin);
+		log_info("'%s' does not load '%s': idle VMs keep their translated code", vmm,
+			plugin);
 	if (path)
 		remember(path, pair.data, loads);
 	return loads;

@@ -31,12 +31,12 @@ int trim_new(struct loop *loop, pid_t pid, int sock, struct trim **ret_trim);
 struct trim *trim_free(struct trim *trim);
 
 /*
- * Whether the VMM loads the plugin: tried once, remembered below state_dir until one of them changes
- * (NULL: not remembered). A VMM may have been built without plugins, or want other ones. Blocks the
- * first time.
+ * Whether the VMM loads the plugin: tried once, remembered below state_dir until one of them
+ * changes (NULL: not remembered). A VMM may have been built without plugins, or want other ones.
+ * Blocks the first time.
  */
 bool trim_loads(const char *state_dir, const char *vmm, const char *plugin);
 
-/* Where pid's translated code lies: its private memory without a file that is writable and executable
- * at once. 0 or -errno; n is 0 if there is none. */
+/* Where pid's translated code lies: its private memory without a file that is writable and
+ * executable at once. 0 or -errno; n is 0 if there is none. */
 int trim_ranges(pid_t pid, struct trim_order *ret_order);
