@@ -99,6 +99,7 @@
 	(1 * TIB) /* of every disk, sparse, so that any disk fits any template \
 		   */
 #define LIMIT_DISKS	8
+#define LIMIT_VM_SLOTS	8	   /* for devices that come and go */
 #define LIMIT_NET_FRAME (68 * KIB) /* one Ethernet frame on QEMU's stream (its NET_BUFSIZE) */
 #define LIMIT_NET_QUEUE                                                                        \
 	(1 * MIB)	       /* frames for a guest that does not read; then they are dropped \

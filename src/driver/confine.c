@@ -298,7 +298,7 @@ static int in_child(void *arg, struct err *err)
 	if (r == 0 && !c->spec->off)
 		r = enter_landlock(c->spec, err);
 	if (r == 0 && c->spec->ramguard_sock >= 0)
-		r = ramguard_install(c->spec->ramguard_sock, err);
+		r = ramguard_install(c->spec->ramguard_sock, c->spec->ramguard_own, err);
 	return r;
 }
 

@@ -46,6 +46,7 @@ struct confine_spec {
 		     then */
 	bool host_network;
 	int ramguard_sock; /* the child's end for ramguard_install(), borrowed; -1: none */
+	bool ramguard_own; /* as there */
 };
 
 /* Adds binds; -ENOSPC when the table is full. */

@@ -42,6 +42,9 @@ enum vm_ram {
 	VM_RAM_ANONYMOUS, /* nowhere: gone with the VM */
 	VM_RAM_SHARED,	/* in a file that the VM changes: to be saved, or for vhost-user devices */
 	VM_RAM_PRIVATE, /* in a file that others start from too: changes are the VM's own */
+	VM_RAM_OWN, /* in a memory file of the VM's own (ram_copy()), where vhost-user devices reach
+		     * it
+		     */
 };
 
 struct vm_disk {
@@ -74,11 +77,13 @@ struct vm_config {
 	uint64_t tsc_khz; /* the host's rate (accel_tsc_khz()); 0: unknown */
 	enum vm_ram ram;
 	const char *ram_path; /* VM_RAM_SHARED: a file of `memory` bytes */
-	int ram_fd;	      /* VM_RAM_PRIVATE: the same, open for reading; borrowed */
+	int ram_fd; /* VM_RAM_PRIVATE: the same, open for reading; VM_RAM_OWN: for writing; borrowed
+		     */
 	int state_fd; /* what save() wrote, at its begin: the VM goes on from there; borrowed;
 			 -1: it boots */
 	struct vm_disk disks[LIMIT_DISKS];
 	unsigned n_disks;
+	unsigned slots; /* for plug(), at most LIMIT_VM_SLOTS; a saved state keeps its number */
 	enum vm_accel accel; /* not AUTO */
 	int net_fd; /* QEMU `-netdev stream` socket to micropod-net, borrowed; -1: no network device
 		     */
@@ -101,6 +106,9 @@ struct vm_events {
 	void (*notice)(struct vm *vm, const char *text, void *arg);
 	void *arg;
 };
+
+/* The end of an operation; err NULL: it went well. Must not free the VM. */
+typedef void (*vm_done)(const struct err *err, void *arg);
 
 struct driver {
 	const char *name; /* "qemu" */
@@ -133,6 +141,14 @@ struct driver {
 	 */
 	void (*save)(struct vm *vm, int state_fd, int64_t deadline,
 		void (*cb)(const struct err *err, void *arg), void *arg);
+	/*
+	 * Gives the running guest one more disk, in one of its slots, or takes one of those away
+	 * again: a guest needs up to ten seconds to let go of it, and keeps it if it does not. cb
+	 * comes once, perhaps from within the call, also when the VM ends. VM_CAN_PLUG.
+	 */
+	void (*plug)(
+		struct vm *vm, const struct vm_disk *disk, int64_t deadline, vm_done cb, void *arg);
+	void (*unplug)(struct vm *vm, const char *serial, int64_t deadline, vm_done cb, void *arg);
 	/* Asks the VMM to end now; exited comes. */
 	void (*kill)(struct vm *vm);
 	/* The VMM's pid on the host. */

@@ -15,7 +15,6 @@
 #define MEMORY_MIN  (64 * MIB) /* a distribution kernel and the initramfs unpacked */
 #define MEMORY_MAX  (1 * TIB)
 #define CPUS_MAX    64
-#define SERIAL_MAX  20	 /* VIRTIO_BLK_ID_BYTES, virtio 1.2 5.2.6 */
 #define CMDLINE_MAX 2047 /* COMMAND_LINE_SIZE of x86 less its NUL */
 
 /* One row an accelerator: what is right under one is wrong under another. */
@@ -86,6 +85,9 @@ static int check(const struct vm_config *c, struct err *err)
 	if (c->n_disks > LIMIT_DISKS)
 		return err_set(
 			err, EINVAL, "a VM has at most %d disks, not %u", LIMIT_DISKS, c->n_disks);
+	if (c->slots > LIMIT_VM_SLOTS)
+		return err_set(
+			err, EINVAL, "a VM has at most %d slots, not %u", LIMIT_VM_SLOTS, c->slots);
 	if (!c->kernel)
 		return err_set(err, EINVAL, "no kernel given");
 	if (!c->initramfs && !c->agent_rootfs)
@@ -94,7 +96,7 @@ static int check(const struct vm_config *c, struct err *err)
 	for (unsigned i = 0; i < c->n_disks; i++) {
 		const char *serial = c->disks[i].serial;
 
-		if (!*serial || strlen(serial) > SERIAL_MAX || strpbrk(serial, ",="))
+		if (!*serial || strlen(serial) > QEMU_SERIAL_MAX || strpbrk(serial, ",="))
 			return err_set(
 				err, EINVAL, "'%s' cannot be a disk's serial number", serial);
 	}
@@ -115,7 +117,7 @@ static int add_memory(const struct vm_config *c, const struct qemu_view *v, stru
 	if (c->ram == VM_RAM_ANONYMOUS)
 		return strv_addf(argv, "memory-backend-ram,id=ram,size=%lluM", mib);
 	strbuf_addf(&file, "memory-backend-file,id=ram,size=%lluM,share=%s,mem-path=", mib,
-		c->ram == VM_RAM_SHARED ? "on" : "off");
+		c->ram == VM_RAM_PRIVATE ? "off" : "on");
 	add_value(&file, v->ram);
 	return strbuf_error(&file) ? -ENOMEM : strv_add(argv, file.data);
 }
@@ -131,8 +133,8 @@ static int add_machine(const struct vm_config *c, const struct qemu_view *v,
 		argv, (const char *const[]){ "-accel", o->accel, "-cpu", o->cpu, "-M", NULL });
 
 	if (r == 0)
-		r = strv_addf(argv, "microvm,isa-serial=on,rtc=on,acpi=on,memory-backend=ram%s%s",
-			devices > 8 ? ",ioapic2=on" : "", o->machine);
+		r = strv_addf(argv, "microvm,isa-serial=on,rtc=on,acpi=on,memory-backend=ram%s%s%s",
+			devices > 8 ? ",ioapic2=on" : "", c->slots ? ",pcie=on" : "", o->machine);
 	if (r == 0)
 		r = strv_add(argv, "-m");
 	if (r == 0)
@@ -160,6 +162,9 @@ static int add_kernel(const struct vm_config *c, const struct qemu_view *v,
 		strbuf_addf(&line, " %s", o->cmdline);
 	if (o->tsc && c->tsc_khz)
 		strbuf_addf(&line, " tsc_early_khz=%llu", (unsigned long long)c->tsc_khz);
+	/* The guest itself sees to its slots, not a firmware that is not there. */
+	if (c->slots)
+		strbuf_adds(&line, " pcie_ports=native");
 	if (c->agent_rootfs && c->initramfs)
 		strbuf_adds(&line, " micropod.root=" QEMU_AGENT_ROOTFS_SERIAL);
 	else if (c->agent_rootfs) /* behind the other disks: vda is the first */
@@ -263,6 +268,19 @@ static int add_disks(const struct vm_config *c, const struct qemu_view *v, struc
 	return r;
 }
 
+static int add_slots(const struct vm_config *c, struct strv *argv)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < c->slots && r == 0; i++) {
+		r = strv_add(argv, "-device");
+		if (r == 0)
+			r = strv_addf(argv, "pcie-root-port,id=slot%u,bus=pcie.0,chassis=1,slot=%u",
+				i, i + 1);
+	}
+	return r;
+}
+
 static int add_net(const struct vm_config *c, const struct qemu_view *v, struct strv *argv)
 {
 	int r = 0;
@@ -314,6 +332,8 @@ int qemu_args_build(const struct vm_config *config, const struct qemu_view *view
 		r = add_channels(view, argv);
 	if (r == 0)
 		r = add_disks(config, view, argv);
+	if (r == 0)
+		r = add_slots(config, argv);
 	if (r == 0)
 		r = add_net(config, view, argv);
 	if (r == 0)

@@ -21,6 +21,8 @@ struct qemu_view {
 	bool io_uring; /* else a pool of threads reads and writes the disks */
 };
 
+#define QEMU_SERIAL_MAX 20 /* VIRTIO_BLK_ID_BYTES, virtio 1.2 5.2.6 */
+
 /* The serial number of the disk that config->agent_rootfs becomes. */
 #define QEMU_AGENT_ROOTFS_SERIAL "agentroot"
 

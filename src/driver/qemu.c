@@ -31,6 +31,7 @@
 #include "driver/confine.h"
 #include "driver/console.h"
 #include "driver/driver.h"
+#include "driver/plug.h"
 #include "driver/qemu-args.h"
 #include "driver/qmp.h"
 #include "driver/ramguard.h"
@@ -79,6 +80,7 @@ struct vm {
 	struct loop_defer no_landlock;
 	char serials[LIMIT_DISKS][24];			 /* of its disks, for notices */
 	struct ramguard *guard;				 /* NULL: its memory is its own */
+	struct plugs *plugs;				 /* NULL: it has no slots */
 	struct trim *trim;				 /* NULL: its translated code stays */
 	int trim_sock;					 /* ours, until trim has it */
 	void (*saved)(const struct err *err, void *arg); /* while it is being saved */
@@ -209,6 +211,12 @@ static void on_event(struct qmp *qmp, const char *name, json_t *data, void *arg)
 		snprintf(vm->shutdown, sizeof(vm->shutdown), "%s", reason ? reason : "unknown");
 	} else if (strcmp(name, "BLOCK_IO_ERROR") == 0) {
 		on_block_error(vm, data);
+	} else if (strcmp(name, "DEVICE_DELETED") == 0) {
+		const char *device = json_string_value(json_object_get(data, "device"));
+
+		/* Each part of a device is told of; the whole has a name. */
+		if (vm->plugs && device)
+			plugs_deleted(vm->plugs, device);
 	} else if (strcmp(name, "MIGRATION") == 0) {
 		trace_step("VMM tells of the state");
 		on_migration(vm, json_string_value(json_object_get(data, "status")));
@@ -305,6 +313,10 @@ static void on_exit_status(struct loop_child *child, int wstatus)
 			"the VM ended before the agent answered: %.400s", why);
 		session_fail(session, &err);
 	}
+	if (vm->plugs) {
+		err_set(&err, ECONNRESET, "the VM ended: %.400s", why);
+		plugs_fail(vm->plugs, &err);
+	}
 	if (vm->saved) {
 		err_set(&err, ECONNRESET, "the VM ended before it was saved: %.400s", why);
 		finish_save(vm, &err);
@@ -337,6 +349,7 @@ static void qemu_free(struct vm *vm)
 			;
 	}
 	vm->qmp = qmp_free(vm->qmp);
+	vm->plugs = plugs_free(vm->plugs);
 	vm->guard = ramguard_free(vm->guard);
 	vm->trim = trim_free(vm->trim);
 	safe_close(vm->trim_sock);
@@ -538,6 +551,12 @@ static bool io_uring_works(void)
 	return fd >= 0;
 }
 
+/* Whether the guard gives QEMU the memory file. */
+static bool by_descriptor(const struct vm_config *c)
+{
+	return c->ram == VM_RAM_PRIVATE || c->ram == VM_RAM_OWN;
+}
+
 static int make_layout(struct layout *l, const struct vm_config *c, const char *program, bool trims)
 {
 	struct qemu_view *v = &l->view;
@@ -550,7 +569,7 @@ static int make_layout(struct layout *l, const struct vm_config *c, const char *
 		.firmware = c->confine ? "/firmware" : NULL,
 		.kernel = c->confine ? "/kernel" : c->kernel,
 		.initramfs = c->confine ? "/initramfs" : c->initramfs,
-		.ram = c->confine || c->ram == VM_RAM_PRIVATE ? RAM_PATH : c->ram_path,
+		.ram = c->confine || by_descriptor(c) ? RAM_PATH : c->ram_path,
 		.qmp_fd = FD_QMP,
 		.console_fd = FD_CONSOLE,
 		.agent_fd = FD_AGENT,
@@ -622,6 +641,7 @@ static int launch(struct vm *vm, const struct vm_config *c, struct far_ends *far
 		if (layout.view.trim)
 			pass_fd(spec, far->trim, FD_TRIM);
 		spec->ramguard_sock = far->guard;
+		spec->ramguard_own = c->ram == VM_RAM_OWN;
 		r = confine_spawn(spec, &vm->pid, &vm->pidfd, err);
 	}
 	layout_deinit(&layout);
@@ -720,16 +740,19 @@ static int qemu_start(struct loop *loop, const struct vm_config *config,
 	r = check_files(config, err);
 	if (r == 0)
 		r = make_channels(vm, &far, &qmp_fd, err);
-	if (r == 0 && config->ram == VM_RAM_PRIVATE && (r = socket_pair(&guard, &far.guard)) < 0)
+	if (r == 0 && by_descriptor(config) && (r = socket_pair(&guard, &far.guard)) < 0)
 		err_errno(err, -r, "cannot make the sockets to QEMU");
 	if (r == 0)
 		r = launch(vm, config, &far, err);
 	close_far_ends(&far);
 	/* QEMU is held at the file's opening until the loop runs. */
-	if (r == 0 && config->ram == VM_RAM_PRIVATE)
+	if (r == 0 && by_descriptor(config))
 		r = guard_memory(vm, config->ram_fd, guard, err);
 	if (r == 0)
 		r = watch(vm, take_fd(&qmp_fd), err);
+	if (r == 0 && config->slots &&
+		(r = plugs_new(loop, vm->qmp, config->slots, &vm->plugs)) < 0)
+		err_errno(err, -r, "cannot start a VM");
 	if (r == 0 && vm->trim_sock >= 0) {
 		r = trim_new(loop, vm->pid, take_fd(&vm->trim_sock), &vm->trim);
 		if (r < 0)
@@ -834,6 +857,37 @@ static void qemu_save(struct vm *vm, int state_fd, int64_t deadline,
 	}
 }
 
+/* ---- devices that come and go ---- */
+
+static void qemu_plug(
+	struct vm *vm, const struct vm_disk *disk, int64_t deadline, vm_done cb, void *arg)
+{
+	struct err err = ERR_INIT;
+
+	if (!vm->pid)
+		err_set(&err, ECONNRESET, "the VM has ended");
+	else if (!vm->plugs)
+		err_set(&err, ENOTSUP, "the VM was made without slots for further disks");
+	else
+		plugs_add(vm->plugs, disk, deadline, cb, arg, &err);
+	if (err.code)
+		cb(&err, arg);
+}
+
+static void qemu_unplug(struct vm *vm, const char *serial, int64_t deadline, vm_done cb, void *arg)
+{
+	struct err err = ERR_INIT;
+
+	if (!vm->pid)
+		err_set(&err, ECONNRESET, "the VM has ended");
+	else if (!vm->plugs)
+		err_set(&err, ENOTSUP, "the VM was made without slots for further disks");
+	else
+		plugs_remove(vm->plugs, serial, deadline, cb, arg, &err);
+	if (err.code)
+		cb(&err, arg);
+}
+
 /* ---- what a saved state depends on ---- */
 
 static int add_file_identity(struct strbuf *out, const char *path, struct err *err)
@@ -936,12 +990,14 @@ static int qemu_probe(const char *vmm, char **ret_version, struct err *err)
 
 const struct driver driver_qemu = {
 	.name = "qemu",
-	.abilities = VM_CAN_VSOCK | VM_CAN_SNAPSHOT | VM_CAN_BALLOON,
+	.abilities = VM_CAN_VSOCK | VM_CAN_SNAPSHOT | VM_CAN_BALLOON | VM_CAN_PLUG,
 	.probe = qemu_probe,
 	.identity = qemu_identity,
 	.start = qemu_start,
 	.open_session = qemu_open_session,
 	.save = qemu_save,
+	.plug = qemu_plug,
+	.unplug = qemu_unplug,
 	.kill = qemu_kill,
 	.pid = qemu_pid,
 	.free = qemu_free,

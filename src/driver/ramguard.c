@@ -61,9 +61,22 @@ static struct sock_filter filter[] = {
 	ANSWER(SECCOMP_RET_ERRNO | 0), /* 0: the call succeeds and does nothing */
 };
 
-int ramguard_install(int sock, struct err *err)
+/* The first half alone. */
+static struct sock_filter filter_own[] = {
+	LOAD(arch),
+	UNLESS_EQUAL(ARCH, 5),
+	LOAD(nr),
+	UNLESS_EQUAL(SYS_openat, 3),
+	LOAD(args[2]),
+	UNLESS_EQUAL(O_RDWR, 1),
+	ANSWER(SECCOMP_RET_USER_NOTIF),
+	ANSWER(SECCOMP_RET_ALLOW),
+};
+
+int ramguard_install(int sock, bool own, struct err *err)
 {
-	struct sock_fprog prog = { .len = ARRAY_SIZE(filter), .filter = filter };
+	struct sock_fprog prog = { .len = own ? ARRAY_SIZE(filter_own) : ARRAY_SIZE(filter),
+		.filter = own ? filter_own : filter };
 	auto_close int listener = (int)syscall(
 		SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &prog);
 	int r;

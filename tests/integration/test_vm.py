@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The VM driver with real QEMU: boot, greeting, ends of all kinds, confinement, wrong input."""
+import hashlib
 import os
 import signal
 import socket
@@ -7,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from vmtools import TOOLS, USER, Vm, gone, open_folder, prepare_guest
+from vmtools import BUILD, TOOLS, USER, Vm, gone, open_folder, prepare_guest
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/usr/bin/qemu-system-x86_64"), reason="QEMU is not installed")
 ROOT = os.geteuid() == 0
@@ -275,3 +276,115 @@ def test_qemu_has_no_rights(guest, user):
             assert os.readlink(f"/proc/{pid}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}"), name
         assert os.listdir(f"/proc/{pid}/root/disk" if os.path.exists(f"/proc/{pid}/root/disk") else f"/proc/{pid}/root/dev")
         assert vm.ask("echo still here") == "still here"
+
+
+SMALL = BUILD / "guest/kernel/vmlinuz"
+
+
+def digest(path):
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+class Saved:
+    """A saved VM with two slots, and its disks."""
+
+    def __init__(self, guest, kernel, folder, user):
+        self.guest = (SMALL if kernel == "small" else guest[0], guest[1])
+        self.folder, self.user, self.ram, self.state = folder, user, folder / "ram", folder / "state"
+        sparse(folder / "image")
+        sparse(self.ram, 256 << 20)
+        with self.vm("scratch", "--shared-ram", self.ram) as vm:
+            vm.greeted()
+            vm.send(f"!save {self.state}")
+            assert vm.wait("saved", "error") == "saved"
+
+    def vm(self, scratch, *args):
+        return Vm(*self.guest, "--slots", "2", "--cmdline", "vmtest.late", "--memory", "256m",
+                  "--disk", f"{self.folder / 'image'}:image:ro", "--disk", f"{sparse(self.folder / scratch)}:scratch",
+                  *args, user=self.user)
+
+    def go_on(self, scratch="scratch"):
+        return self.vm(scratch, "--own-ram", self.ram, "--state", self.state)
+
+
+@pytest.fixture(params=["cloud", "small"] if SMALL.exists() else ["cloud"])
+def saved(request, guest, private):
+    return Saved(guest, request.param, private, ROOT)
+
+
+def disks_are(vm, *expected, timeout=20):
+    """The guest needs a moment to see what comes, and names them as it sees them. Returns serial -> device."""
+    deadline = time.monotonic() + timeout
+    while True:
+        found = {disk: name for name, _, disk in (word.partition("=") for word in vm.ask("disks").split())}
+        if set(found) == {"image:ro", "scratch:rw", *expected}:
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+
+
+def test_disks_come_and_go_in_a_vm_that_went_on(saved, private):
+    """On its own copy of the memory: the file that others start from too stays as it is."""
+    before, more, other = digest(saved.ram), sparse(private / "more"), sparse(private / "other")
+    with saved.go_on() as vm, saved.go_on("another") as neighbour:
+        vm.greeted()
+        neighbour.greeted()
+        disks_are(vm)
+        vm.send(f"!plug {more}:more")
+        assert vm.wait("plugged", "error") == "plugged"
+        vm.send(f"!plug {other}:other:ro")
+        assert vm.wait("plugged", "error") == "plugged"
+        found = disks_are(vm, "more:rw", "other:ro")
+        assert vm.ask(f"write /dev/{found['more:rw']} 1") == "written"
+        disks_are(neighbour)
+        vm.send("!unplug more 30s")
+        assert vm.wait("unplugged", "error") == "unplugged"
+        disks_are(vm, "other:ro")
+        # Its slot is free again.
+        vm.send(f"!plug {more}:again")
+        assert vm.wait("plugged", "error") == "plugged"
+        disks_are(vm, "again:rw", "other:ro")
+        assert vm.ask("echo hello") == "hello"
+    assert more.stat().st_blocks * 512 >= 1 << 20 and other.stat().st_blocks == 0
+    assert digest(saved.ram) == before
+
+
+def test_plugging_that_fails_is_told_and_undone(saved, private):
+    disks = [sparse(private / f"disk{i}") for i in range(3)]
+
+    def error(line, part):
+        vm.send(line)
+        said = vm.wait("plugged", "unplugged", "error", timeout=30)
+        assert said.startswith("error ") and part in said, said
+    with saved.go_on() as vm:
+        vm.greeted()
+        error(f"!plug {private / 'nowhere'}:x", "No such file or directory")
+        error("!unplug x", "no disk 'x' has been plugged into the VM")
+        error(f"!plug {disks[0]}:{'x' * 21}", "has more than 20 bytes")
+        for i in range(2):
+            vm.send(f"!plug {disks[i]}:d{i}")
+            assert vm.wait("plugged", "error") == "plugged"
+        error(f"!plug {disks[1]}:d1", "the VM has a disk 'd1' already")
+        error(f"!plug {disks[2]}:d2", "no port free for the disk 'd2' (of 2)")
+        disks_are(vm, "d0:rw", "d1:rw")
+        # A guest takes five seconds. It lets go all the same, and the slot is free then.
+        error("!unplug d0 1s", "the guest did not let go of the disk 'd0' in time")
+        disks_are(vm, "d1:rw")
+        deadline = time.monotonic() + 10
+        vm.send(f"!plug {disks[2]}:d2")
+        while (said := vm.wait("plugged", "error")) != "plugged":
+            assert time.monotonic() < deadline, said
+            vm.send(f"!plug {disks[2]}:d2")
+        vm.send("!unplug d1 30s")
+        vm.send("!kill")
+        assert "the VM ended: the VM was ended by micropod" in vm.wait("unplugged", "error")
+
+
+def test_a_vm_without_slots_takes_no_disk(guest, private):
+    with Vm(*guest) as vm:
+        vm.greeted()
+        vm.send(f"!plug {sparse(private / 'more')}:more")
+        assert vm.wait("plugged", "error") == "error the VM was made without slots for further disks"
+        vm.send("!unplug more")
+        assert vm.wait("unplugged", "error") == "error the VM was made without slots for further disks"

@@ -70,10 +70,10 @@ static bool told(const char *word)
 	return strstr(line, word) != NULL;
 }
 
-static void load_modules(void)
+static void load_modules(const char *file)
 {
 	char name[256], path[512];
-	FILE *list = fopen("/lib/modules/order", "re");
+	FILE *list = fopen(file, "re");
 
 	while (list && fgets(name, sizeof(name), list)) {
 		int fd;
@@ -125,8 +125,9 @@ static void cmd_disks(char *arg)
 
 		snprintf(path, sizeof(path), "/sys/block/vd%c/serial", c);
 		f = fopen(path, "re");
+		/* One that has gone leaves its letter free. */
 		if (!f)
-			break;
+			continue;
 		if (!fgets(serial, sizeof(serial), f))
 			serial[0] = 0;
 		fclose(f);
@@ -423,7 +424,9 @@ int main(void)
 	mount("proc", "/proc", "proc", 0, NULL);
 	mount("sysfs", "/sys", "sysfs", 0, NULL);
 	mount("dev", "/dev", "devtmpfs", 0, NULL);
-	load_modules();
+	load_modules("/lib/modules/order");
+	if (told("vmtest.late"))
+		load_modules("/lib/modules/order.late");
 	if (told("vmtest.mute"))
 		for (;;)
 			pause();

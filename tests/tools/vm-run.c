@@ -3,8 +3,9 @@
  * Runs one VM by the driver, for tests: prints a line for whatever happens ("greeted SECONDS",
  * "session LINE", "console LINE", "notice TEXT", "error TEXT", "exited clean|unclean WHY", "pid N")
  * and takes lines on stdin: "!join",
- * "!leave", "!reconnect", "!kill", "!free", "!save FILE" ("saved" when done); all others go to the
- * agent's session.
+ * "!leave", "!reconnect", "!kill", "!free", "!save FILE" ("saved" when done), "!plug
+ * PATH:SERIAL[:ro]"
+ * ("plugged"), "!unplug SERIAL DEADLINE" ("unplugged"); all others go to the agent's session.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +21,7 @@
 #include "base/parse.h"
 #include "driver/accel.h"
 #include "driver/driver.h"
+#include "driver/ramcopy.h"
 
 struct run {
 	struct loop *loop;
@@ -129,12 +131,58 @@ static void save(struct run *run, const char *path)
 	driver_qemu.save(run->vm, fd, deadline_in(run->deadline), on_saved, run);
 }
 
+static void on_plugged(const struct err *err, void *arg)
+{
+	if (err)
+		printf("error %s\n", err->msg);
+	else
+		printf("%s\n", (const char *)arg);
+	fflush(stdout);
+}
+
+/* "PATH:SERIAL" or "PATH:SERIAL:ro", cut in place. */
+static struct vm_disk parse_disk(char *text)
+{
+	char *serial = strchr(text, ':'), *mode;
+
+	if (!serial)
+		exit(2);
+	*serial++ = 0;
+	mode = strchr(serial, ':');
+	if (mode)
+		*mode = 0;
+	return (struct vm_disk){ .path = text, .serial = serial, .read_only = mode != NULL };
+}
+
+static void unplug(struct run *run, char *words)
+{
+	char *time = strchr(words, ' ');
+	int64_t deadline = run->deadline;
+
+	if (time)
+		*time++ = 0;
+	if (time && parse_duration(time, &deadline) < 0)
+		exit(2);
+	driver_qemu.unplug(run->vm, words, deadline_in(deadline), on_plugged, "unplugged");
+}
+
+static void plug(struct run *run, char *words)
+{
+	struct vm_disk disk = parse_disk(words);
+
+	driver_qemu.plug(run->vm, &disk, deadline_in(run->deadline), on_plugged, "plugged");
+}
+
 static void obey(struct run *run, char *line)
 {
 	struct iovec iov[2] = { { line, strlen(line) }, { (char *)"\n", 1 } };
 
 	if (strncmp(line, "!save ", 6) == 0)
 		save(run, line + 6);
+	else if (strncmp(line, "!plug ", 6) == 0)
+		plug(run, line + 6);
+	else if (strncmp(line, "!unplug ", 8) == 0)
+		unplug(run, line + 8);
 	else if (strcmp(line, "!kill") == 0)
 		driver_qemu.kill(run->vm);
 	else if (strcmp(line, "!join") == 0)
@@ -173,18 +221,24 @@ static void on_input(struct loop_fd *src, uint32_t events)
 	}
 }
 
-/* "PATH:SERIAL" or "PATH:SERIAL:ro", cut in place. */
 static void add_disk(struct vm_config *c, char *text)
 {
-	char *serial = strchr(text, ':'), *mode;
-
-	if (!serial || c->n_disks >= LIMIT_DISKS)
+	if (c->n_disks >= LIMIT_DISKS)
 		exit(2);
-	*serial++ = 0;
-	mode = strchr(serial, ':');
-	if (mode)
-		*mode = 0;
-	c->disks[c->n_disks++] = (struct vm_disk){ text, serial, mode != NULL };
+	c->disks[c->n_disks++] = parse_disk(text);
+}
+
+/* The memory file's name. */
+static int own_ram(struct vm_config *c, const char *path)
+{
+	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int64_t before = clock_monotonic();
+	struct err err = ERR_INIT;
+	int r = fd < 0 ? -errno : ram_copy(fd, c->memory, &c->ram_fd, &err);
+
+	c->ram = VM_RAM_OWN;
+	printf("copied %.3f\n", (double)(clock_monotonic() - before) / 1e9);
+	return r;
 }
 
 enum {
@@ -202,7 +256,9 @@ enum {
 	OPT_UNCONFINED,
 	OPT_SHARED_RAM,
 	OPT_PRIVATE_RAM,
+	OPT_OWN_RAM,
 	OPT_STATE,
+	OPT_SLOTS,
 };
 
 static const struct option options[] = {
@@ -220,7 +276,9 @@ static const struct option options[] = {
 	{ "unconfined", 0, NULL, OPT_UNCONFINED },
 	{ "shared-ram", 1, NULL, OPT_SHARED_RAM },
 	{ "private-ram", 1, NULL, OPT_PRIVATE_RAM },
+	{ "own-ram", 1, NULL, OPT_OWN_RAM },
 	{ "state", 1, NULL, OPT_STATE },
+	{ "slots", 1, NULL, OPT_SLOTS },
 	{ 0 },
 };
 
@@ -276,6 +334,12 @@ static void parse(int argc, char **argv, struct vm_config *c, struct run *run)
 			c->ram = VM_RAM_PRIVATE;
 			c->ram_fd = open(optarg, O_RDONLY | O_CLOEXEC);
 			r = c->ram_fd < 0 ? -errno : 0;
+			break;
+		case OPT_OWN_RAM: /* behind --memory */
+			r = own_ram(c, optarg);
+			break;
+		case OPT_SLOTS:
+			r = parse_uint(optarg, 0, 1024, &c->slots);
 			break;
 		case OPT_STATE:
 			c->state_fd = open(optarg, O_RDONLY | O_CLOEXEC);

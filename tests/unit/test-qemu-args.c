@@ -101,6 +101,27 @@ static void every_vm_is_shut_in(void)
 	}
 }
 
+static void slots_are_root_ports(void)
+{
+	struct vm_config c = config(VM_ACCEL_TCG);
+	auto_free char *none = build(&c, &view), *two = NULL, *own = NULL;
+
+	c.slots = 2;
+	two = build(&c, &view);
+	c.ram = VM_RAM_OWN;
+	c.state_fd = 7;
+	own = build(&c, &view);
+	REQUIRE(none && two && own);
+	HAS_NOT(none, "pci");
+	HAS(two, ",pcie=on");
+	HAS(two, " pcie_ports=native");
+	HAS(two, "-device pcie-root-port,id=slot0,bus=pcie.0,chassis=1,slot=1 ");
+	HAS(two, "-device pcie-root-port,id=slot1,bus=pcie.0,chassis=1,slot=2 ");
+	HAS(own, "id=ram,size=1024M,share=on,mem-path=/ram ");
+	c.slots = LIMIT_VM_SLOTS + 1;
+	CHECK_INT(refused(&c), -EINVAL);
+}
+
 static void plugin_only_if_there_is_one(void)
 {
 	struct vm_config c = config(VM_ACCEL_TCG);
@@ -262,7 +283,8 @@ static void wrong_configs_are_refused(void)
 }
 
 TEST_MAIN(TEST(clock_options_follow_the_accelerator), TEST(every_vm_is_shut_in),
-	TEST(plugin_only_if_there_is_one), TEST(memory_lies_where_it_is_wanted),
-	TEST(disks_report_errors), TEST(agent_rootfs_is_one_more_disk), TEST(network_by_descriptor),
+	TEST(slots_are_root_ports), TEST(plugin_only_if_there_is_one),
+	TEST(memory_lies_where_it_is_wanted), TEST(disks_report_errors),
+	TEST(agent_rootfs_is_one_more_disk), TEST(network_by_descriptor),
 	TEST(many_devices_get_slots), TEST(commas_do_not_add_options),
 	TEST(wrong_configs_are_refused))
