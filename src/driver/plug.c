@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: plugging is add-fd, blockdev-add, device_add, each sent when the one before has been
- * answered, and what has been done is undone when one fails. Unplugging asks the guest (device_del
- * returns at once); once it has let go, DEVICE_DELETED comes, and blockdev-del and remove-fd follow.
- * A guest that does not let go keeps its disk.
+ * How it works: plugging is add-fd, blockdev-add, device_add, each sent when the one before has
+ * been answered, and what has been done is undone when one fails. Unplugging asks the guest
+ * (device_del returns at once); once it has let go, DEVICE_DELETED comes, and blockdev-del and
+ * remove-fd follow. A guest that does not let go keeps its disk.
  */
 #include "driver/plug.h"
 
@@ -186,8 +186,8 @@ static void on_node(json_t *value, const struct err *err, void *arg)
 	snprintf(name, sizeof(name), "plug%u", s->number);
 	r = qmp_command(s->plugs->qmp, "device_add",
 		json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s}", "driver", "virtio-blk-pci", "id", name,
-			"bus", bus, "drive", name, "serial", s->serial, "werror", "report", "rerror",
-			"report"),
+			"bus", bus, "drive", name, "serial", s->serial, "werror", "report",
+			"rerror", "report"),
 		s->deadline, on_device, s);
 	if (r < 0)
 		fail_errno(s, -r);
@@ -207,8 +207,8 @@ static void on_fd(json_t *value, const struct err *err, void *arg)
 	snprintf(file, sizeof(file), "/dev/fdset/%u", s->number);
 	snprintf(name, sizeof(name), "plug%u", s->number);
 	r = qmp_command(s->plugs->qmp, "blockdev-add",
-		json_pack("{s:s,s:s,s:b,s:s,s:{s:b},s:{s:s,s:s}}", "driver", "raw", "node-name", name,
-			"read-only", s->disk.read_only, "discard",
+		json_pack("{s:s,s:s,s:b,s:s,s:{s:b},s:{s:s,s:s}}", "driver", "raw", "node-name",
+			name, "read-only", s->disk.read_only, "discard",
 			s->disk.read_only ? "ignore" : "unmap", "cache", "no-flush",
 			s->disk.ephemeral, "file", "driver", "file", "filename", file),
 		s->deadline, on_node, s);
@@ -291,11 +291,11 @@ int plugs_remove(struct plugs *p, const char *serial, int64_t deadline, vm_done 
 	struct slot *s = find(p, serial);
 	int r;
 
-	if (!s || s->state != PLUG_THERE)
-		return err_set(err, s ? EBUSY : ENOENT,
-			s ? "the disk '%s' is just being plugged or unplugged"
-			  : "no disk '%s' has been plugged into the VM",
-			serial);
+	if (!s)
+		return err_set(err, ENOENT, "no disk '%s' has been plugged into the VM", serial);
+	if (s->state != PLUG_THERE)
+		return err_set(
+			err, EBUSY, "the disk '%s' is just being plugged or unplugged", serial);
 	r = loop_timer_arm(p->loop, &s->timer, deadline, on_deadline);
 	if (r == 0)
 		r = qmp_command(p->qmp, "device_del", named("id", s), deadline, on_asked, s);

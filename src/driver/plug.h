@@ -17,8 +17,8 @@ int plugs_new(struct loop *loop, struct qmp *qmp, unsigned n, struct plugs **ret
 struct plugs *plugs_free(struct plugs *plugs);
 
 /*
- * As driver.h's plug and unplug. cb comes once, never from within the call. 0, or -errno with err and
- * no call: -ENOSPC no port is free, -EEXIST or -ENOENT the serial number.
+ * As driver.h's plug and unplug. cb comes once, never from within the call. 0, or -errno with err
+ * and no call: -ENOSPC no port is free, -EEXIST or -ENOENT the serial number.
  */
 int plugs_add(struct plugs *plugs, const struct vm_disk *disk, int64_t deadline, vm_done cb,
 	void *arg, struct err *err);

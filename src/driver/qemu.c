@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <linux/io_uring.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -32,31 +31,19 @@
 #include "driver/console.h"
 #include "driver/driver.h"
 #include "driver/plug.h"
-#include "driver/qemu-args.h"
+#include "driver/qemu-layout.h"
 #include "driver/qmp.h"
 #include "driver/ramguard.h"
 #include "driver/session.h"
 #include "driver/trim.h"
 
 #define AGENT_VSOCK_PORT 1024
-#define RAM_PATH	 "/ram"	    /* of the memory file, in QEMU's root */
-#define TRIM_PATH	 "/trim.so" /* of the plugin */
 #define LOAD_TIME                                                                       \
 	(30 * NSEC_PER_SEC) /* for QEMU to take a command that leads to a running guest \
 			     */
 #define STATE_NAME "state"  /* of a state file's descriptor, in QMP */
 #define NOTICE_INTERVAL \
 	(60 * NSEC_PER_SEC) /* of one kind; a guest can cause any number of disk errors */
-
-/* Descriptor numbers in QEMU. */
-enum {
-	FD_QMP = 3,
-	FD_CONSOLE,
-	FD_AGENT,
-	FD_NET,
-	FD_VSOCK,
-	FD_TRIM,
-};
 
 struct vm {
 	struct loop *loop;
@@ -411,186 +398,6 @@ static int make_channels(struct vm *vm, struct far_ends *far, int *ret_qmp, stru
 	return r < 0 ? err_errno(err, -r, "cannot make the sockets to QEMU") : 0;
 }
 
-static int find_program(const char *wanted, char **ret_path, struct err *err)
-{
-	static const char name[] = "qemu-system-x86_64";
-	const char *path = getenv("PATH");
-	char *found = NULL;
-
-	if (wanted) {
-		found = realpath(wanted, NULL);
-		if (!found)
-			return err_errno(err, errno, "cannot use the VMM '%s'", wanted);
-		*ret_path = found;
-		return 0;
-	}
-	for (path = path ? path : "/usr/bin:/bin"; !found && path; path = strchr(path, ':')) {
-		auto_free char *candidate = NULL;
-
-		path += *path == ':';
-		if (asprintf(&candidate, "%.*s/%s", (int)strcspn(path, ":"), path, name) < 0)
-			return err_errno(err, ENOMEM, "cannot look for QEMU");
-		if (*candidate == '/' && access(candidate, X_OK) == 0)
-			found = realpath(candidate, NULL);
-	}
-	if (!found)
-		return err_set(err, ENOENT,
-			"%s is not installed: install it (Debian, Ubuntu: sudo apt-get install "
-			"qemu-system-x86; Fedora: sudo dnf install qemu-system-x86-core)",
-			name);
-	*ret_path = found;
-	return 0;
-}
-
-/* Opens a file only to say in clear words, before QEMU does in its own, that and why it cannot be
- * had. */
-static int check_file(const char *path, bool read_only, const char *what, struct err *err)
-{
-	auto_close int fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
-
-	return fd < 0 ? err_errno(err, errno, "cannot open %s '%s'", what, path) : 0;
-}
-
-static int check_files(const struct vm_config *c, struct err *err)
-{
-	bool boots = c->state_fd < 0;
-	int r = boots ? check_file(c->kernel, true, "the kernel", err) : 0;
-
-	if (r == 0 && boots && c->initramfs)
-		r = check_file(c->initramfs, true, "the initramfs", err);
-	if (r == 0 && c->agent_rootfs)
-		r = check_file(c->agent_rootfs, true, "the agent's root file system", err);
-	for (unsigned i = 0; i < c->n_disks && r == 0; i++)
-		r = check_file(c->disks[i].path, c->disks[i].read_only, "the disk", err);
-	return r;
-}
-
-/* Files under the names that QEMU sees; the binds' strings live as long as config and this. */
-struct layout {
-	struct confine_spec spec;
-	struct qemu_view view;
-	char targets[LIMIT_DISKS + 1][24];
-	char *sources[CONFINE_BINDS_MAX]; /* of firmware, owned */
-	unsigned n_sources;
-};
-
-static void layout_deinit(struct layout *l)
-{
-	for (unsigned i = 0; i < l->n_sources; i++)
-		free(l->sources[i]);
-}
-
-static int bind_firmware(struct layout *l, const char *program)
-{
-	static const char *const files[] = { "bios-microvm.bin", "qboot.rom", "linuxboot_dma.bin",
-		"linuxboot.bin", "pvh.bin" };
-	static const char *const targets[] = { "/firmware/bios-microvm.bin", "/firmware/qboot.rom",
-		"/firmware/linuxboot_dma.bin", "/firmware/linuxboot.bin", "/firmware/pvh.bin" };
-	const char *slash = strrchr(program, '/');
-	int r = 0;
-
-	for (size_t i = 0; i < ARRAY_SIZE(files) && r == 0; i++) {
-		auto_free char *path = NULL;
-
-		if (asprintf(&path, "%.*s/../share/qemu/%s", (int)(slash - program), program,
-			    files[i]) < 0)
-			return -ENOMEM;
-		if (access(path, R_OK) < 0) {
-			free(take_ptr(path));
-			if (asprintf(&path, "/usr/share/qemu/%s", files[i]) < 0)
-				return -ENOMEM;
-		}
-		l->sources[l->n_sources] = take_ptr(path);
-		r = confine_bind(
-			&l->spec, l->sources[l->n_sources++], targets[i], CONFINE_OPTIONAL);
-	}
-	if (r == 0 &&
-		strncmp(program, "/usr/bin/", 9) != 0) { /* its loadable parts, if it has any */
-		if (asprintf(&l->sources[l->n_sources], "%.*s/../lib", (int)(slash - program),
-			    program) < 0)
-			return -ENOMEM;
-		l->n_sources++;
-		r = confine_bind(&l->spec, l->sources[l->n_sources - 1],
-			l->sources[l->n_sources - 1], CONFINE_OPTIONAL | CONFINE_EXECUTE);
-	}
-	return r;
-}
-
-static int bind_files(struct layout *l, const struct vm_config *c)
-{
-	bool boots = c->state_fd < 0;
-	int r = boots ? confine_bind(&l->spec, c->kernel, "/kernel", 0) : 0;
-
-	if (r == 0 && boots && c->initramfs)
-		r = confine_bind(&l->spec, c->initramfs, "/initramfs", 0);
-	for (unsigned i = 0; i < c->n_disks + (c->agent_rootfs != NULL) && r == 0; i++) {
-		bool extra = i == c->n_disks, read_only = extra || c->disks[i].read_only;
-
-		snprintf(l->targets[i], sizeof(l->targets[i]), "/disk/%u", i);
-		r = confine_bind(&l->spec, extra ? c->agent_rootfs : c->disks[i].path,
-			l->targets[i], read_only ? 0 : CONFINE_WRITE);
-	}
-	/* A private one is not there at all: the guard gives QEMU a descriptor of it. */
-	if (r == 0 && c->ram == VM_RAM_SHARED)
-		r = confine_bind(&l->spec, c->ram_path, RAM_PATH, CONFINE_WRITE);
-	if (r == 0 && l->view.trim)
-		r = confine_bind(&l->spec, c->trim_plugin, TRIM_PATH, CONFINE_EXECUTE);
-	if (r == 0 && c->accel == VM_ACCEL_KVM)
-		r = confine_bind(&l->spec, "/dev/kvm", "/dev/kvm", CONFINE_DEVICE);
-	return r;
-}
-
-/* Some kernels and most container engines forbid it; what QEMU may do, we may. io_uring_setup(2).
- */
-static bool io_uring_works(void)
-{
-	struct io_uring_params params = { 0 };
-	/* As many entries as QEMU asks for. */
-	auto_close int fd = (int)syscall(SYS_io_uring_setup, 128, &params);
-
-	return fd >= 0;
-}
-
-/* Whether the guard gives QEMU the memory file. */
-static bool by_descriptor(const struct vm_config *c)
-{
-	return c->ram == VM_RAM_PRIVATE || c->ram == VM_RAM_OWN;
-}
-
-static int make_layout(struct layout *l, const struct vm_config *c, const char *program, bool trims)
-{
-	struct qemu_view *v = &l->view;
-	int r;
-
-	*l = (struct layout){
-		.spec = { .program = program, .off = !c->confine, .ramguard_sock = -1 }
-	};
-	*v = (struct qemu_view){ .program = "qemu",
-		.firmware = c->confine ? "/firmware" : NULL,
-		.kernel = c->confine ? "/kernel" : c->kernel,
-		.initramfs = c->confine ? "/initramfs" : c->initramfs,
-		.ram = c->confine || by_descriptor(c) ? RAM_PATH : c->ram_path,
-		.qmp_fd = FD_QMP,
-		.console_fd = FD_CONSOLE,
-		.agent_fd = FD_AGENT,
-		.net_fd = c->net_fd >= 0 ? FD_NET : -1,
-		.vsock_fd = c->vsock_cid ? FD_VSOCK : -1,
-		.trim = !trims	     ? NULL
-			: c->confine ? TRIM_PATH
-				     : c->trim_plugin,
-		.trim_fd = FD_TRIM };
-	r = confine_bind_system(&l->spec);
-	if (r == 0)
-		r = bind_firmware(l, program);
-	if (r == 0)
-		r = bind_files(l, c);
-	for (unsigned i = 0; i < c->n_disks; i++)
-		v->disks[i] = c->confine ? l->targets[i] : c->disks[i].path;
-	if (c->agent_rootfs)
-		v->disks[c->n_disks] = c->confine ? l->targets[c->n_disks] : c->agent_rootfs;
-	return r;
-}
-
 static void pass_fd(struct confine_spec *spec, int from, int to)
 {
 	spec->fds[spec->n_fds++] = (struct confine_fd){ from, to };
@@ -615,13 +422,13 @@ static int launch(struct vm *vm, const struct vm_config *c, struct far_ends *far
 {
 	auto_free char *program = NULL;
 	auto_strv struct strv argv = STRV_INIT;
-	struct layout layout;
-	int r = find_program(c->vmm, &program, err);
+	struct qemu_layout layout;
+	int r = qemu_find_program(c->vmm, &program, err);
 
 	if (r < 0)
 		return r;
-	r = make_layout(&layout, c, program, make_trim(vm, c, program, far));
-	layout.view.io_uring = io_uring_works();
+	r = qemu_layout_make(&layout, c, program, make_trim(vm, c, program, far));
+	layout.view.io_uring = qemu_io_uring_works();
 	if (r < 0)
 		err_errno(err, -r, "cannot lay out the confinement");
 	else
@@ -631,20 +438,20 @@ static int launch(struct vm *vm, const struct vm_config *c, struct far_ends *far
 
 		spec->argv = strv_items(&argv);
 		spec->stderr_fd = far->complaints;
-		pass_fd(spec, far->qmp, FD_QMP);
-		pass_fd(spec, far->console, FD_CONSOLE);
-		pass_fd(spec, far->agent, FD_AGENT);
+		pass_fd(spec, far->qmp, QEMU_FD_QMP);
+		pass_fd(spec, far->console, QEMU_FD_CONSOLE);
+		pass_fd(spec, far->agent, QEMU_FD_AGENT);
 		if (c->net_fd >= 0)
-			pass_fd(spec, c->net_fd, FD_NET);
+			pass_fd(spec, c->net_fd, QEMU_FD_NET);
 		if (c->vsock_cid)
-			pass_fd(spec, c->vhost_vsock_fd, FD_VSOCK);
+			pass_fd(spec, c->vhost_vsock_fd, QEMU_FD_VSOCK);
 		if (layout.view.trim)
-			pass_fd(spec, far->trim, FD_TRIM);
+			pass_fd(spec, far->trim, QEMU_FD_TRIM);
 		spec->ramguard_sock = far->guard;
 		spec->ramguard_own = c->ram == VM_RAM_OWN;
 		r = confine_spawn(spec, &vm->pid, &vm->pidfd, err);
 	}
-	layout_deinit(&layout);
+	qemu_layout_deinit(&layout);
 	return r;
 }
 
@@ -684,7 +491,7 @@ static int watch(struct vm *vm, int qmp_fd, struct err *err)
 
 static int guard_memory(struct vm *vm, int ram_fd, int sock, struct err *err)
 {
-	int r = ramguard_watch(vm->loop, sock, ram_fd, RAM_PATH, &vm->guard);
+	int r = ramguard_watch(vm->loop, sock, ram_fd, QEMU_RAM_PATH, &vm->guard);
 
 	return r < 0 ? err_errno(err, -r, "cannot share a memory file with the VM") : 0;
 }
@@ -737,16 +544,16 @@ static int qemu_start(struct loop *loop, const struct vm_config *config,
 	vm->vsock_cid = config->vsock_cid;
 	for (unsigned i = 0; i < config->n_disks; i++)
 		snprintf(vm->serials[i], sizeof(vm->serials[i]), "%s", config->disks[i].serial);
-	r = check_files(config, err);
+	r = qemu_check_files(config, err);
 	if (r == 0)
 		r = make_channels(vm, &far, &qmp_fd, err);
-	if (r == 0 && by_descriptor(config) && (r = socket_pair(&guard, &far.guard)) < 0)
+	if (r == 0 && qemu_ram_by_descriptor(config) && (r = socket_pair(&guard, &far.guard)) < 0)
 		err_errno(err, -r, "cannot make the sockets to QEMU");
 	if (r == 0)
 		r = launch(vm, config, &far, err);
 	close_far_ends(&far);
 	/* QEMU is held at the file's opening until the loop runs. */
-	if (r == 0 && by_descriptor(config))
+	if (r == 0 && qemu_ram_by_descriptor(config))
 		r = guard_memory(vm, config->ram_fd, guard, err);
 	if (r == 0)
 		r = watch(vm, take_fd(&qmp_fd), err);
@@ -859,18 +666,20 @@ static void qemu_save(struct vm *vm, int state_fd, int64_t deadline,
 
 /* ---- devices that come and go ---- */
 
+static int check_slots(const struct vm *vm, struct err *err)
+{
+	if (!vm->pid)
+		return err_set(err, ECONNRESET, "the VM has ended");
+	return vm->plugs ? 0
+			 : err_set(err, ENOTSUP, "the VM was made without slots for further disks");
+}
+
 static void qemu_plug(
 	struct vm *vm, const struct vm_disk *disk, int64_t deadline, vm_done cb, void *arg)
 {
 	struct err err = ERR_INIT;
 
-	if (!vm->pid)
-		err_set(&err, ECONNRESET, "the VM has ended");
-	else if (!vm->plugs)
-		err_set(&err, ENOTSUP, "the VM was made without slots for further disks");
-	else
-		plugs_add(vm->plugs, disk, deadline, cb, arg, &err);
-	if (err.code)
+	if (check_slots(vm, &err) < 0 || plugs_add(vm->plugs, disk, deadline, cb, arg, &err) < 0)
 		cb(&err, arg);
 }
 
@@ -878,13 +687,8 @@ static void qemu_unplug(struct vm *vm, const char *serial, int64_t deadline, vm_
 {
 	struct err err = ERR_INIT;
 
-	if (!vm->pid)
-		err_set(&err, ECONNRESET, "the VM has ended");
-	else if (!vm->plugs)
-		err_set(&err, ENOTSUP, "the VM was made without slots for further disks");
-	else
-		plugs_remove(vm->plugs, serial, deadline, cb, arg, &err);
-	if (err.code)
+	if (check_slots(vm, &err) < 0 ||
+		plugs_remove(vm->plugs, serial, deadline, cb, arg, &err) < 0)
 		cb(&err, arg);
 }
 
@@ -929,8 +733,8 @@ static int qemu_identity(const struct vm_config *config, struct strbuf *out, str
 	auto_free char *program = NULL;
 	auto_strv struct strv argv = STRV_INIT;
 	struct vm_config c = *config;
-	struct layout layout;
-	int r = find_program(c.vmm, &program, err);
+	struct qemu_layout layout;
+	int r = qemu_find_program(c.vmm, &program, err);
 
 	if (r < 0)
 		return r;
@@ -938,15 +742,15 @@ static int qemu_identity(const struct vm_config *config, struct strbuf *out, str
 	 */
 	c.confine = true;
 	c.ram = VM_RAM_SHARED;
-	c.ram_path = RAM_PATH;
+	c.ram_path = QEMU_RAM_PATH;
 	c.state_fd = -1;
 	/* Loaded or not, the state is the same. */
-	r = make_layout(&layout, &c, program, false);
+	r = qemu_layout_make(&layout, &c, program, false);
 	if (r < 0)
 		err_errno(err, -r, "cannot lay out the confinement");
 	else
 		r = qemu_args_build(&c, &layout.view, &argv, err);
-	layout_deinit(&layout);
+	qemu_layout_deinit(&layout);
 	for (size_t i = 0; i < argv.n && r == 0; i++)
 		strbuf_addf(out, "%s\n", argv.v[i]);
 	if (r == 0)
@@ -968,7 +772,7 @@ static int qemu_probe(const char *vmm, char **ret_version, struct err *err)
 {
 	auto_free char *program = NULL, *out = NULL;
 	char *version, *end;
-	int r = find_program(vmm, &program, err);
+	int r = qemu_find_program(vmm, &program, err);
 
 	if (r < 0)
 		return r;

@@ -17,7 +17,6 @@
 #include <malloc.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -74,6 +73,21 @@ __attribute__((constructor)) static void choose_version(void)
 		qemu_plugin_version = 2;
 }
 
+/* -1: it is none. */
+static int parse_fd(const char *text)
+{
+	int fd = 0;
+
+	if (!*text)
+		return -1;
+	for (; *text; text++) {
+		if (*text < '0' || *text > '9' || fd > 1000)
+			return -1;
+		fd = fd * 10 + (*text - '0');
+	}
+	return fd;
+}
+
 int qemu_plugin_install(plugin_id id, const void *info, int argc, char **argv)
 {
 	(void)info;
@@ -81,7 +95,7 @@ int qemu_plugin_install(plugin_id id, const void *info, int argc, char **argv)
 		if (strncmp(argv[i], "probe", 5) == 0)
 			_exit(0);
 		if (strncmp(argv[i], "fd=", 3) == 0)
-			sock = atoi(argv[i] + 3);
+			sock = parse_fd(argv[i] + 3);
 	}
 	if (sock < 0)
 		return -1;
