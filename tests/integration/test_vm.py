@@ -378,7 +378,8 @@ def test_plugging_that_fails_is_told_and_undone(saved, private):
             vm.send(f"!plug {disks[2]}:d2")
         vm.send("!unplug d1 30s")
         vm.send("!kill")
-        assert "the VM ended: the VM was ended by micropod" in vm.wait("unplugged", "error")
+        # By what it was waiting for: QEMU's answer, or the guest.
+        assert vm.wait("unplugged", "error").startswith(("error the VM ended: ", "error the connection to QEMU has ended"))
 
 
 def test_a_vm_without_slots_takes_no_disk(guest, private):
