@@ -23,6 +23,7 @@ struct extra {
 	struct exec_settings *settings; /* NULL once it has started: large, and hundreds of finished
 					   processes are kept */
 	int64_t kill_after;		/* ns; 0: never */
+	bool timed_out;
 	struct loop_timer kill_timer;
 	char sub_name[48];
 	int sub, sub_parent; /* -1: none */
@@ -186,6 +187,7 @@ static void on_kill_after(struct loop_timer *timer)
 {
 	struct extra *x = container_of(timer, struct extra, kill_timer);
 
+	x->timed_out = true;
 	if (x->sub >= 0)
 		cgroup_kill_sub(x->sub);
 }
@@ -195,7 +197,9 @@ static void on_exit_count(struct process *p, void *arg)
 	struct extra *x = arg;
 	struct container *c = container_find(x->agent, p->container_id);
 
-	if (c && p->exit.signal == SIGKILL && cgroup_oom_kills(&c->cgroup) > x->oom_kills)
+	if (p->exit.signal == SIGKILL && x->timed_out)
+		p->exit.timed_out = true;
+	else if (c && p->exit.signal == SIGKILL && cgroup_oom_kills(&c->cgroup) > x->oom_kills)
 		p->exit.oom_killed = true;
 	remove_sub(x);
 }

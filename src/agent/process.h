@@ -25,6 +25,7 @@ struct process_exit {
 	int code;   /* 0-255, or 128 + signal */
 	int signal; /* 0: it exited by itself */
 	bool oom_killed, core_dumped;
+	bool timed_out;		/* killed because its time was over */
 	int64_t started, ended; /* CLOCK_REALTIME ns */
 };
 

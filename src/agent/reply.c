@@ -128,6 +128,7 @@ void reply_fill_exit(API(Exit) * out, const struct process_exit *exit)
 	out->signal = exit->signal;
 	out->oom_killed = exit->oom_killed;
 	out->core_dumped = exit->core_dumped;
+	out->timed_out = exit->timed_out;
 	out->started_ns = exit->started;
 	out->exited_ns = exit->ended;
 }

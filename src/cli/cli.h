@@ -9,7 +9,8 @@
 #include "cli/settings.h"
 #include "sandbox/manager.h"
 
-#define EXIT_MICROPOD	125 /* micropod itself failed */
+#define EXIT_TIMEOUT	SANDBOX_EXIT_TIMEOUT /* as timeout(1) */
+#define EXIT_MICROPOD	125		     /* micropod itself failed */
 #define EXIT_CANNOT_RUN 126
 #define EXIT_NOT_FOUND	127
 #define WORDS_ANY	UINT32_MAX

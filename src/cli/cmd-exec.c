@@ -11,6 +11,7 @@
 struct exec_opts {
 	bool detach, interactive, tty, privileged;
 	const char *user, *workdir;
+	int64_t timeout;
 	struct strv env, env_files;
 };
 
@@ -23,6 +24,8 @@ static const struct opt opts[] = {
 		"set the variables of a file, one KEY=VALUE a line" },
 	{ "interactive", 'i', OPT_FLAG, AT(interactive), NULL, "give it our stdin" },
 	{ "privileged", 0, OPT_FLAG, AT(privileged), NULL, "with all capabilities" },
+	{ "timeout", 0, OPT_DURATION, AT(timeout), "SECONDS",
+		"kill it, with its children, if it takes longer, and exit with 124 (0: never)" },
 	{ "tty", 't', OPT_FLAG, AT(tty), NULL, "give it a terminal" },
 	{ "user", 'u', OPT_STRING, AT(user), "USER[:GROUP]",
 		"user, by name or number (default: the container's)" },
@@ -98,6 +101,7 @@ static int execute(struct client *client, const struct exec_opts *o, const char 
 	spec.tty = o->tty;
 	spec.open_stdin = o->interactive;
 	spec.privileged = o->privileged;
+	spec.kill_after_ns = o->timeout;
 	if (o->tty && term_size(&window.rows, &window.columns))
 		spec.window = &window;
 	return o->detach ? start_detached(client, &start, err) : relay_exec(client, &start, err);

@@ -97,6 +97,7 @@ static json_t *host_config_json(const struct sandbox_config *c)
 	set_int(o, "Memory", (int64_t)c->memory);
 	set_int(o, "NanoCpus", (int64_t)c->cpu_milli * 1000000);
 	set_bool(o, "AutoRemove", c->remove);
+	set_int(o, "Timeout", c->timeout_ns);
 	set_string(o, "NetworkMode", c->no_network ? "none" : "default");
 	set_string(o, "Runtime", c->runtime);
 	return o;

@@ -11,7 +11,7 @@
 struct exec {
 	struct relay relay;
 	struct rpc_call *call;
-	bool started, have_exit, oom_killed;
+	bool started, have_exit, oom_killed, timed_out;
 	int exit_code;
 	struct loop_timer silence; /* until it has started */
 };
@@ -107,6 +107,7 @@ static void on_event(struct rpc_call *call, const ProtobufCMessage *msg, const u
 		e->have_exit = true;
 		e->exit_code = ev->exit->code;
 		e->oom_killed = ev->exit->oom_killed;
+		e->timed_out = ev->exit->timed_out;
 		break;
 	default:
 		break; /* of a newer agent */
@@ -134,6 +135,13 @@ static void on_done(struct rpc_call *call, const struct rpc_status *status, void
 			"memory is too small, raise -m",
 			e->relay.client->name);
 		relay_fail(&e->relay, e->exit_code, &err);
+		return;
+	}
+	if (e->timed_out) {
+		err_set(&err, ETIMEDOUT,
+			"sandbox '%s': the command was killed: it took longer than --timeout says",
+			e->relay.client->name);
+		relay_fail(&e->relay, EXIT_TIMEOUT, &err);
 		return;
 	}
 	if (e->have_exit) {

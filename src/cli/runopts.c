@@ -100,6 +100,8 @@ const struct opt run_create_opts[] = {
 	{ "storage-opt", 0, OPT_CALL, AT(scratch_bytes), "size=SIZE",
 		"room for what it writes (default: 16g); taken from the disk as it is used",
 		.parse = parse_storage },
+	{ "timeout", 0, OPT_DURATION, AT(timeout), "SECONDS",
+		"kill it if it runs longer, and exit with 124 (0: never)" },
 	{ "tty", 't', OPT_FLAG, AT(tty), NULL, "give the process a terminal" },
 	{ "user", 'u', OPT_STRING, AT(user), "USER[:GROUP]", "user, by name or number" },
 	{ "workdir", 'w', OPT_STRING, AT(workdir), "DIR", "folder that the process starts in" },
@@ -226,6 +228,7 @@ static int set_options(
 	c->host_access = o->host_access;
 	c->no_network = o->network == RUN_NETWORK_NONE;
 	c->stop_grace_ns = o->stop_timeout;
+	c->timeout_ns = o->timeout;
 	c->scratch_bytes = o->scratch_bytes ? o->scratch_bytes : SCRATCH_BYTES;
 	random_bytes(c->mac, sizeof(c->mac));
 	c->mac[0] = (uint8_t)((c->mac[0] & 0xfc) | 0x02); /* locally administered, unicast */

@@ -12,7 +12,7 @@ struct run_opts {
 	int network; /* enum run_network */
 	int pull;    /* enum image_policy */
 	int runtime; /* index into run_runtimes */
-	int64_t stop_timeout;
+	int64_t stop_timeout, timeout;
 	uint64_t scratch_bytes;
 };
 

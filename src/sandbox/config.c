@@ -54,6 +54,7 @@ static const struct field config_fields[] = {
 	CONFIG(remove, FIELD_BOOL),
 	CONFIG(stop_signal, FIELD_STRING),
 	CONFIG(stop_grace_ns, FIELD_I64),
+	CONFIG(timeout_ns, FIELD_I64),
 	CONFIG(memory, FIELD_U64),
 	CONFIG(cpu_milli, FIELD_U64),
 	CONFIG(ports, FIELD_PORTS),

@@ -20,6 +20,9 @@ struct sandbox_port {
 	bool udp;
 };
 
+/* What it exits with when its time was over: as timeout(1). */
+#define SANDBOX_EXIT_TIMEOUT 124
+
 struct sandbox_config {
 	char id[ID_LEN + 1];
 	char name[LIMIT_NAME + 1];
@@ -37,6 +40,7 @@ struct sandbox_config {
 	bool remove;	   /* --rm */
 	char *stop_signal; /* NULL: SIGTERM */
 	int64_t stop_grace_ns;
+	int64_t timeout_ns; /* of each run, from the start of its process; 0: none */
 
 	uint64_t memory;    /* bytes */
 	uint64_t cpu_milli; /* limit in thousandths of a CPU; the VM gets it rounded up */

@@ -83,6 +83,8 @@ struct shim {
 	struct rpc_server *server;
 	struct loop_signals signals;
 	struct loop_timer timer; /* of the phase we are in */
+	struct loop_timer limit; /* of the whole run, if it has one */
+	bool timed_out;
 
 	char *agent_version, *runtime, *kernel;
 	uint32_t api_generation;
@@ -156,6 +158,8 @@ void shim_reader_done(struct shim *shim);
 /* The start failed: says so, records it, ends. exit_code: for the command line. err->msg is the
  * reason. */
 void shim_fail(struct shim *shim, int exit_code, const struct err *err);
+/* The process has started: its time begins. */
+void shim_limit_run(struct shim *shim);
 /* The container's first process has ended by itself or was stopped. */
 void shim_container_exited(struct shim *shim, const Micropod__Agent__V1__Exit *exit);
 /* Start has been answered: an exit that came before counts now. */

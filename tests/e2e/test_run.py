@@ -248,3 +248,43 @@ def test_output_of_one_that_ends_at_once(micropod):
     for _ in range(5):
         run = micropod("run", "--rm", micropod.busybox, "sh", "-c", "echo out; echo err >&2; exit 9")
         assert (run.returncode, run.stdout, run.stderr) == (9, b"out\n", b"err\n")
+
+
+def test_run_for_as_long_as_it_may(micropod):
+    words = [micropod.busybox, "sh", "-c", "echo before; (setsid sleep 4444 &); sleep 4444; echo after"]
+    began = time.monotonic()
+    done = micropod("run", "--name", "box", "--timeout", "1500ms", *words)
+    assert 1.5 < time.monotonic() - began < 30
+    assert done.stdout == b"before\n"
+    assert micropod.error(done, 124) == "sandbox 'box': it was killed: it ran longer than --timeout says"
+    assert micropod.inspect("box")["State"]["ExitCode"] == 124 and micropod.ok("logs", "box") == "before\n"
+    # Each start has its time.
+    micropod.ok("start", "box")
+    assert micropod.ok("wait", "box") == "124\n" and micropod.ok("logs", "box") == "before\nbefore\n"
+    micropod.ok("rm", "box")
+    assert micropod("run", "--rm", "--timeout", "1", *words).returncode == 124
+    # One that is quicker is not touched, nor one without a limit.
+    assert micropod("run", "--rm", "--timeout", "60", micropod.busybox, "sh", "-c", "exit 7").returncode == 7
+    assert micropod("run", "--rm", "--timeout", "0", micropod.busybox, "sh", "-c", "sleep 2; exit 8").returncode == 8
+
+
+def test_exec_for_as_long_as_it_may(micropod):
+    micropod.ok("run", "-d", "--name", "box", micropod.busybox, "sleep", "1000")
+    done = micropod("exec", "--timeout", "1", "box", "sh", "-c", "echo before; (setsid sleep 4444 &); sleep 4444; echo after")
+    assert done.stdout == b"before\n"
+    assert micropod.error(done, 124) == "sandbox 'box': the command was killed: it took longer than --timeout says"
+    # Its children too, wherever they went; nothing else.
+    assert "4444" not in micropod.ok("exec", "box", "ps") and micropod.inspect("box")["State"]["Running"]
+    assert micropod("exec", "--timeout", "60", "box", "sh", "-c", "exit 7").returncode == 7
+    # A detached one too, though nobody waits for it.
+    micropod.ok("exec", "-d", "--timeout", "1", "box", "sleep", "4444")
+    deadline = time.monotonic() + 20
+    while "4444" in micropod.ok("exec", "box", "ps"):
+        assert time.monotonic() < deadline
+    micropod.ok("rm", "-f", "box")
+
+
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_time_limits_are_times(micropod, verb):
+    for value in ("soon", "-1", "1x", ""):
+        assert "option '--timeout'" in micropod.error(micropod(verb, "--timeout", value, "box", "true"))
