@@ -41,9 +41,9 @@ struct verb {
 		struct cli *cli, const void *values, const char **words, size_t n, struct err *err);
 };
 
-extern const struct verb verb_cp, verb_create, verb_doctor, verb_exec, verb_images, verb_inspect,
-	verb_kill, verb_load, verb_logs, verb_prune, verb_ps, verb_pull, verb_restart, verb_rm,
-	verb_rmi, verb_run, verb_setup, verb_start, verb_stats, verb_stop, verb_template,
+extern const struct verb verb_attach, verb_cp, verb_create, verb_doctor, verb_exec, verb_images,
+	verb_inspect, verb_kill, verb_load, verb_logs, verb_prune, verb_ps, verb_pull, verb_restart,
+	verb_rm, verb_rmi, verb_run, verb_setup, verb_start, verb_stats, verb_stop, verb_template,
 	verb_version, verb_wait;
 
 /* All verbs, NULL-terminated, in the order of the help text. */

@@ -143,7 +143,7 @@ static int run_tool(struct cli *cli, const struct sandbox *box, Micropod__Agent_
 	if (old_in < 0 || old_out < 0 || (in >= 0 && dup2(in, STDIN_FILENO) < 0) ||
 		(out >= 0 && dup2(out, STDOUT_FILENO) < 0))
 		return err_errno(err, errno, "cannot copy");
-	r = relay_exec(&client, &start, err);
+	r = relay_exec(&client, &start, NULL, err);
 	dup2(old_in, STDIN_FILENO);
 	dup2(old_out, STDOUT_FILENO);
 	return r;

@@ -10,7 +10,7 @@
 
 struct exec_opts {
 	bool detach, interactive, tty, privileged;
-	const char *user, *workdir;
+	const char *user, *workdir, *detach_keys;
 	int64_t timeout;
 	struct strv env, env_files;
 };
@@ -18,6 +18,8 @@ struct exec_opts {
 #define AT(field) offsetof(struct exec_opts, field)
 static const struct opt opts[] = {
 	{ "detach", 'd', OPT_FLAG, AT(detach), NULL, "start it and leave" },
+	{ "detach-keys", 0, OPT_STRING, AT(detach_keys), "KEYS",
+		"keys that leave it running (default: " DETACH_KEYS_DEFAULT ")" },
 	{ "env", 'e', OPT_LIST, AT(env), "KEY=VALUE",
 		"set a variable; KEY alone takes its value from here" },
 	{ "env-file", 0, OPT_LIST, AT(env_files), "FILE",
@@ -33,6 +35,8 @@ static const struct opt opts[] = {
 		"folder that it starts in (default: the container's)" },
 	{ NULL },
 };
+
+static const struct exec_opts defaults = { .detach_keys = DETACH_KEYS_DEFAULT };
 
 static void set_bytes(ProtobufCBinaryData *b, const char *s)
 {
@@ -73,8 +77,8 @@ static int start_detached(
 	return 0;
 }
 
-static int execute(struct client *client, const struct exec_opts *o, const char **args, size_t n,
-	const struct strv *env, struct err *err)
+static int execute(struct client *client, const struct exec_opts *o, const struct detach_keys *keys,
+	const char **args, size_t n, const struct strv *env, struct err *err)
 {
 	Micropod__Agent__V1__ExecStart start = MICROPOD__AGENT__V1__EXEC_START__INIT;
 	Micropod__Agent__V1__ProcessSpec spec = MICROPOD__AGENT__V1__PROCESS_SPEC__INIT;
@@ -104,7 +108,8 @@ static int execute(struct client *client, const struct exec_opts *o, const char 
 	spec.kill_after_ns = o->timeout;
 	if (o->tty && term_size(&window.rows, &window.columns))
 		spec.window = &window;
-	return o->detach ? start_detached(client, &start, err) : relay_exec(client, &start, err);
+	return o->detach ? start_detached(client, &start, err)
+			 : relay_exec(client, &start, keys, err);
 }
 
 static int run(struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
@@ -113,8 +118,11 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 	auto_strv struct strv env = STRV_INIT;
 	auto_client struct client client = { 0 };
 	auto_sandbox struct sandbox box = { 0 };
-	int r;
+	struct detach_keys keys;
+	int r = detach_keys_parse(o->detach_keys, &keys, err);
 
+	if (r < 0)
+		return r;
 	if (o->workdir && o->workdir[0] != '/')
 		return err_set(err, EINVAL, "option '--workdir' is '%s': give an absolute path",
 			o->workdir);
@@ -126,7 +134,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 		r = target_load(cli, words[0], &box, err);
 	if (r == 0)
 		r = client_open(cli, &box, &client, err);
-	return r < 0 ? r : execute(&client, o, words + 1, n - 1, &env, err);
+	return r < 0 ? r : execute(&client, o, &keys, words + 1, n - 1, &env, err);
 }
 
 const struct verb verb_exec = {
@@ -135,6 +143,7 @@ const struct verb verb_exec = {
 	.summary = "Run a command in a running sandbox",
 	.opts = opts,
 	.values_size = sizeof(struct exec_opts),
+	.defaults = &defaults,
 	.options_first = true,
 	.min_words = 2,
 	.max_words = WORDS_ANY,

@@ -13,6 +13,8 @@
 static const struct opt run_table[] = {
 	{ "detach", 'd', OPT_FLAG, offsetof(struct run_opts, detach), NULL,
 		"run in the background and print the id" },
+	{ "detach-keys", 0, OPT_STRING, offsetof(struct run_opts, detach_keys), "KEYS",
+		"keys that leave it running (default: " DETACH_KEYS_DEFAULT ")" },
 	{ "sig-proxy", 0, OPT_FLAG, offsetof(struct run_opts, sig_proxy), NULL,
 		"send signals on to the process (default: true)" },
 	{ NULL },
@@ -29,13 +31,17 @@ static int check_terminal(const struct run_opts *o, struct err *err)
 static int run(struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
 {
 	const struct run_opts *o = values;
-	struct start_opts start = {
-		.detached = o->detach, .input = o->interactive, .sig_proxy = o->sig_proxy
-	};
+	struct start_opts start = { .detached = o->detach,
+		.input = o->interactive,
+		.sig_proxy = o->sig_proxy,
+		.detach_keys = o->detach_keys };
+	struct detach_keys keys;
 	struct err ignored = ERR_INIT;
 	char id[ID_LEN + 1];
 	int code, r = check_terminal(o, err);
 
+	if (r == 0 && o->detach_keys)
+		r = detach_keys_parse(o->detach_keys, &keys, err);
 	if (r == 0)
 		r = run_create(cli, o, words, n, id, err);
 	if (r < 0)
@@ -49,7 +55,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 		sandbox_remove(cli->root, id, true, &ignored);
 	else if (o->detach)
 		printf("%s\n", id);
-	else if (o->remove)
+	else if (o->remove && !start.left)
 		sandbox_wait_gone(cli->root, id, deadline_in(START_REMOVE_TIME));
 	trace_step("sandbox left");
 	return code;

@@ -2,17 +2,21 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "cli/detach.h"
 #include "cli/runopts.h"
 #include "cli/start.h"
 #include "cli/target.h"
 
 struct start {
 	bool attach, interactive;
+	const char *detach_keys;
 };
 
 static const struct opt opts[] = {
 	{ "attach", 'a', OPT_FLAG, offsetof(struct start, attach), NULL,
 		"stay, with its output and its signals" },
+	{ "detach-keys", 0, OPT_STRING, offsetof(struct start, detach_keys), "KEYS",
+		"keys that leave it running (default: " DETACH_KEYS_DEFAULT ")" },
 	{ "interactive", 'i', OPT_FLAG, offsetof(struct start, interactive), NULL,
 		"stay, with its input too" },
 	{ NULL },
@@ -33,7 +37,9 @@ static int start_one(struct cli *cli, const char *word, const char *id, void *ar
 static int run(struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
 {
 	const struct start *s = values;
-	struct start_opts start = { .input = s->interactive, .sig_proxy = true };
+	struct start_opts start = {
+		.input = s->interactive, .sig_proxy = true, .detach_keys = s->detach_keys
+	};
 	struct sandbox box;
 	char id[ID_LEN + 1];
 	int r;

@@ -21,6 +21,7 @@ struct attach {
 	struct relay relay;
 	struct cli *cli;
 	const char *id;
+	bool joined; /* others may send input too: ours has no offset of its own */
 
 	struct rpc_call *output;
 	uint64_t offset[2]; /* next byte of stdout, stderr */
@@ -167,7 +168,7 @@ static void on_input_answer(struct rpc_call *call, const ProtobufCMessage *msg, 
 	struct attach *a = arg;
 	uint64_t taken = ((const Micropod__Agent__V1__SendInputResponse *)msg)->taken;
 
-	if (taken < a->taken || taken > a->taken + a->kept_len)
+	if (a->joined || taken < a->taken || taken > a->taken + a->kept_len)
 		return; /* not of our input */
 	a->kept_len -= (size_t)(taken - a->taken);
 	memmove(a->kept, a->kept + (taken - a->taken), a->kept_len);
@@ -181,6 +182,12 @@ static void on_input_done(struct rpc_call *call, const struct rpc_status *status
 	struct attach *a = arg;
 
 	a->input = NULL;
+	/* What was sent together with others' counts as taken, also when nobody can say: twice is
+	 * worse than not at all. */
+	if (a->joined) {
+		a->kept_len -= a->sent;
+		memmove(a->kept, a->kept + a->sent, a->kept_len);
+	}
 	a->sent = 0;
 	a->input_closing = false;
 	if (status->code == RPC_UNAVAILABLE && !a->waited) {
@@ -215,7 +222,7 @@ static void send_kept(struct attach *a)
 		req.data.data = (uint8_t *)a->kept + a->sent;
 		req.data.len = n;
 		req.offset = a->taken + a->sent;
-		req.offset_set = true;
+		req.offset_set = !a->joined;
 		if (rpc_call_send(a->input, &req.base) < 0)
 			return;
 		a->sent += n;
@@ -247,6 +254,9 @@ static void pump_input(struct attach *a)
 	if (a->input && a->sent == a->kept_len && (!has_room(a) || a->input_end)) {
 		a->input_closing = true;
 		rpc_call_half_close(a->input);
+	} else if (!a->input && !a->kept_len && a->input_end && a->joined) {
+		/* Others may have more for it, as with Docker. */
+		a->input_dead = true;
 	} else if (!a->input && !a->kept_len && a->input_end) {
 		Micropod__Agent__V1__CloseInputRequest req =
 			MICROPOD__AGENT__V1__CLOSE_INPUT_REQUEST__INIT;
@@ -402,6 +412,23 @@ static void on_start_done(struct rpc_call *call, const struct rpc_status *status
 
 static const struct rpc_call_ops start_ops = { .message = on_start_answer, .done = on_start_done };
 
+/* It runs: from now on. */
+static int join_all(struct attach *a, struct err *err)
+{
+	Micropod__Sandbox__V1__WaitRequest wait = MICROPOD__SANDBOX__V1__WAIT_REQUEST__INIT;
+	int r = call_once(a, SANDBOX_METHOD("Wait"), &wait.base,
+		&micropod__sandbox__v1__wait_response__descriptor, &wait_ops);
+
+	a->started = true;
+	a->offset[0] = a->offset[1] = UINT64_MAX;
+	if (r == 0)
+		r = start_output(a);
+	if (r < 0)
+		return err_errno(err, -r, "cannot attach to sandbox '%s'", a->relay.client->name);
+	relay_send_size(&a->relay);
+	return relay_go(&a->relay, err);
+}
+
 /* In this order on one connection: the shim hears that we are here when we read along. */
 static int start_all(struct attach *a)
 {
@@ -422,31 +449,45 @@ static int start_all(struct attach *a)
 	return r;
 }
 
-int relay_attach(struct cli *cli, const struct sandbox *box, bool input, bool sig_proxy,
-	bool *ret_started, struct err *err)
+int relay_attach(
+	struct cli *cli, const struct sandbox *box, struct relay_opts *opts, struct err *err)
 {
-	struct attach a = { .kept = malloc(LIMIT_STDIN_UNTAKEN), .cli = cli, .id = box->config.id };
+	struct attach a = { .kept = malloc(LIMIT_STDIN_UNTAKEN),
+		.cli = cli,
+		.id = box->config.id,
+		.joined = opts->join };
 	struct client client;
-	int r = a.kept ? client_connect(cli, box, &client, err)
-		       : err_errno(err, ENOMEM, "cannot attach to sandbox '%s'", box->config.name);
+	int r;
 
-	*ret_started = false;
+	opts->started = opts->left = false;
+	if (!a.kept)
+		r = err_errno(err, ENOMEM, "cannot attach to sandbox '%s'", box->config.name);
+	else if (opts->join)
+		r = client_open(cli, box, &client, err);
+	else
+		r = client_connect(cli, box, &client, err);
 	if (r < 0) {
 		free(a.kept);
 		return r;
 	}
-	r = relay_init(&a.relay, &attach_kind, &client, box->config.tty, input, sig_proxy, err);
+	r = relay_init(&a.relay, &attach_kind, &client, box->config.tty, opts->input,
+		opts->sig_proxy, err);
+	if (box->config.tty)
+		a.relay.keys = opts->keys;
 	if (r == 0)
 		r = relay_raw(&a.relay, err);
 	trace_step("connected to the shim");
-	if (r == 0) {
+	if (r == 0 && opts->join) {
+		r = join_all(&a, err);
+	} else if (r == 0) {
 		r = start_all(&a);
 		if (r < 0)
 			err_errno(err, -r, "cannot attach to sandbox '%s'", box->config.name);
 	}
 	if (r == 0)
 		r = relay_run(&a.relay, err);
-	*ret_started = a.started;
+	opts->started = a.started;
+	opts->left = a.relay.left;
 	a.relay.over = true;
 	loop_timer_disarm(&a.again);
 	relay_deinit(&a.relay);

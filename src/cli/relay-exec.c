@@ -159,13 +159,16 @@ static const struct rpc_call_ops exec_ops = {
 	.message = on_event, .writable = on_writable, .done = on_done
 };
 
-int relay_exec(struct client *client, Micropod__Agent__V1__ExecStart *start, struct err *err)
+int relay_exec(struct client *client, Micropod__Agent__V1__ExecStart *start,
+	const struct detach_keys *keys, struct err *err)
 {
 	Micropod__Agent__V1__ExecRequest req = MICROPOD__AGENT__V1__EXEC_REQUEST__INIT;
 	struct exec e = { 0 };
 	int r = relay_init(&e.relay, &exec_kind, client, start->process->tty,
 		start->process->open_stdin, true, err);
 
+	if (keys && start->process->tty)
+		e.relay.keys = *keys;
 	if (r == 0)
 		r = relay_raw(&e.relay, err);
 	if (r == 0) {

@@ -84,17 +84,26 @@ void relay_input_changed(struct relay *relay)
 static void on_input(struct source *source)
 {
 	struct relay *relay = container_of(source, struct relay, in);
-	static char buf[INPUT_STEP];
-	ssize_t n = read(source->fd, buf, sizeof(buf));
+	static char typed[INPUT_STEP - DETACH_KEYS_MAX], buf[INPUT_STEP];
+	ssize_t n = read(source->fd, typed, sizeof(typed));
+	bool leave = false;
+	size_t len;
 
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return;
 	if (n > 0) {
-		relay->kind->send(relay, buf, (size_t)n);
+		len = detach_keys_filter(&relay->keys, typed, (size_t)n, buf, &leave);
+		if (len)
+			relay->kind->send(relay, buf, len);
 	} else {
 		/* An input that cannot be read (a terminal that hung up) has ended. */
 		relay->input_ended = true;
 		relay->kind->send(relay, NULL, 0);
+	}
+	if (leave) {
+		relay->left = true;
+		relay_finish(relay, 0);
+		return;
 	}
 	relay_input_changed(relay);
 }
@@ -216,6 +225,8 @@ int relay_run(struct relay *relay, struct err *err)
 		die(relay->death);
 	if (r < 0)
 		return err_errno(err, -r, "the event loop failed");
+	if (relay->left)
+		fprintf(stderr, "\nread escape sequence\n");
 	*err = relay->error;
 	return relay->exit_code;
 }

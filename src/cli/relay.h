@@ -10,6 +10,7 @@
 #include <signal.h>
 
 #include "cli/client.h"
+#include "cli/detach.h"
 #include "cli/sink.h"
 #include "cli/term.h"
 
@@ -34,6 +35,8 @@ struct relay {
 	struct sink out, err;
 	struct source in;
 	bool input_ended;
+	struct detach_keys keys; /* set by the caller; only with a terminal */
+	bool left;		 /* by those keys: the process goes on */
 	struct term term;
 	struct loop_signals signals;
 	bool watching;
@@ -71,16 +74,26 @@ void relay_fail(struct relay *relay, int exit_code, const struct err *err);
 /* The size of our terminal, sent now. */
 void relay_send_size(struct relay *relay);
 
-/*
- * Runs the container's first process in the foreground: attaches, calls Start, relays, and waits
- * for its exit. The sandbox must have been started without `detached`. Returns the exit code, or
- * -errno with err. *ret_started: whether the process was started.
- */
-int relay_attach(struct cli *cli, const struct sandbox *box, bool input, bool sig_proxy,
-	bool *ret_started, struct err *err);
+struct relay_opts {
+	bool join; /* a process that runs already, perhaps with others attached to it: from now on
+		    */
+	bool input, sig_proxy;
+	struct detach_keys keys;
+	bool started; /* out: the process was started */
+	bool left;    /* out: by the keys, and it goes on */
+};
 
-/* Runs process (ids inside) in the sandbox's container in the foreground. Exit code or -errno with
- * err. */
-int relay_exec(struct client *client, Micropod__Agent__V1__ExecStart *start, struct err *err);
+/*
+ * Runs the container's first process in the foreground: attaches, calls Start (unless join),
+ * relays, and waits for its exit. Without join the sandbox must have been started without
+ * `detached`. Returns the exit code (0 when it was left), or -errno with err.
+ */
+int relay_attach(
+	struct cli *cli, const struct sandbox *box, struct relay_opts *opts, struct err *err);
+
+/* Runs process (ids inside) in the sandbox's container in the foreground. keys may be NULL: none.
+ * Exit code (0 when it was left) or -errno with err. */
+int relay_exec(struct client *client, Micropod__Agent__V1__ExecStart *start,
+	const struct detach_keys *keys, struct err *err);
 
 #define auto_relay __attribute__((cleanup(relay_deinit)))

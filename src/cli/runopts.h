@@ -13,6 +13,7 @@ struct run_opts {
 	int pull;    /* enum image_policy */
 	int runtime; /* index into run_runtimes */
 	int64_t stop_timeout, timeout;
+	const char *detach_keys;
 	uint64_t scratch_bytes;
 };
 

@@ -27,15 +27,19 @@ static enum log_level shim_level(void)
 	return log_enabled(LOG_LEVEL_DEBUG) ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO;
 }
 
-static int attach(struct cli *cli, const char *id, struct start_opts *opts, struct err *err)
+static int attach(struct cli *cli, const char *id, struct start_opts *opts,
+	const struct detach_keys *keys, struct err *err)
 {
+	struct relay_opts relay = { .sig_proxy = opts->sig_proxy, .keys = *keys };
 	struct sandbox box;
 	int code = sandbox_load(cli->root, id, &box, err);
 
 	if (code < 0)
 		return code;
-	code = relay_attach(cli, &box, opts->input && box.config.open_stdin, opts->sig_proxy,
-		&opts->started, err);
+	relay.input = opts->input && box.config.open_stdin;
+	code = relay_attach(cli, &box, &relay, err);
+	opts->started = relay.started;
+	opts->left = relay.left;
 	sandbox_deinit(&box);
 	return code;
 }
@@ -63,9 +67,13 @@ int start_box(struct cli *cli, const char *id, struct start_opts *opts, struct e
 		.detached = opts->detached, .log_level = shim_level(), .notice = show_notice
 	};
 	int code = EXIT_MICROPOD, r = start_time(&start.timeout_s, err);
+	struct detach_keys keys;
 	uint32_t rows, columns;
 
-	opts->started = false;
+	opts->started = opts->left = false;
+	if (r == 0)
+		r = detach_keys_parse(
+			opts->detach_keys ? opts->detach_keys : DETACH_KEYS_DEFAULT, &keys, err);
 	if (r < 0)
 		return r;
 	if (!opts->detached && term_size(&rows, &columns)) {
@@ -79,7 +87,7 @@ int start_box(struct cli *cli, const char *id, struct start_opts *opts, struct e
 	if (r < 0)
 		return r == -EALREADY ? r : code;
 	if (!opts->detached)
-		return attach(cli, id, opts, err);
+		return attach(cli, id, opts, &keys, err);
 	opts->started = true;
 	return 0;
 }

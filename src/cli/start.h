@@ -9,7 +9,9 @@
 struct start_opts {
 	bool detached; /* else stdin, stdout and stderr are the process's until it ends */
 	bool input, sig_proxy;
-	bool started; /* out: its process was started */
+	const char *detach_keys; /* NULL: the usual ones */
+	bool started;		 /* out: its process was started */
+	bool left;		 /* out: by the keys, and it goes on */
 };
 
 /* Returns the exit code (a failure that the guest named comes with err->code set, for the caller to

@@ -163,6 +163,74 @@ def test_terminal(micropod, verb):
     assert term.end() == 4
 
 
+def test_leaving_a_terminal_and_coming_back(micropod):
+    term = Terminal(micropod, "run", "-it", "--name", "box", micropod.busybox, "sh")
+    term.expect(rb"# ")
+    # One of the keys alone is a key like any other.
+    term.write(b"cat -v\r")
+    term.expect(rb"cat -v\r\n")
+    time.sleep(1)
+    term.write(b"a\x10b\r")
+    term.expect(rb"a\^Pb\r\na\^Pb\r\n")
+    term.write(b"\x04")
+    term.expect(rb"# ")
+    term.write(b"\x10\x11")
+    term.expect(rb"read escape sequence")
+    assert term.end() == 0
+    assert micropod.inspect("box")["State"]["Running"]
+    first, second = (Terminal(micropod, "attach", "--detach-keys", "ctrl-a,x", "box") for _ in range(2))
+    first.write(b"echo $((6 * 7))\r")
+    first.expect(rb"42\r\n")
+    second.expect(rb"42\r\n")
+    second.write(b"\x01x")
+    assert second.end() == 0
+    first.resize(40, 120)
+    time.sleep(1)
+    first.write(b"stty size; exit 5\r")
+    first.expect(rb"40 120\r\n")
+    assert first.end() == 5
+    micropod.ok("rm", "box")
+
+
+def test_leaving_an_exec(micropod):
+    micropod.ok("run", "-d", "--name", "box", micropod.busybox, "sleep", "1000")
+    term = Terminal(micropod, "exec", "-it", "box", "sh")
+    term.expect(rb"# ")
+    term.write(b"sleep 4444\r")
+    time.sleep(1)
+    term.write(b"\x10\x11")
+    term.expect(rb"read escape sequence")
+    assert term.end() == 0
+    assert "sleep 4444" in micropod.ok("exec", "box", "ps")
+    micropod.ok("rm", "-f", "box")
+
+
+def test_attach_without_a_terminal(micropod):
+    micropod.ok("run", "-d", "-i", "--name", "box", micropod.busybox, "sh", "-c", "trap 'echo told' USR1; while read x; do echo got $x; done; exit 6")
+    children = [micropod.popen("attach", "box", stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
+    time.sleep(1)
+    for word, child in zip((b"one", b"two"), children):
+        child.stdin.write(word + b"\n")
+        child.stdin.flush()
+        for reader in children:
+            assert reader.stdout.readline() == b"got " + word + b"\n"
+    # The end of one's input is not the end of the process'.
+    children[0].stdin.close()
+    children[1].stdin.write(b"three\n")
+    children[1].stdin.flush()
+    assert [child.stdout.readline() for child in children] == [b"got three\n"] * 2
+    children[0].send_signal(signal.SIGUSR1)
+    # busybox' read fails when a signal comes.
+    assert [child.stdout.readline() for child in children] == [b"told\n"] * 2
+    assert [child.wait(30) for child in children] == [6, 6]
+    assert micropod.error(micropod("attach", "box")) == "sandbox 'box' is not running: start it first (micropod start box)"
+    micropod.ok("rm", "box")
+    micropod.ok("run", "-dit", "--name", "box", micropod.busybox, "sh")
+    assert "not a terminal" in micropod.error(micropod("attach", "box"))
+    assert "option '--detach-keys'" in micropod.error(micropod("attach", "--detach-keys", "ctrl-1", "box"))
+    micropod.ok("rm", "-f", "box")
+
+
 @pytest.mark.parametrize("who", ["ShimPid", "VMMPid", "NetPid"])
 def test_killed_processes_are_told(micropod, who):
     micropod.ok("run", "-d", "--name", "box", micropod.busybox, "sleep", "1000")

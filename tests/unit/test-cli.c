@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fs.h"
+#include "cli/detach.h"
 #include "cli/envs.h"
 #include "cli/output.h"
 #include "cli/ports.h"
@@ -411,7 +412,39 @@ static void wrong_variables(void)
 	CHECK_STR(err.msg, "option '--env' is '=1': a variable has no name: give KEY=VALUE");
 }
 
-TEST_MAIN(TEST(settings_are_read), TEST(wrong_settings_name_the_line),
+static void keys_of_detaching(void)
+{
+	struct detach_keys k;
+	struct err err = ERR_INIT;
+	char out[64];
+	bool leave;
+	size_t n;
+
+	CHECK_INT(detach_keys_parse("ctrl-p,ctrl-q", &k, &err), 0);
+	CHECK_INT(k.n, 2);
+	CHECK_INT(k.keys[0], 0x10);
+	CHECK_INT(k.keys[1], 0x11);
+	CHECK_INT(detach_keys_parse("a,ctrl-@,ctrl-[,ctrl-_", &k, &err), 0);
+	CHECK(k.keys[0] == 'a' && k.keys[1] == 0 && k.keys[2] == 27 && k.keys[3] == 31);
+	CHECK_INT(detach_keys_parse("", &k, &err), 0);
+	CHECK_INT(k.n, 0);
+	n = detach_keys_filter(&k, "\x10\x11", 2, out, &leave);
+	CHECK(n == 2 && !leave);
+	for (const char *const *bad = (const char *const[]){ "ctrl-", "ctrl-1", "ab", ",", "a,",
+		     ",a", "a,,b", "a,a,a,a,a,a,a,a,a", NULL };
+		*bad; bad++)
+		CHECK_INT(detach_keys_parse(*bad, &k, &err), -EINVAL);
+	/* What only begins like the keys comes through, in order, also over several reads. */
+	CHECK_INT(detach_keys_parse("a,a,b", &k, &err), 0);
+	n = detach_keys_filter(&k, "xaaacaa", 7, out, &leave);
+	CHECK(n == 5 && !leave && memcmp(out, "xaaac", 5) == 0);
+	n = detach_keys_filter(&k, "a", 1, out, &leave);
+	CHECK(n == 1 && !leave && out[0] == 'a');
+	n = detach_keys_filter(&k, "bz", 2, out, &leave);
+	CHECK(n == 0 && leave);
+}
+
+TEST_MAIN(TEST(keys_of_detaching), TEST(settings_are_read), TEST(wrong_settings_name_the_line),
 	TEST(settings_file_has_a_limit), TEST(environment_wins_over_files), TEST(points_in_time),
 	TEST(durations_as_docker_words_them), TEST(commands_are_printable),
 	TEST(records_are_put_together), TEST(what_is_no_record), TEST(ports_of_docker),
