@@ -30,6 +30,9 @@
 	(2 * NSEC_PER_SEC) /* of CPU time since the last order, that make another worth it */
 /* Code that the translated enters and leaves by lies at the very begin, and stays. */
 #define PROLOGUE (64 * KIB)
+/* QEMU divides its buffer into parts of 2 MiB and more. Smaller ones are a library's (a regular
+ * expression that was compiled, say), which keeps them. */
+#define RANGE_MIN (1 * MIB)
 
 #define MAPS_MAX     (1 * MIB) /* of /proc/PID/maps; QEMU's has 50 KB */
 #define VERDICT_FILE "trim.json"
@@ -80,9 +83,9 @@ int trim_ranges(pid_t pid, struct trim_order *ret_order)
 
 		if (!parse_range(line, &start, &len))
 			continue;
+		if (len < RANGE_MIN)
+			continue;
 		if (!order.n) {
-			if (len <= PROLOGUE)
-				continue;
 			start += PROLOGUE;
 			len -= PROLOGUE;
 		}

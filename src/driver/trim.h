@@ -37,6 +37,6 @@ struct trim *trim_free(struct trim *trim);
  */
 bool trim_loads(const char *state_dir, const char *vmm, const char *plugin);
 
-/* Where pid's translated code lies: its private memory without a file that is writable and
+/* Where pid's translated code lies: large private memory without a file that is writable and
  * executable at once. 0 or -errno; n is 0 if there is none. */
 int trim_ranges(pid_t pid, struct trim_order *ret_order);

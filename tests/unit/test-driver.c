@@ -238,12 +238,13 @@ static void translated_code_is_found_and_nothing_else(void)
 	const size_t size = 1 * MIB;
 	const int all = PROT_READ | PROT_WRITE | PROT_EXEC, mine = MAP_PRIVATE | MAP_ANONYMOUS;
 	struct trim_order o;
-	char *code, *apart, *data;
+	char *code, *apart, *data, *small;
 
 	/* A guard page keeps the second from being one with the first, as QEMU has it. */
 	code = mmap(NULL, 3 * size, PROT_NONE, mine, -1, 0);
 	data = mmap(NULL, size, PROT_READ | PROT_WRITE, mine, -1, 0);
-	REQUIRE(code != MAP_FAILED && data != MAP_FAILED);
+	small = mmap(NULL, 64 * KIB, all, mine, -1, 0);
+	REQUIRE(code != MAP_FAILED && data != MAP_FAILED && small != MAP_FAILED);
 	apart = code + 2 * size;
 	REQUIRE(mprotect(code, size, all) == 0 && mprotect(apart, size, all) == 0);
 	CHECK_INT(trim_ranges(getpid(), &o), 0);
@@ -253,6 +254,7 @@ static void translated_code_is_found_and_nothing_else(void)
 	CHECK(has_range(&o, apart, size));
 	munmap(code, 3 * size);
 	munmap(data, size);
+	munmap(small, 64 * KIB);
 	CHECK_INT(trim_ranges(getpid(), &o), 0);
 	CHECK_INT(o.n, 0);
 	CHECK(trim_ranges(0x7ffffffe, &o) < 0);
