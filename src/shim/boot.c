@@ -31,6 +31,21 @@ static int64_t step_time(const struct shim *shim)
 	return MIN(MAX(left, NSEC_PER_MSEC), SHIM_CALL_DEADLINE);
 }
 
+static void on_lost_start(struct loop_timer *timer)
+{
+	struct shim *shim = container_of(timer, struct shim, timer);
+
+	shim_fail(shim, 125, &shim->lost);
+}
+
+void shim_lost_start(struct shim *shim, const struct err *why)
+{
+	if (shim->lost.code)
+		return;
+	shim->lost = *why;
+	loop_timer_arm(shim->loop, &shim->timer, deadline_in(SHIM_LOST_GRACE), on_lost_start);
+}
+
 /* errno of a failed call, 125 as exit code: the agent's word in front. */
 static void fail_status(struct shim *shim, const char *what, const struct rpc_status *status)
 {
@@ -38,7 +53,10 @@ static void fail_status(struct shim *shim, const char *what, const struct rpc_st
 
 	rpc_status_to_err(status, &err);
 	err_wrap(&err, "%s", what);
-	shim_fail(shim, 125, &err);
+	if (status->code == RPC_UNAVAILABLE && !shim->vm_gone)
+		shim_lost_start(shim, &err);
+	else
+		shim_fail(shim, 125, &err);
 }
 
 /* Network */

@@ -218,7 +218,7 @@ void shim_session_lost(struct rpc_channel *channel, const char *why, void *arg)
 	if (!shim->ready) {
 		err_set(&err, EPIPE, "the session with the agent was lost during the start: %s",
 			why);
-		shim_fail(shim, 125, &err);
+		shim_lost_start(shim, &err);
 		return;
 	}
 	log_warning("the session with the agent is lost: %s", why);

@@ -85,6 +85,7 @@ struct shim {
 	struct loop_timer timer; /* of the phase we are in */
 	struct loop_timer limit; /* of the whole run, if it has one */
 	bool timed_out;
+	struct err lost; /* what broke the start, until the VMM has said whether it ended */
 
 	char *agent_version, *runtime, *kernel;
 	uint32_t api_generation;
@@ -115,6 +116,10 @@ struct shim {
 
 /* Begins to start: everything further happens on the loop. Fails by shim_fail(). */
 void shim_boot(struct shim *shim);
+/* The agent cannot be talked to any more, before the verdict: fails with the VMM's end as the
+ * reason if that comes within SHIM_LOST_GRACE, with why (copied) otherwise. The first why counts.
+ */
+void shim_lost_start(struct shim *shim, const struct err *why);
 
 /* template.c */
 

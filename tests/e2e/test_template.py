@@ -471,7 +471,7 @@ def test_killed_while_going_on(micropod):
 def test_killed_vmm_is_not_the_templates_fault(micropod):
     """QEMU killed from outside at any moment of its loading ends the start; nothing boots in its place."""
     keys = micropod.ok("template", "ls", "-q")
-    for wait in (0, 0, 0.002, 0.005, 0.01, 0.02, 0.04):
+    for wait in (0, 0, 0.002, 0.005, 0.01, 0.02, 0.04, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3):
         child = micropod.popen("run", "--name", "box", micropod.busybox, "sleep", "1000", stdin=subprocess.DEVNULL,
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         deadline = time.monotonic() + 30
