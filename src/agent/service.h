@@ -34,6 +34,9 @@ struct process *service_find_process(
 /* Applies a new terminal size, also to a terminal that is not there yet. 0 or -errno. */
 int service_set_window(struct process *p, const API(WindowSize) * window);
 
+/* service-forward.c */
+void service_forward(struct rpc_call *call, void *agent);
+
 /* service-machine.c */
 void service_stats(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
 void service_info(struct rpc_call *call, const ProtobufCMessage *req, void *agent);

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""port-forward: ports of a sandbox that nobody has published."""
+import concurrent.futures
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+
+class Forwarding:
+    """A port-forward that runs; ports: the local ones, as it prints them."""
+
+    def __init__(self, micropod, *words):
+        self.child = micropod.popen("port-forward", *words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.lines = [self.child.stdout.readline().decode() for _ in words]
+        self.ports = [int(line.split(" -> ")[0].rpartition(":")[2]) for line in self.lines if line]
+
+    def end(self, sig=signal.SIGTERM):
+        if sig:
+            self.child.send_signal(sig)
+        said = self.child.communicate(timeout=30)[1].decode()
+        return self.child.returncode, said
+
+
+def talk(port, data):
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as s:
+        s.sendall(data)
+        s.shutdown(socket.SHUT_WR)
+        return s.makefile("rb").read()
+
+
+@pytest.fixture
+def echo(micropod):
+    """Echoes on port 7 of a sandbox without a network device."""
+    micropod.ok("run", "-d", "--name", "box", "--network", "none", micropod.busybox, "nc", "-ll", "-p", "7", "-e", "cat")
+    deadline = time.monotonic() + 20
+    while micropod("exec", "box", "sh", "-c", "grep -q ':0007 .* 0A ' /proc/net/tcp /proc/net/tcp6").returncode:
+        assert time.monotonic() < deadline
+    return micropod
+
+
+def test_bytes_and_ends(echo):
+    f = Forwarding(echo, "0:box:7", "[::1]:0:box:7")
+    assert f.lines == [f"127.0.0.1:{f.ports[0]} -> box:7\n", f"[::1]:{f.ports[1]} -> box:7\n"]
+    assert talk(f.ports[0], b"hello") == b"hello"
+    data = random.Random(3).randbytes(3 << 20)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        # The echo blocks once nobody reads: both ways at once.
+        def both(i):
+            with socket.create_connection(("127.0.0.1", f.ports[0]), timeout=60) as s:
+                writer = pool.submit(lambda: (s.sendall(data), s.shutdown(socket.SHUT_WR)))
+                got = s.makefile("rb").read()
+                writer.result()
+                return got
+        assert both(0) == data
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        assert list(pool.map(lambda i: talk(f.ports[0], b"%d" % i * 1000), range(60))) == [b"%d" % i * 1000 for i in range(60)]
+    assert f.end(signal.SIGINT) == (130, "")
+
+
+def test_nobody_listens(echo):
+    f = Forwarding(echo, "0:box:8")
+    assert talk(f.ports[0], b"") == b""
+    # It goes on: something may listen later.
+    assert talk(f.ports[0], b"") == b""
+    code, said = f.end()
+    assert (code, said) == (143, "micropod: sandbox 'box': cannot connect to port 8: nothing listens there\n" * 2)
+
+
+@pytest.mark.parametrize("how", ["stop", "kill -9"])
+def test_end_of_the_sandbox_ends_it(echo, how):
+    f = Forwarding(echo, "0:box:7")
+    with socket.create_connection(("127.0.0.1", f.ports[0]), timeout=30) as s:
+        s.sendall(b"x")
+        assert s.recv(1) == b"x"
+        if how == "stop":
+            echo.ok("stop", "-t", "1", "box")
+        else:
+            os.kill(echo.inspect("box")["State"]["ShimPid"], signal.SIGKILL)
+        code, said = f.end(sig=None)
+        assert code == 125 and said.startswith("micropod: sandbox 'box' "), said
+        with pytest.raises(ConnectionResetError):
+            s.recv(1)
+
+
+def test_wrong_words(echo):
+    for words, said in (
+            (["box"], "'box' is no port to forward: give [[IP:]LOCAL:]SANDBOX:PORT, such as 8080:web:80"),
+            (["80:box:0"], "'80:box:0' is no port to forward"), (["80:box:65536"], "'80:box:65536' is no port"),
+            (["x:box:80"], "'x:box:80' is no port"), (["localhost:80:box:80"], "'localhost:80:box:80' is no port"),
+            ([":80"], "':80' is no port"), (["[::1:0:box:80"], "'[::1:0:box:80' is no port"),
+            (["0:nosuch:80"], "no such sandbox: nosuch"), (["192.0.2.1:0:box:7"], "cannot listen on tcp:192.0.2.1:0")):
+        assert echo.error(echo("port-forward", *words)).startswith(said)
+    assert "at least" in echo.error(echo("port-forward"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"127.0.0.1:{port}" in echo.error(echo("port-forward", f"{port}:box:7"))
+    echo.ok("create", "--name", "idle", echo.busybox, "true")
+    assert "two sandboxes" in echo.error(echo("port-forward", "0:box:7", "0:idle:7"))
+    assert "is not running" in echo.error(echo("port-forward", "0:idle:7"))
