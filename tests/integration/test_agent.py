@@ -415,6 +415,8 @@ def test_terminal_of_the_first_process(agent):
     container_id, response = agent.create("sh", "-c", "stty size; read x; echo got $x; exit 8", tty=True, open_stdin=True,
                                           window=pb.WindowSize(rows=7, columns=77))
     assert response.status == "RUNNING", response
+    # A terminal echoes at once, also before what still runs has written.
+    wait_until(lambda: b"7 77\r\n" in b"".join(e.data for e in agent.logs(container_id)))
     agent.stub.SendInput(iter([pb.SendInputRequest(container_id=container_id, data=b"word\n")]))
     assert agent.wait(container_id).code == 8
     assert b"7 77\r\nword\r\ngot word\r\n" in b"".join(e.data for e in agent.logs(container_id))
