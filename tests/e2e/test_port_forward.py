@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -57,7 +58,8 @@ def test_bytes_and_ends(echo):
                 writer.result()
                 return got
         assert both(0) == data
-    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+    # No more at once: nc listens with a backlog of 2, and those beyond it may wait for ever.
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
         assert list(pool.map(lambda i: talk(f.ports[0], b"%d" % i * 1000), range(60))) == [b"%d" % i * 1000 for i in range(60)]
     assert f.end(signal.SIGINT) == (130, "")
 
@@ -80,11 +82,15 @@ def test_end_of_the_sandbox_ends_it(echo, how):
         if how == "stop":
             echo.ok("stop", "-t", "1", "box")
         else:
-            os.kill(echo.inspect("box")["State"]["ShimPid"], signal.SIGKILL)
+            os.kill(int(re.search(r'"ShimPid": (\d+)', echo.ok("inspect", "box"))[1]), signal.SIGKILL)
         code, said = f.end(sig=None)
         assert code == 125 and said.startswith("micropod: sandbox 'box' "), said
-        with pytest.raises(ConnectionResetError):
-            s.recv(1)
+        # What the program itself closed is at its end, what was cut is not.
+        if how == "stop":
+            assert s.recv(1) == b""
+        else:
+            with pytest.raises(ConnectionResetError):
+                s.recv(1)
 
 
 def test_wrong_words(echo):
@@ -95,7 +101,7 @@ def test_wrong_words(echo):
             ([":80"], "':80' is no port"), (["[::1:0:box:80"], "'[::1:0:box:80' is no port"),
             (["0:nosuch:80"], "no such sandbox: nosuch"), (["192.0.2.1:0:box:7"], "cannot listen on tcp:192.0.2.1:0")):
         assert echo.error(echo("port-forward", *words)).startswith(said)
-    assert "at least" in echo.error(echo("port-forward"))
+    assert "needs an argument" in echo.error(echo("port-forward"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"127.0.0.1:{port}" in echo.error(echo("port-forward", f"{port}:box:7"))
