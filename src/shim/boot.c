@@ -283,7 +283,7 @@ static void on_container(
 		(const Micropod__Agent__V1__CreateContainerResponse *)answer;
 	struct err err = ERR_INIT;
 
-	if (shim->ending)
+	if (shim->ending || shim->lost.code)
 		return;
 	if (!resp) {
 		fail_status(shim, "cannot create the container", status);
@@ -403,7 +403,7 @@ static void on_resumed(
 		(const Micropod__Agent__V1__ResumedResponse *)answer;
 	struct err err = ERR_INIT;
 
-	if (shim->ending)
+	if (shim->ending || shim->lost.code)
 		return;
 	if (!resp || !resp->info) {
 		fail_status(shim, "cannot set up the guest", status);
