@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "agent/container.h"
 #include "agent/service.h"
@@ -24,7 +23,6 @@ struct forward {
 	struct loop_fd src;
 	struct rpc_pump pump; /* once it is connected */
 	bool connected, over;
-	bool ended; /* the caller sends no more */
 };
 
 static void send_event(struct forward *f, API(ForwardEvent) * event)
@@ -91,8 +89,6 @@ static void connected(struct forward *f)
 	rpc_call_resume(f->call);
 	if (r < 0)
 		refuse(f, -r);
-	else if (f->ended)
-		rpc_pump_end(&f->pump);
 }
 
 static void attempt(struct forward *f, int family);
@@ -101,7 +97,8 @@ static void attempt_failed(struct forward *f, int error)
 {
 	loop_fd_remove(&f->src);
 	f->fd = safe_close(f->fd);
-	/* A listener on one of the two only is common; the first error says more of no listener. */
+	/* Many listen on one of the two only. Where neither answers, the IPv4 one has refused: an
+	 * error of the other may only say that there is no IPv6. */
 	if (f->family == AF_INET && error == ECONNREFUSED) {
 		attempt(f, AF_INET6);
 		return;
@@ -197,7 +194,6 @@ static void on_end(struct rpc_call *call, void *arg)
 
 	if (f->over)
 		return;
-	f->ended = true;
 	if (f->port) {
 		rpc_pump_end(&f->pump);
 		return;

@@ -10,11 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/parse.h"
 #include "cli/client.h"
+#include "cli/ports.h"
 #include "io/addr.h"
 #include "rpc/pump.h"
 
@@ -48,39 +48,25 @@ struct connection {
 /* [[IP:]LOCAL:]SANDBOX:PORT */
 static int parse(char *s, struct forward *f)
 {
-	char *colon = strrchr(s, ':'), *local, *end;
-	unsigned char addr[16];
+	char *colon = strrchr(s, ':');
 
 	if (!colon || parse_uint(colon + 1, 1, 65535, &f->port) < 0)
 		return -EINVAL;
 	*colon = 0;
+	if (ports_take_ip(&s, f->ip) < 0)
+		return -EINVAL;
+	if (!*f->ip)
+		snprintf(f->ip, sizeof(f->ip), "127.0.0.1");
 	f->local = f->port;
-	snprintf(f->ip, sizeof(f->ip), "127.0.0.1");
-	colon = strrchr(s, ':');
-	f->box = colon ? colon + 1 : s;
-	if (!*f->box)
-		return -EINVAL;
-	if (!colon)
-		return 0;
-	*colon = 0;
-	local = strrchr(s, ':');
-	if (parse_uint(local ? local + 1 : s, 0, 65535, &f->local) < 0)
-		return -EINVAL;
-	if (!local)
-		return 0;
-	*local = 0;
-	if (*s == '[') {
-		end = strchr(s, ']');
-		if (!end || end[1])
+	colon = strchr(s, ':');
+	if (colon) {
+		*colon = 0;
+		if (parse_uint(s, 0, 65535, &f->local) < 0)
 			return -EINVAL;
-		*end = 0;
-		s++;
+		s = colon + 1;
 	}
-	if (strlen(s) >= sizeof(f->ip) ||
-		(inet_pton(AF_INET, s, addr) != 1 && inet_pton(AF_INET6, s, addr) != 1))
-		return -EINVAL;
-	memcpy(f->ip, s, strlen(s) + 1);
-	return 0;
+	f->box = s;
+	return *s ? 0 : -EINVAL;
 }
 
 /* One connection */
@@ -177,7 +163,7 @@ static int connect_to(struct forwarder *fw, unsigned port, int fd)
 {
 	Micropod__Agent__V1__ForwardRequest req = MICROPOD__AGENT__V1__FORWARD_REQUEST__INIT;
 	Micropod__Agent__V1__ForwardTarget target = MICROPOD__AGENT__V1__FORWARD_TARGET__INIT;
-	struct rpc_call_opts opts = { .retry = RPC_RETRY_NEVER };
+	struct rpc_call_opts opts = { .retry = RPC_RETRY_UNSENT };
 	struct connection *c = calloc(1, sizeof(*c));
 	struct rpc_call *call;
 
@@ -236,6 +222,7 @@ static void on_sandbox_done(struct rpc_call *call, const struct rpc_status *stat
 static void on_sandbox_exit(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw,
 	size_t len, void *arg)
 {
+	/* Whatever its code: done says the rest. */
 }
 
 /* There is nothing to forward to any more once it is answered. */

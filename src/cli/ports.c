@@ -29,8 +29,7 @@ static int parse_range(char *s, unsigned min, struct range *ret)
 	return ret->to < ret->from ? -EINVAL : 0;
 }
 
-/* Takes "[ip]:" or "ip:" off the front of s, where there are three parts. */
-static int parse_ip(char **s, char out[static 46])
+int ports_take_ip(char **s, char out[static 46])
 {
 	char *end, *rest, ip[SPEC_MAX];
 	unsigned char addr[16];
@@ -68,7 +67,7 @@ static int parse(char *s, struct sandbox_port *ret_port, struct range *host, str
 		if (!ret_port->udp && strcmp(slash + 1, "tcp") != 0)
 			return -EINVAL;
 	}
-	if (parse_ip(&s, ret_port->host_ip) < 0)
+	if (ports_take_ip(&s, ret_port->host_ip) < 0)
 		return -EINVAL;
 	colon = strchr(s, ':');
 	*host = (struct range){ 0, 0 };

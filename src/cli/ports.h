@@ -14,3 +14,9 @@ struct port_list {
  * appends to list. 0, -EINVAL, -E2BIG (more than LIMIT_PORTS) or -ENOMEM with err.
  */
 int ports_parse(const char *spec, struct port_list *list, struct err *err);
+
+/*
+ * Takes "[ip]:" or "ip:" off the front of *s, where three parts stand between colons: *s is then
+ * what follows. out is "" where there is none, or an empty one. 0 or -EINVAL.
+ */
+int ports_take_ip(char **s, char out[static 46]);

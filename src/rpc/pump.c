@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rpc/pump.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -75,11 +76,14 @@ static ssize_t put(struct rpc_pump *p, const char *data, size_t len)
 	return (ssize_t)done;
 }
 
-/* Writes what waits, and goes on with what waits for that. 0, or a positive errno value. */
+/* Writes what waits, and lets the call go on once it is written. 0, or a positive errno value. */
 static int flush(struct rpc_pump *p)
 {
-	ssize_t n = put(p, p->queue.data + p->written, p->queue.len - p->written);
+	ssize_t n;
 
+	if (!p->queue.len)
+		return 0;
+	n = put(p, p->queue.data + p->written, p->queue.len - p->written);
 	if (n < 0)
 		return (int)-n;
 	p->written += (size_t)n;
@@ -88,16 +92,8 @@ static int flush(struct rpc_pump *p)
 	/* Not kept: most connections are idle most of the time. */
 	strbuf_deinit(&p->queue);
 	p->written = 0;
-	if (p->held) {
-		p->held = false;
-		rpc_call_resume(p->call);
-	}
-	if (p->write_wanted_end && !p->write_ended) {
-		p->write_ended = true;
-		/* ENOTCONN: it has left already, which reading tells. */
-		if (shutdown(p->fd, SHUT_WR) < 0 && errno != ENOTCONN)
-			return errno;
-	}
+	p->held = false;
+	rpc_call_resume(p->call);
 	return 0;
 }
 
@@ -169,21 +165,19 @@ void rpc_pump_reset(struct rpc_pump *p)
 
 void rpc_pump_write(struct rpc_pump *p, const void *data, size_t len)
 {
-	ssize_t n = 0;
+	ssize_t n;
 
-	if (!live(p) || p->write_wanted_end)
+	if (!live(p) || p->write_ended)
 		return;
-	/* One that is handed over while the call is paused comes behind what waits. */
-	if (!p->queue.len)
-		n = put(p, data, len);
+	/* A paused call hands nothing over, its end included. */
+	assert(!p->queue.len);
+	n = put(p, data, len);
 	if (n >= 0 && (size_t)n < len) {
 		strbuf_add(&p->queue, (const char *)data + n, len - (size_t)n);
 		if (strbuf_error(&p->queue) < 0)
 			n = -ENOMEM;
-		if (!p->held) {
-			p->held = true;
-			rpc_call_pause(p->call);
-		}
+		p->held = true;
+		rpc_call_pause(p->call);
 	}
 	if (n < 0)
 		finish(p, (int)-n);
@@ -193,14 +187,13 @@ void rpc_pump_write(struct rpc_pump *p, const void *data, size_t len)
 
 void rpc_pump_end(struct rpc_pump *p)
 {
-	int error;
-
-	if (!live(p) || p->write_wanted_end)
+	if (!live(p) || p->write_ended)
 		return;
-	p->write_wanted_end = true;
-	error = flush(p);
-	if (error)
-		finish(p, error);
+	assert(!p->queue.len);
+	p->write_ended = true;
+	/* ENOTCONN: it has left already, which reading tells. */
+	if (shutdown(p->fd, SHUT_WR) < 0 && errno != ENOTCONN)
+		finish(p, errno);
 	else
 		go_on(p);
 }

@@ -22,7 +22,7 @@ struct rpc_pump_ops {
 	void (*send)(struct rpc_pump *pump, const void *data, size_t len);
 	/*
 	 * Both directions have ended (error 0), or the socket failed (a positive errno value). Once
-	 * and last, perhaps from within rpc_pump_write() or rpc_pump_end(); may free the pump.
+	 * and last, perhaps from within rpc_pump_write(), _end() or _writable(); may free the pump.
 	 */
 	void (*over)(struct rpc_pump *pump, int error);
 };
@@ -36,7 +36,7 @@ struct rpc_pump {
 	struct strbuf queue; /* for the socket; at most one message */
 	size_t written;	     /* bytes of it */
 	bool held;	     /* the call is paused by us */
-	bool read_ended, write_wanted_end, write_ended;
+	bool read_ended, write_ended;
 };
 
 /* Takes over fd, a connected, non-blocking stream socket, and begins. 0 or -errno (fd closed then
@@ -51,8 +51,8 @@ void rpc_pump_reset(struct rpc_pump *pump);
 
 /* What a message held, copied as far as the socket does not take it at once. From `message`. */
 void rpc_pump_write(struct rpc_pump *pump, const void *data, size_t len);
-/* No more of it: the socket's writing end is shut down once all is written. From `end`, or for a
- * message that says so. */
+/* No more of it: the socket's writing end is shut down. From `end`, or for a message that says so.
+ */
 void rpc_pump_end(struct rpc_pump *pump);
 /* From `writable`. */
 void rpc_pump_writable(struct rpc_pump *pump);
