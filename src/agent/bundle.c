@@ -14,6 +14,7 @@
 
 #include "agent/cgroup.h"
 #include "agent/mounts.h"
+#include "agent/volumes.h"
 #include "agent/netif.h"
 #include "agent/userfiles.h"
 #include "base/cleanup.h"
@@ -289,11 +290,30 @@ static bool binds(const API(Mount) * m)
 	return false;
 }
 
+/* A shared folder is mounted here, and bound by the runtime. */
+static int put_volume(const struct bundle *b, struct parts *p, size_t i, struct oci_mount *out,
+	const char **options, struct err *err)
+{
+	char path[PATH_MAX];
+	int r = volumes_mount(b->req->container_id, i, b->req->mounts[i],
+		deadline_in(LIMIT_WORKER_MS * NSEC_PER_MSEC / 2), path, err);
+
+	if (r == 0 && (r = strv_add(&p->strings, path)) < 0)
+		err_errno(err, -r, "mounts");
+	if (r < 0)
+		return r;
+	out->source = p->strings.v[p->strings.n - 1];
+	out->type = "bind";
+	options[b->req->mounts[i]->n_options] = "rbind";
+	return 0;
+}
+
 static int put_mounts(const struct bundle *b, struct parts *p, struct err *err)
 {
 	static const char *const names[] = { "resolv.conf", "hosts", "hostname" };
 	static const char *const paths[] = { "/etc/resolv.conf", "/etc/hosts", "/etc/hostname" };
 	const API(CreateContainerRequest) *req = b->req;
+	int r;
 
 	p->mounts = calloc(req->n_mounts + OWN_MOUNTS, sizeof(*p->mounts));
 	if (!p->mounts)
@@ -317,6 +337,9 @@ static int put_mounts(const struct bundle *b, struct parts *p, struct err *err)
 		memcpy(options, m->options, m->n_options * sizeof(*options));
 		if (is_bind(m) && !binds(m))
 			options[m->n_options] = "rbind";
+		r = volumes_is(m) ? put_volume(b, p, i, out, options, err) : 0;
+		if (r < 0)
+			return r;
 	}
 	p->spec.mounts = p->mounts;
 	return 0;
@@ -528,6 +551,8 @@ int bundle_remove(void *arg, struct strbuf *result, struct err *err)
 	const struct bundle_removal *b = arg;
 	int r = b->disks ? mounts_container_root_remove(b->id, err) : 0;
 
+	if (r == 0)
+		r = volumes_unmount(b->id, err);
 	if (r < 0)
 		return r;
 	/* What was killed may still be on its way out, and holds the group until then. */

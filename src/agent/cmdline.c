@@ -55,6 +55,8 @@ static int take_word(struct cmdline *c, const char *word, size_t len)
 		return set_runtime(c, value, n);
 	if (after(word, len, "micropod.root=", &value, &n))
 		return set_root(c, value, n);
+	if (after(word, len, "micropod.late", &value, &n) && !n)
+		c->late = true;
 	if (after(word, len, "micropod.debug", &value, &n) && !n)
 		c->debug = true;
 	if (after(word, len, "micropod.trace", &value, &n) && !n)

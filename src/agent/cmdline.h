@@ -9,8 +9,10 @@ struct cmdline {
 	char runtime[8]; /* micropod.runtime=builtin|crun|runc; "crun" unless said */
 	char root[21];	 /* micropod.root=SERIAL: the disk that the agent lives on; empty: the
 			    initramfs */
-	bool debug;	 /* micropod.debug */
-	bool trace;	 /* micropod.trace: the time of each step of the boot, on the console */
+	bool late;  /* micropod.late: devices may be plugged in, so the modules for them are loaded
+		     */
+	bool debug; /* micropod.debug */
+	bool trace; /* micropod.trace: the time of each step of the boot, on the console */
 };
 
 /* text: len bytes as the kernel gives them. An unknown value of a known key: -EINVAL, with what can

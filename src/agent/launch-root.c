@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "agent/bundle.h"
+#include "agent/volumes.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "oci/spec.h"
@@ -315,6 +316,78 @@ static int move_stage(int root, const char *bundle, struct failure *f)
 	return 0;
 }
 
+/* Makes the last part of a path whose other parts are there. */
+static int make_part(int root, const char *path, bool folder)
+{
+	const char *slash = strrchr(path, '/');
+	auto_close int parent = -1, file = -1;
+	char above[PATH_MAX];
+
+	snprintf(above, sizeof(above), "%.*s/", (int)(slash - path), path);
+	parent = open_in(root, above, O_PATH | O_DIRECTORY, 0, 0);
+	if (parent < 0)
+		return -1;
+	if (folder)
+		return mkdirat(parent, slash + 1, 0755);
+	file = openat(parent, slash + 1, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
+	return file < 0 ? -1 : 0;
+}
+
+/*
+ * A folder or file to mount on, made if missing with all above it. Links are followed within the
+ * root, as runtimes do. path has no "." and no "//".
+ */
+static int make_place(int root, const char *path, bool folder)
+{
+	char so_far[PATH_MAX];
+	const char *end = path;
+
+	for (;;) {
+		auto_close int fd = -1;
+		bool last;
+
+		end += 1 + strcspn(end + 1, "/");
+		last = !*end;
+		snprintf(so_far, sizeof(so_far), "%.*s", (int)(end - path), path);
+		fd = open_in(root, so_far, O_PATH, 0, 0);
+		if (fd < 0 && errno == ENOENT && make_part(root, so_far, !last || folder) == 0)
+			fd = open_in(root, so_far, O_PATH, 0, 0);
+		if (fd < 0 || last)
+			return take_fd(&fd);
+	}
+}
+
+/* Mounted in this mount namespace alone, so they go with its last process. */
+static int put_volumes(int root, const struct launch_spec *spec, struct failure *f)
+{
+	int64_t deadline = deadline_in(LIMIT_WORKER_MS * NSEC_PER_MSEC / 2);
+
+	for (size_t i = 0; i < spec->req->n_mounts; i++) {
+		const API(Mount) *m = spec->req->mounts[i];
+		char path[PATH_MAX], to[PATH_MAX];
+		auto_close int tree = -1, where = -1;
+		struct stat st;
+		int r = volumes_mount(spec->id, i, m, deadline, path, &f->err);
+
+		if (r < 0)
+			return r;
+		if (!m->destination.len || m->destination.data[0] != '/' ||
+			m->destination.len >= sizeof(to) ||
+			memchr(m->destination.data, 0, m->destination.len))
+			return launch_failed(f, "mount", "a path that is not absolute", EINVAL);
+		memcpy(to, m->destination.data, m->destination.len);
+		to[m->destination.len] = 0;
+		tree = (int)syscall(SYS_open_tree, AT_FDCWD, path,
+			OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW);
+		TRY(tree, "mount", to);
+		TRY(fstat(tree, &st), "mount", to);
+		where = make_place(root, to, S_ISDIR(st.st_mode));
+		TRY(where, "find a place for", to);
+		TRY(move_to(tree, where), "mount", to);
+	}
+	return 0;
+}
+
 int launch_root_enter(const struct launch_spec *spec, struct failure *f)
 {
 	static const char *const names[] = { "resolv.conf", "hosts", "hostname" };
@@ -336,6 +409,8 @@ int launch_root_enter(const struct launch_spec *spec, struct failure *f)
 	r = move_stage(root, spec->bundle, f);
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(names); i++)
 		r = bind_name(root, spec, names[i], read_only, f);
+	if (r == 0)
+		r = put_volumes(root, spec, f);
 	if (r < 0)
 		return r;
 	TRY(fchdir(root), "enter", path);

@@ -22,6 +22,7 @@
 #include "agent/launch-group.h"
 #include "agent/launch-internal.h"
 #include "agent/settings.h"
+#include "agent/volumes.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -29,8 +30,10 @@
 
 bool launch_covers(const API(CreateContainerRequest) * req)
 {
-	return !req->oci_spec.len && !req->privileged && !req->init && !req->n_mounts &&
-	       !req->n_sysctls;
+	for (size_t i = 0; i < req->n_mounts; i++)
+		if (!volumes_is(req->mounts[i]))
+			return false;
+	return !req->oci_spec.len && !req->privileged && !req->init && !req->n_sysctls;
 }
 
 /* Settings */

@@ -138,6 +138,8 @@ static int prepare_machine(const struct pid1 *p, enum mounts_root root, struct e
 	 * say so. */
 	if (modules_load(MODULES_DIR, MODULES_ORDER, &module) < 0)
 		log_warning("%s", module.msg);
+	if (p->cmdline.late && modules_load(MODULES_DIR, MODULES_LATE, &module) < 0)
+		log_warning("%s", module.msg);
 	trace(p, "modules loaded");
 	r = root == MOUNTS_ROOT_INITRAMFS ? mounts_leave_initramfs(err) : 0;
 	if (r == 0 && root == MOUNTS_ROOT_INITRAMFS)

@@ -21,6 +21,14 @@ enum {
 	FS_WRITE_FILE = 1 << 1,
 	FS_READ_FILE = 1 << 2,
 	FS_READ_DIR = 1 << 3,
+	FS_REMOVE_DIR = 1 << 4,
+	FS_REMOVE_FILE = 1 << 5,
+	FS_MAKE_DIR = 1 << 7,
+	FS_MAKE_REG = 1 << 8,
+	FS_MAKE_SOCK = 1 << 9,
+	FS_MAKE_FIFO = 1 << 10,
+	FS_MAKE_SYM = 1 << 12,
+	FS_REFER = 1 << 13,
 	FS_TRUNCATE = 1 << 14,
 	FS_IOCTL_DEV = 1 << 15,
 	FS_ABI_1 = (1 << 13) - 1,
@@ -58,7 +66,7 @@ static uint64_t handled_fs(int abi)
 	uint64_t fs = FS_ABI_1;
 
 	if (abi >= 2)
-		fs |= 1 << 13; /* REFER */
+		fs |= FS_REFER;
 	if (abi >= 3)
 		fs |= FS_TRUNCATE;
 	if (abi >= 5)
@@ -82,6 +90,9 @@ static int add_rule(int ruleset, const struct lockdown_rule *rule, uint64_t hand
 		beneath.allowed |= FS_EXECUTE;
 	if (rule->access & LOCKDOWN_WRITE)
 		beneath.allowed |= FS_WRITE_FILE | FS_TRUNCATE;
+	if (rule->access & LOCKDOWN_MAKE)
+		beneath.allowed |= FS_REMOVE_DIR | FS_REMOVE_FILE | FS_MAKE_DIR | FS_MAKE_REG |
+				   FS_MAKE_SOCK | FS_MAKE_FIFO | FS_MAKE_SYM | FS_REFER;
 	if (rule->access & LOCKDOWN_DEVICE)
 		beneath.allowed |= FS_IOCTL_DEV;
 	if (!S_ISDIR(st.st_mode)) /* the kernel refuses a rule on a file that names rights of
@@ -119,10 +130,11 @@ int lockdown_landlock(const struct lockdown_rule *rules, unsigned n, bool tcp, s
 	return 0;
 }
 
-int lockdown_drop_privileges(struct err *err)
+int lockdown_limit_privileges(uint64_t keep, struct err *err)
 {
 	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct none[2] = { 0 };
+	const uint32_t low = (uint32_t)keep, high = (uint32_t)(keep >> 32);
+	struct __user_cap_data_struct kept[2] = { { low, low, 0 }, { high, high, 0 } };
 	struct rlimit no_core = { 0, 0 };
 
 	if (setrlimit(RLIMIT_CORE, &no_core) < 0)
@@ -131,11 +143,17 @@ int lockdown_drop_privileges(struct err *err)
 		return err_errno(err, errno, "cannot set no_new_privs");
 	/* EPERM: an ordinary user has nothing to bound, and no_new_privs keeps it so. */
 	for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
-		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 && errno != EPERM)
+		if (!(keep >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 &&
+			errno != EPERM)
 			return err_errno(err, errno, "cannot drop capability %d", cap);
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
 		return err_errno(err, errno, "cannot clear the ambient capabilities");
-	if (syscall(SYS_capset, &head, none) < 0)
+	if (syscall(SYS_capset, &head, kept) < 0)
 		return err_errno(err, errno, "cannot drop the capabilities");
 	return 0;
+}
+
+int lockdown_drop_privileges(struct err *err)
+{
+	return lockdown_limit_privileges(0, err);
 }

@@ -14,6 +14,7 @@ enum lockdown_access {
 	LOCKDOWN_EXECUTE = 1 << 1,
 	LOCKDOWN_WRITE = 1 << 2,  /* write and truncate files that exist */
 	LOCKDOWN_DEVICE = 1 << 3, /* ioctl(2) on device files */
+	LOCKDOWN_MAKE = 1 << 4,	  /* make, rename, link and remove all but device files */
 };
 
 struct lockdown_rule {
@@ -35,3 +36,6 @@ int lockdown_landlock(const struct lockdown_rule *rules, unsigned n, bool tcp, s
 /* no_new_privs, no capability in any set, the bounding set included where we may, no core dumps. 0
  * or -errno with err. */
 int lockdown_drop_privileges(struct err *err);
+
+/* The same, but those in keep (1 << CAP_...) stay, for a program that runs as user 0 too. */
+int lockdown_limit_privileges(uint64_t keep, struct err *err);

@@ -90,6 +90,20 @@ static json_t *config_json(const struct sandbox_config *c)
 	return o;
 }
 
+/* "HOST:CONTAINER[:ro]" */
+static json_t *binds_json(const struct strv *volumes)
+{
+	json_t *a = json_array();
+
+	for (size_t i = 0; i + SANDBOX_VOLUME_WORDS <= volumes->n; i += SANDBOX_VOLUME_WORDS) {
+		bool writable = strcmp(volumes->v[i + 2], "rw") == 0;
+
+		json_array_append_new(a, json_sprintf("%s:%s%s", volumes->v[i], volumes->v[i + 1],
+						 writable ? "" : ":ro"));
+	}
+	return a;
+}
+
 static json_t *host_config_json(const struct sandbox_config *c)
 {
 	json_t *o = json_object();
@@ -100,7 +114,27 @@ static json_t *host_config_json(const struct sandbox_config *c)
 	set_int(o, "Timeout", c->timeout_ns);
 	set_string(o, "NetworkMode", c->no_network ? "none" : "default");
 	set_string(o, "Runtime", c->runtime);
+	json_object_set_new(o, "Binds", binds_json(&c->volumes));
 	return o;
+}
+
+static json_t *mounts_json(const struct strv *volumes)
+{
+	json_t *a = json_array();
+
+	for (size_t i = 0; i + SANDBOX_VOLUME_WORDS <= volumes->n; i += SANDBOX_VOLUME_WORDS) {
+		bool writable = strcmp(volumes->v[i + 2], "rw") == 0;
+		json_t *o = json_object();
+
+		set_string(o, "Type", "bind");
+		set_string(o, "Source", volumes->v[i]);
+		set_string(o, "Destination", volumes->v[i + 1]);
+		set_string(o, "Mode", writable ? "" : "ro");
+		set_bool(o, "RW", writable);
+		set_string(o, "Propagation", "rprivate");
+		json_array_append_new(a, o);
+	}
+	return a;
 }
 
 /* {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]} */
@@ -201,6 +235,7 @@ static json_t *box_json(struct cli *cli, const struct sandbox *box)
 	set_string(o, "Name", c->name);
 	set_string(o, "Driver", "vm");
 	json_object_set_new(o, "HostConfig", host_config_json(c));
+	json_object_set_new(o, "Mounts", mounts_json(&c->volumes));
 	json_object_set_new(o, "Config", config_json(c));
 	json_object_set_new(o, "NetworkSettings", network_json(box));
 	json_object_set_new(o, "Micropod", micropod_json(cli, box));

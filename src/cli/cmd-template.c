@@ -33,15 +33,16 @@ static const struct opt template_table[] = {
 		"ls: print keys only; build: no progress" },
 	{ "runtime", 0, OPT_WORD, AT(build.runtime), "NAME",
 		"build: the container runtime in the guest", .words = run_runtimes },
+	{ "volumes", 0, OPT_FLAG, AT(build.volumes), NULL, "build: for sandboxes with volumes" },
 	{ NULL },
 };
 
 /* ls */
 
-static const char *const heading[] = { "TEMPLATE", "MEMORY", "CPUS", "ACCEL", "NETWORK", "RUNTIME",
-	"CREATED", "USED", "SIZE", NULL };
-static const char *const keys[] = { "ID", "Memory", "CPUs", "Accel", "Network", "Runtime",
-	"CreatedSince", "UsedSince", "Size" };
+static const char *const heading[] = { "TEMPLATE", "MEMORY", "CPUS", "ACCEL", "NETWORK", "VOLUMES",
+	"RUNTIME", "CREATED", "USED", "SIZE", NULL };
+static const char *const keys[] = { "ID", "Memory", "CPUs", "Accel", "Network", "Volumes",
+	"Runtime", "CreatedSince", "UsedSince", "Size" };
 #define COLUMNS ARRAY_SIZE(keys)
 static_assert(ARRAY_SIZE(heading) == COLUMNS + 1, "a key for each column");
 
@@ -66,6 +67,8 @@ static int add_row(const struct template_info *t, bool no_trunc, struct strv *ce
 		r = strv_add(cells, t->accel ? t->accel : "");
 	if (r == 0)
 		r = strv_add(cells, t->network ? "yes" : "no");
+	if (r == 0)
+		r = strv_add(cells, t->slots ? "yes" : "no");
 	if (r == 0)
 		r = strv_add(cells, t->runtime ? t->runtime : "");
 	if (r == 0)
@@ -165,6 +168,7 @@ int template_make(struct cli *cli, const struct template_opts *opts,
 	char ret_key[static TEMPLATE_KEY_LEN + 1], struct err *err)
 {
 	struct sandbox_config config = { .no_network = opts->no_network,
+		.slots = opts->volumes,
 		.runtime = (char *)run_runtimes[opts->runtime] };
 	struct sandbox_guest guest = { 0 };
 	struct accel_verdict verdict;

@@ -21,6 +21,7 @@
 #include "cli/output.h"
 #include "driver/accel.h"
 #include "driver/driver.h"
+#include "driver/virtiofsd.h"
 #include "sandbox/guest.h"
 #include "sandbox/template.h"
 
@@ -106,6 +107,16 @@ static enum doctor_state check_skopeo(struct cli *cli, char *detail)
 		return say(detail, DOCTOR_FAIL, "%s", err.msg);
 	out[strcspn(out, "\n")] = 0;
 	return say(detail, DOCTOR_OK, "%s", out);
+}
+
+static enum doctor_state check_virtiofsd(struct cli *cli, char *detail)
+{
+	auto_free char *program = NULL;
+	struct err err = ERR_INIT;
+
+	if (virtiofsd_find(&program, &err) < 0)
+		return say(detail, DOCTOR_WARN, "%s", err.msg);
+	return say(detail, DOCTOR_OK, "%s", program);
 }
 
 static enum doctor_state check_programs(struct cli *cli, char *detail)
@@ -285,6 +296,7 @@ const struct doctor_finding doctor_table[] = {
 	{ "guest", "run micropod setup (the first run does it by itself)", check_guest },
 	{ "templates", "nothing to do: the next run boots and makes it anew", check_templates },
 	{ "skopeo", "install skopeo (on Debian: apt install skopeo)", check_skopeo },
+	{ "virtiofsd", "install it: without it there are no volumes (-v)", check_virtiofsd },
 	{ "user-namespaces",
 		"allow them: sysctl -w kernel.unprivileged_userns_clone=1 "
 		"user.max_user_namespaces=15000",

@@ -25,7 +25,9 @@
 #include "cli/ports.h"
 #include "cli/progress.h"
 #include "cli/target.h"
+#include "cli/volumes.h"
 #include "driver/accel.h"
+#include "driver/virtiofsd.h"
 #include "image/disk.h"
 #include "oci/signal.h"
 #include "sandbox/template.h"
@@ -83,6 +85,8 @@ const struct opt run_create_opts[] = {
 	{ "hostname", 'h', OPT_STRING, AT(hostname), "NAME",
 		"host name inside (default: the sandbox's id)" },
 	{ "interactive", 'i', OPT_FLAG, AT(interactive), NULL, "keep stdin open" },
+	{ "mount", 0, OPT_LIST, AT(mounts), "type=bind,...",
+		"the same as -v, by source=, target= and readonly" },
 	{ "name", 0, OPT_STRING, AT(name), "NAME", "name of the sandbox (default: made up)" },
 	{ "network", 0, OPT_WORD, AT(network), "WHICH", "network of the sandbox",
 		.words = run_networks },
@@ -104,6 +108,8 @@ const struct opt run_create_opts[] = {
 		"kill it if it runs longer, and exit with 124 (0: never)" },
 	{ "tty", 't', OPT_FLAG, AT(tty), NULL, "give the process a terminal" },
 	{ "user", 'u', OPT_STRING, AT(user), "USER[:GROUP]", "user, by name or number" },
+	{ "volume", 'v', OPT_LIST, AT(volumes), "HOST:DIR[:ro]",
+		"show a folder or file of this host in the container" },
 	{ "workdir", 'w', OPT_STRING, AT(workdir), "DIR", "folder that the process starts in" },
 	{ NULL },
 };
@@ -196,6 +202,22 @@ static int set_ports(const struct run_opts *o, struct sandbox_config *c, struct 
 	return r;
 }
 
+static int set_volumes(const struct run_opts *o, struct sandbox_config *c, struct err *err)
+{
+	auto_free char *program = NULL;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < o->volumes.n; i++)
+		r = volumes_parse(o->volumes.v[i], &c->volumes, err);
+	for (size_t i = 0; r == 0 && i < o->mounts.n; i++)
+		r = volumes_parse_mount(o->mounts.v[i], &c->volumes, err);
+	if (r == 0)
+		r = volumes_sort(&c->volumes, err);
+	c->slots = c->volumes.n / SANDBOX_VOLUME_WORDS;
+	/* Before an image is fetched. */
+	return r < 0 || !c->slots ? r : virtiofsd_find(&program, err);
+}
+
 /* What needs nothing but the options. */
 static int set_options(
 	struct cli *cli, const struct run_opts *o, struct sandbox_config *c, struct err *err)
@@ -239,6 +261,8 @@ static int set_options(
 		r = set(&c->runtime, run_runtimes[o->runtime], err);
 	if (r == 0)
 		r = set_ports(o, c, err);
+	if (r == 0)
+		r = set_volumes(o, c, err);
 	return r < 0 ? r : run_set_machine(cli, c, err);
 }
 

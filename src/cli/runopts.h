@@ -8,7 +8,7 @@
 struct run_opts {
 	bool detach, interactive, tty, remove, cold, host_access, quiet, sig_proxy;
 	const char *name, *workdir, *user, *entrypoint, *hostname, *stop_signal;
-	struct strv env, env_files, publish;
+	struct strv env, env_files, publish, volumes, mounts;
 	int network; /* enum run_network */
 	int pull;    /* enum image_policy */
 	int runtime; /* index into run_runtimes */

@@ -7,6 +7,7 @@
 struct template_opts {
 	bool quiet;	 /* no progress */
 	bool no_network; /* for sandboxes without a network */
+	bool volumes;	 /* for sandboxes with volumes */
 	int runtime;	 /* index into run_runtimes */
 };
 

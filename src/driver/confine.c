@@ -4,7 +4,8 @@
  * process stands between it and us: its pid is ours to wait for, and the parent-death signal
  * reaches it. There it
  *  1. maps one user and group, its own, to CONFINE_ID, which gives no right to anything and loses
- * all capabilities at execve(2);
+ * all capabilities at execve(2); one that serves files to 0 instead, with rights over its own
+ * files;
  *  2. takes a detached copy of every mount it needs (open_tree(2)), while the host's tree is still
  * in view;
  *  3. covers some folder with an empty tmpfs, attaches the copies there, makes it the root and
@@ -17,6 +18,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/mount.h>
 #include <sched.h>
 #include <signal.h>
@@ -50,6 +52,7 @@ struct child {
 	const struct confine_spec *spec;
 	uid_t uid;
 	gid_t gid;
+	bool own_users; /* it is born in a user namespace */
 	int trees[CONFINE_BINDS_MAX];
 };
 
@@ -83,13 +86,31 @@ static int write_proc(const char *path, const char *text)
 	return fd < 0 ? -errno : fd_write_full(fd, text, strlen(text));
 }
 
+/* What it takes to serve files, and to give up the rest (virtiofsd's own list). */
+#define FILE_RIGHTS                                                                               \
+	(1ULL << CAP_CHOWN | 1ULL << CAP_DAC_OVERRIDE | 1ULL << CAP_FOWNER | 1ULL << CAP_FSETID | \
+		1ULL << CAP_SETGID | 1ULL << CAP_SETUID | 1ULL << CAP_SETPCAP |                   \
+		1ULL << CAP_SYS_CHROOT | 1ULL << CAP_SETFCAP)
+
+/* Root itself needs no namespace to have rights over files, and in one it would have them over its
+ * own alone. Root in a container may lack what making the others takes. */
+static bool has_own_users(const struct confine_spec *spec)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = { 0 };
+
+	return !spec->serves_files || geteuid() != 0 || syscall(SYS_capget, &head, data) < 0 ||
+	       !(data[0].effective >> CAP_SYS_ADMIN & 1);
+}
+
 static int map_ids(const struct child *c, struct err *err)
 {
+	int inside = c->spec->serves_files ? 0 : CONFINE_ID;
 	char uid[64], gid[64];
 	int r;
 
-	snprintf(uid, sizeof(uid), "%d %u 1\n", CONFINE_ID, (unsigned)c->uid);
-	snprintf(gid, sizeof(gid), "%d %u 1\n", CONFINE_ID, (unsigned)c->gid);
+	snprintf(uid, sizeof(uid), "%d %u 1\n", inside, (unsigned)c->uid);
+	snprintf(gid, sizeof(gid), "%d %u 1\n", inside, (unsigned)c->gid);
 	r = write_proc("/proc/self/setgroups", "deny");
 	if (r == 0)
 		r = write_proc("/proc/self/gid_map", gid);
@@ -137,10 +158,11 @@ static int take_trees(struct child *c, struct err *err)
 {
 	for (unsigned i = 0; i < c->spec->n_binds; i++) {
 		const struct confine_bind *b = &c->spec->binds[i];
+		/* Who serves files tells of each what may not be written. */
+		bool writes = b->flags & CONFINE_WRITE && !(b->flags & CONFINE_MAKE);
 
-		c->trees[i] = access(b->source, R_OK | (b->flags & CONFINE_WRITE ? W_OK : 0)) < 0
-				      ? -errno
-				      : take_tree(b);
+		c->trees[i] =
+			access(b->source, R_OK | (writes ? W_OK : 0)) < 0 ? -errno : take_tree(b);
 		/* Not even root's helper has root's right to pass by the permissions of other
 		 * users' files. */
 		if (c->trees[i] == -EACCES)
@@ -256,6 +278,8 @@ static int enter_landlock(const struct confine_spec *spec, struct err *err)
 			rules[i].access |= LOCKDOWN_WRITE;
 		if (flags & CONFINE_DEVICE)
 			rules[i].access |= LOCKDOWN_DEVICE;
+		if (flags & CONFINE_MAKE)
+			rules[i].access |= LOCKDOWN_MAKE;
 	}
 	r = lockdown_landlock(rules, spec->n_binds, spec->host_network, err);
 	return r == -EOPNOTSUPP ? 0 : r;
@@ -283,9 +307,11 @@ static int in_child(void *arg, struct err *err)
 	int r = 0;
 
 	if (!c->spec->off) {
-		r = map_ids(c, err);
-		if (r == 0)
-			r = forbid_user_namespaces(err);
+		if (c->own_users) {
+			r = map_ids(c, err);
+			if (r == 0)
+				r = forbid_user_namespaces(err);
+		}
 		if (r == 0)
 			r = build_root(c, err);
 		if (r == 0 && sethostname("vm", 2) < 0)
@@ -294,7 +320,7 @@ static int in_child(void *arg, struct err *err)
 	if (r == 0)
 		r = place_fds(c->spec, err);
 	if (r == 0)
-		r = lockdown_drop_privileges(err);
+		r = lockdown_limit_privileges(c->spec->serves_files ? FILE_RIGHTS : 0, err);
 	if (r == 0 && !c->spec->off)
 		r = enter_landlock(c->spec, err);
 	if (r == 0 && c->spec->ramguard_sock >= 0)
@@ -302,13 +328,14 @@ static int in_child(void *arg, struct err *err)
 	return r;
 }
 
-static unsigned long namespaces(const struct confine_spec *spec)
+static unsigned long namespaces(const struct confine_spec *spec, bool own_users)
 {
-	unsigned long flags =
-		CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
+	unsigned long flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
 
 	if (spec->off)
 		return 0;
+	if (own_users)
+		flags |= CLONE_NEWUSER;
 	return spec->host_network ? flags : flags | CLONE_NEWNET;
 }
 
@@ -316,7 +343,9 @@ int confine_spawn(const struct confine_spec *spec, pid_t *ret_pid, int *ret_pidf
 {
 	static char *const no_env[] = { NULL };
 	struct confine_spec s = *spec;
-	struct child child = { .spec = &s, .uid = geteuid(), .gid = getegid() };
+	struct child child = {
+		.spec = &s, .uid = geteuid(), .gid = getegid(), .own_users = has_own_users(spec)
+	};
 	struct proc_opts opts = { .path = spec->program,
 		.argv = spec->argv,
 		.envp = spec->off ? NULL : no_env,
@@ -325,7 +354,7 @@ int confine_spawn(const struct confine_spec *spec, pid_t *ret_pid, int *ret_pidf
 		.stderr_fd = spec->stderr_fd,
 		.die_with_parent = true,
 		.new_session = true,
-		.namespaces = namespaces(spec),
+		.namespaces = namespaces(spec, child.own_users),
 		.in_child = in_child,
 		.arg = &child };
 	int r;
@@ -348,7 +377,8 @@ int confine_probe(struct err *err)
 	};
 	struct child child = { .spec = &spec, .uid = geteuid(), .gid = getegid() };
 	int status, r;
-	pid_t pid = (pid_t)syscall(SYS_clone, namespaces(&spec) | SIGCHLD, NULL, NULL, NULL, 0);
+	pid_t pid =
+		(pid_t)syscall(SYS_clone, namespaces(&spec, true) | SIGCHLD, NULL, NULL, NULL, 0);
 
 	if (pid < 0)
 		return err_errno(err, errno, "cannot make namespaces: %s", REMEDY);

@@ -19,6 +19,7 @@ enum {
 	CONFINE_DEVICE = 1 << 1,   /* a device node, to be used as such (read, write, ioctl) */
 	CONFINE_OPTIONAL = 1 << 2, /* left out where the host has none */
 	CONFINE_EXECUTE = 1 << 3,  /* programs and libraries; else noexec */
+	CONFINE_MAKE = 1 << 4,	   /* with CONFINE_WRITE: what lies below comes and goes, too */
 };
 
 struct confine_bind {
@@ -45,6 +46,13 @@ struct confine_spec {
 	bool off; /* run it as is, in the caller's own world: for debugging only. binds do nothing
 		     then */
 	bool host_network;
+	/*
+	 * It serves files to others: as user 0, with the capabilities that pass by the permissions
+	 * of files and change their owners, and no others. For root those of the host (no user
+	 * namespace), so owners are kept; for ordinary users it means their own files, and no owner
+	 * but themselves.
+	 */
+	bool serves_files;
 	int ramguard_sock; /* the child's end for ramguard_install(), borrowed; -1: none */
 	bool ramguard_own; /* as there */
 };

@@ -42,7 +42,7 @@ enum vm_ram {
 	VM_RAM_ANONYMOUS, /* nowhere: gone with the VM */
 	VM_RAM_SHARED,	/* in a file that the VM changes: to be saved, or for vhost-user devices */
 	VM_RAM_PRIVATE, /* in a file that others start from too: changes are the VM's own */
-	VM_RAM_OWN, /* in a memory file of the VM's own (ram_copy()), where vhost-user devices reach
+	VM_RAM_OWN, /* in a memory file of the VM's own (ram_new()), where vhost-user devices reach
 		     * it
 		     */
 };
@@ -149,6 +149,14 @@ struct driver {
 	void (*plug)(
 		struct vm *vm, const struct vm_disk *disk, int64_t deadline, vm_done cb, void *arg);
 	void (*unplug)(struct vm *vm, const char *serial, int64_t deadline, vm_done cb, void *arg);
+	/*
+	 * Gives the running guest a folder of the host over virtio-fs, under a tag of 1 to 36
+	 * bytes, in one of its slots, until the VM ends. daemon: a socket that is connected to the
+	 * vhost-user daemon which serves it (driver/virtiofsd.h), borrowed; that maps the guest's
+	 * memory, so it must be VM_RAM_SHARED or VM_RAM_OWN. cb as with plug. VM_CAN_FS.
+	 */
+	void (*share)(struct vm *vm, const char *tag, int daemon, int64_t deadline, vm_done cb,
+		void *arg);
 	/* Asks the VMM to end now; exited comes. */
 	void (*kill)(struct vm *vm);
 	/* The VMM's pid on the host. */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: plugging is add-fd, blockdev-add, device_add, each sent when the one before has
- * been answered, and what has been done is undone when one fails. Unplugging asks the guest
- * (device_del returns at once); once it has let go, DEVICE_DELETED comes, and blockdev-del and
- * remove-fd follow. A guest that does not let go keeps its disk.
+ * How it works: plugging a disk is add-fd, blockdev-add, device_add, a shared folder getfd,
+ * chardev-add, device_add, each sent when the one before has been answered, and what has been done
+ * is undone when one fails. Unplugging asks the guest (device_del returns at once); once it has let
+ * go, DEVICE_DELETED comes, and blockdev-del and remove-fd follow. A guest that does not let go
+ * keeps its disk.
  */
 #include "driver/plug.h"
 
@@ -19,7 +20,8 @@
 #include "base/fd.h"
 #include "driver/qemu-args.h"
 
-#define CLEAN_UP (10 * NSEC_PER_SEC) /* for QEMU to take what undoes a step */
+#define CLEAN_UP      (10 * NSEC_PER_SEC) /* for QEMU to take what undoes a step */
+#define SLOT_NAME_MAX QEMU_TAG_MAX	  /* a serial number is shorter */
 
 enum plug_state {
 	PLUG_FREE,
@@ -33,11 +35,12 @@ struct slot {
 	struct plugs *plugs;
 	unsigned number;
 	enum plug_state state;
-	struct vm_disk disk; /* without its strings */
-	char serial[QEMU_SERIAL_MAX + 1];
+	bool share;		      /* a shared folder; else a disk */
+	struct vm_disk disk;	      /* without its strings */
+	char name[SLOT_NAME_MAX + 1]; /* the disk's serial number, the folder's tag */
 	int64_t deadline;
 	struct loop_timer timer;
-	bool has_fd, has_node;
+	bool has_fd, has_node, has_chardev;
 	vm_done cb;
 	void *arg;
 	struct err why; /* an addition's failure, while it is undone */
@@ -133,6 +136,13 @@ static json_t *named(const char *key, const struct slot *s)
 static void clean(struct slot *s)
 {
 	s->state = PLUG_CLEANING;
+	if (s->has_chardev) {
+		s->has_chardev = false;
+		if (qmp_command(s->plugs->qmp, "chardev-remove", named("id", s),
+			    deadline_in(CLEAN_UP), on_clean, s) < 0)
+			on_clean(NULL, NULL, s);
+		return;
+	}
 	if (!s->has_node) {
 		clean_fd(s);
 		return;
@@ -155,7 +165,7 @@ static void fail_errno(struct slot *s, int code)
 {
 	struct err err = ERR_INIT;
 
-	err_errno(&err, code, "cannot plug the disk '%s'", s->serial);
+	err_errno(&err, code, "cannot plug '%s' into the VM", s->name);
 	fail(s, &err);
 }
 
@@ -186,8 +196,8 @@ static void on_node(json_t *value, const struct err *err, void *arg)
 	snprintf(name, sizeof(name), "plug%u", s->number);
 	r = qmp_command(s->plugs->qmp, "device_add",
 		json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s}", "driver", "virtio-blk-pci", "id", name,
-			"bus", bus, "drive", name, "serial", s->serial, "werror", "report",
-			"rerror", "report"),
+			"bus", bus, "drive", name, "serial", s->name, "werror", "report", "rerror",
+			"report"),
 		s->deadline, on_device, s);
 	if (r < 0)
 		fail_errno(s, -r);
@@ -216,48 +226,124 @@ static void on_fd(json_t *value, const struct err *err, void *arg)
 		fail_errno(s, -r);
 }
 
-static struct slot *find(struct plugs *p, const char *serial)
+static struct slot *find(struct plugs *p, const char *name)
 {
 	for (unsigned i = 0; i < p->n; i++)
-		if (p->slots[i].state != PLUG_FREE && strcmp(p->slots[i].serial, serial) == 0)
+		if (p->slots[i].state != PLUG_FREE && strcmp(p->slots[i].name, name) == 0)
 			return &p->slots[i];
 	return NULL;
+}
+
+/* A free port for what is to have that name; NULL with err. */
+static struct slot *choose(struct plugs *p, const char *name, struct err *err)
+{
+	if (find(p, name)) {
+		err_set(err, EEXIST, "the VM has '%s' already", name);
+		return NULL;
+	}
+	for (unsigned i = 0; i < p->n; i++)
+		if (p->slots[i].state == PLUG_FREE)
+			return &p->slots[i];
+	err_set(err, ENOSPC, "the VM has no port free for '%s' (of %u)", name, p->n);
+	return NULL;
+}
+
+/* The first command is on its way. */
+static int begin(struct slot *s, const char *name, int64_t deadline, vm_done cb, void *arg)
+{
+	snprintf(s->name, sizeof(s->name), "%s", name);
+	s->deadline = deadline;
+	s->why = ERR_INIT;
+	s->has_fd = s->has_node = s->has_chardev = false;
+	s->state = PLUG_ADDING;
+	s->cb = cb;
+	s->arg = arg;
+	return 0;
 }
 
 int plugs_add(struct plugs *p, const struct vm_disk *disk, int64_t deadline, vm_done cb, void *arg,
 	struct err *err)
 {
 	auto_close int fd = -1;
-	struct slot *s = NULL;
+	struct slot *s;
 	int r;
 
 	if (strlen(disk->serial) > QEMU_SERIAL_MAX)
 		return err_set(err, EINVAL, "the disk's serial number '%s' has more than %d bytes",
 			disk->serial, QEMU_SERIAL_MAX);
-	if (find(p, disk->serial))
-		return err_set(err, EEXIST, "the VM has a disk '%s' already", disk->serial);
-	for (unsigned i = 0; i < p->n && !s; i++)
-		if (p->slots[i].state == PLUG_FREE)
-			s = &p->slots[i];
+	s = choose(p, disk->serial, err);
 	if (!s)
-		return err_set(err, ENOSPC, "the VM has no port free for the disk '%s' (of %u)",
-			disk->serial, p->n);
+		return -err->code;
 	fd = open(disk->path, (disk->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return err_errno(err, errno, "cannot open the disk '%s'", disk->path);
-	snprintf(s->serial, sizeof(s->serial), "%s", disk->serial);
 	s->disk = *disk;
-	s->deadline = deadline;
-	s->why = ERR_INIT;
-	s->has_fd = s->has_node = false;
+	s->share = false;
 	r = qmp_command_fd(p->qmp, "add-fd", json_pack("{s:i}", "fdset-id", (int)s->number), fd,
 		deadline, on_fd, s);
+	return r < 0 ? err_errno(err, -r, "cannot plug '%s' into the VM", disk->serial)
+		     : begin(s, disk->serial, deadline, cb, arg);
+}
+
+/* Shared folders */
+
+static void on_chardev(json_t *value, const struct err *err, void *arg)
+{
+	struct slot *s = arg;
+	char bus[16], name[16];
+	int r;
+
+	if (err) {
+		fail(s, err);
+		return;
+	}
+	s->has_chardev = true;
+	snprintf(bus, sizeof(bus), "slot%u", s->number);
+	snprintf(name, sizeof(name), "plug%u", s->number);
+	r = qmp_command(s->plugs->qmp, "device_add",
+		json_pack("{s:s,s:s,s:s,s:s,s:s}", "driver", "vhost-user-fs-pci", "id", name, "bus",
+			bus, "chardev", name, "tag", s->name),
+		s->deadline, on_device, s);
 	if (r < 0)
-		return err_errno(err, -r, "cannot plug the disk '%s'", disk->serial);
-	s->state = PLUG_ADDING;
-	s->cb = cb;
-	s->arg = arg;
-	return 0;
+		fail_errno(s, -r);
+}
+
+/* The descriptor is the character device's from here on, whether it can be made or not. */
+static void on_socket(json_t *value, const struct err *err, void *arg)
+{
+	struct slot *s = arg;
+	char name[16];
+	int r;
+
+	if (err) {
+		fail(s, err);
+		return;
+	}
+	snprintf(name, sizeof(name), "plug%u", s->number);
+	r = qmp_command(s->plugs->qmp, "chardev-add",
+		json_pack("{s:s,s:{s:s,s:{s:{s:s,s:{s:s}},s:b}}}", "id", name, "backend", "type",
+			"socket", "data", "addr", "type", "fd", "data", "str", name, "server", 0),
+		s->deadline, on_chardev, s);
+	if (r < 0)
+		fail_errno(s, -r);
+}
+
+int plugs_share(struct plugs *p, const char *tag, int daemon, int64_t deadline, vm_done cb,
+	void *arg, struct err *err)
+{
+	struct slot *s;
+	int r;
+
+	if (!*tag || strlen(tag) > QEMU_TAG_MAX)
+		return err_set(err, EINVAL, "the tag '%s' of a shared folder has not 1 to %d bytes",
+			tag, QEMU_TAG_MAX);
+	s = choose(p, tag, err);
+	if (!s)
+		return -err->code;
+	s->share = true;
+	r = qmp_command_fd(p->qmp, "getfd", named("fdname", s), daemon, deadline, on_socket, s);
+	return r < 0 ? err_errno(err, -r, "cannot plug '%s' into the VM", tag)
+		     : begin(s, tag, deadline, cb, arg);
 }
 
 /* Removing */
@@ -273,7 +359,7 @@ static void on_deadline(struct loop_timer *timer)
 	struct slot *s = container_of(timer, struct slot, timer);
 	struct err err = ERR_INIT;
 
-	err_set(&err, ETIMEDOUT, "the guest did not let go of the disk '%s' in time", s->serial);
+	err_set(&err, ETIMEDOUT, "the guest did not let go of the disk '%s' in time", s->name);
 	still_there(s, &err);
 }
 
@@ -291,7 +377,7 @@ int plugs_remove(struct plugs *p, const char *serial, int64_t deadline, vm_done 
 	struct slot *s = find(p, serial);
 	int r;
 
-	if (!s)
+	if (!s || s->share)
 		return err_set(err, ENOENT, "no disk '%s' has been plugged into the VM", serial);
 	if (s->state != PLUG_THERE)
 		return err_set(

@@ -22,6 +22,7 @@ struct qemu_view {
 };
 
 #define QEMU_SERIAL_MAX 20 /* VIRTIO_BLK_ID_BYTES, virtio 1.2 5.2.6 */
+#define QEMU_TAG_MAX	36 /* of a shared folder, virtio 1.2 5.11.4 */
 
 /* The serial number of the disk that config->agent_rootfs becomes. */
 #define QEMU_AGENT_ROOTFS_SERIAL "agentroot"

@@ -670,8 +670,9 @@ static int check_slots(const struct vm *vm, struct err *err)
 {
 	if (!vm->pid)
 		return err_set(err, ECONNRESET, "the VM has ended");
-	return vm->plugs ? 0
-			 : err_set(err, ENOTSUP, "the VM was made without slots for further disks");
+	return vm->plugs
+		       ? 0
+		       : err_set(err, ENOTSUP, "the VM was made without slots for further devices");
 }
 
 static void qemu_plug(
@@ -680,6 +681,16 @@ static void qemu_plug(
 	struct err err = ERR_INIT;
 
 	if (check_slots(vm, &err) < 0 || plugs_add(vm->plugs, disk, deadline, cb, arg, &err) < 0)
+		cb(&err, arg);
+}
+
+static void qemu_share(
+	struct vm *vm, const char *tag, int daemon, int64_t deadline, vm_done cb, void *arg)
+{
+	struct err err = ERR_INIT;
+
+	if (check_slots(vm, &err) < 0 ||
+		plugs_share(vm->plugs, tag, daemon, deadline, cb, arg, &err) < 0)
 		cb(&err, arg);
 }
 
@@ -794,13 +805,14 @@ static int qemu_probe(const char *vmm, char **ret_version, struct err *err)
 
 const struct driver driver_qemu = {
 	.name = "qemu",
-	.abilities = VM_CAN_VSOCK | VM_CAN_SNAPSHOT | VM_CAN_BALLOON | VM_CAN_PLUG,
+	.abilities = VM_CAN_VSOCK | VM_CAN_SNAPSHOT | VM_CAN_BALLOON | VM_CAN_PLUG | VM_CAN_FS,
 	.probe = qemu_probe,
 	.identity = qemu_identity,
 	.start = qemu_start,
 	.open_session = qemu_open_session,
 	.save = qemu_save,
 	.plug = qemu_plug,
+	.share = qemu_share,
 	.unplug = qemu_unplug,
 	.kill = qemu_kill,
 	.pid = qemu_pid,

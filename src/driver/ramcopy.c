@@ -9,19 +9,23 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 
-int ram_copy(int source, uint64_t size, int *ret_fd, struct err *err)
+int ram_new(uint64_t size, int *ret_fd, struct err *err)
 {
 	auto_close int fd = memfd_create("guest-memory", MFD_CLOEXEC);
-	struct stat st;
-	int r;
 
-	if (fd < 0)
+	if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
 		return err_errno(err, errno, "cannot make a memory file");
-	if (fstat(source, &st) < 0 || st.st_size < 0 || (uint64_t)st.st_size != size)
-		return err_set(err, EBADMSG, "the saved memory is not as large as the VM's");
-	r = fd_copy_sparse(source, fd);
-	if (r < 0)
-		return err_errno(err, -r, "cannot copy the saved memory");
 	*ret_fd = take_fd(&fd);
 	return 0;
+}
+
+int ram_copy(int source, int fd, struct err *err)
+{
+	struct stat from, to;
+	int r;
+
+	if (fstat(source, &from) < 0 || fstat(fd, &to) < 0 || from.st_size != to.st_size)
+		return err_set(err, EBADMSG, "the saved memory is not as large as the VM's");
+	r = fd_copy_sparse(source, fd);
+	return r < 0 ? err_errno(err, -r, "cannot copy the saved memory") : 0;
 }

@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A VM's own copy of a saved VM's memory. */
+/* Memory of a VM's own, perhaps a copy of a saved one's (VM_RAM_OWN). */
 #pragma once
 
 #include <stdint.h>
 
 #include "base/err.h"
 
+/* A memory file (memfd_create(2)) of size bytes, all holes. *ret_fd is the caller's. 0 or -errno
+ * with err. */
+int ram_new(uint64_t size, int *ret_fd, struct err *err);
+
 /*
- * A memory file (memfd_create(2)) of size bytes with what source, as large, holds; its holes stay
- * holes. *ret_fd is the caller's. 0 or -errno with err. Blocks: some 25 ms for a fresh guest.
+ * Fills it with what source, as large, holds; holes stay holes. A VMM that has been started with it
+ * waits for the loop to run before it maps it, so this may come after the start. 0 or -errno with
+ * err. Blocks: some 25 ms for a fresh guest.
  */
-int ram_copy(int source, uint64_t size, int *ret_fd, struct err *err);
+int ram_copy(int source, int fd, struct err *err);

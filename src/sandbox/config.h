@@ -13,6 +13,8 @@
 
 #define SANDBOX_CONTAINER_ID "main" /* the first container of a sandbox, in the guest */
 
+#define SANDBOX_VOLUME_WORDS 3
+
 struct sandbox_port {
 	char host_ip[46]; /* numeric; empty: all */
 	uint16_t host;	  /* 0: any free one */
@@ -46,6 +48,9 @@ struct sandbox_config {
 	uint64_t cpu_milli; /* limit in thousandths of a CPU; the VM gets it rounded up */
 	struct sandbox_port *ports;
 	size_t n_ports;
+	struct strv volumes; /* SANDBOX_VOLUME_WORDS a folder or file of the host: its path, where
+				the container finds it, "rw" or "ro" */
+	uint64_t slots;	     /* of the VM, for what is plugged in after its start */
 	bool no_network;
 	bool host_access;
 	uint8_t mac[6];
@@ -82,6 +87,7 @@ struct sandbox_state {
 	char boot_id[37];
 	int32_t shim_pid, vmm_pid, net_pid;
 	uint64_t shim_start, vmm_start, net_start; /* proc_start_time() of each */
+	struct strv helpers;			   /* the other processes of it: "PID START" */
 	int64_t started_ns, finished_ns;
 	int exit_code;
 	bool oom_killed;

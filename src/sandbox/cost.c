@@ -57,35 +57,40 @@ static int add_cpu(pid_t pid, struct sandbox_cost *cost)
 	return r;
 }
 
-int sandbox_cost(const struct sandbox_state *state, struct sandbox_cost *ret_cost, struct err *err)
+/* One that has ended, and whose number may be another's now, costs nothing. */
+static int add_process(pid_t pid, uint64_t start, struct sandbox_cost *cost, struct err *err)
 {
-	const struct {
-		int32_t pid;
-		uint64_t start;
-	} all[] = {
-		{ state->shim_pid, state->shim_start },
-		{ state->vmm_pid, state->vmm_start },
-		{ state->net_pid, state->net_start },
-	};
+	uint64_t really;
+	int r;
+
+	if (pid <= 0 || proc_start_time(pid, &really) < 0 || start != really)
+		return 0;
+	r = add_memory(pid, cost);
+	if (r == 0)
+		r = add_cpu(pid, cost);
+	/* Just ended. */
+	if (r == -ENOENT || r == -ESRCH)
+		return 0;
+	return r < 0 ? err_errno(err, -r, "cannot read what process %d costs", (int)pid) : 0;
+}
+
+int sandbox_cost(const struct sandbox_state *st, struct sandbox_cost *ret_cost, struct err *err)
+{
 	struct sandbox_cost cost = { 0 };
+	int r = add_process(st->shim_pid, st->shim_start, &cost, err);
 
-	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
-		uint64_t start;
-		int r;
+	if (r == 0)
+		r = add_process(st->vmm_pid, st->vmm_start, &cost, err);
+	if (r == 0)
+		r = add_process(st->net_pid, st->net_start, &cost, err);
+	for (size_t i = 0; r == 0 && i < st->helpers.n; i++) {
+		unsigned long long start;
+		int pid;
 
-		if (all[i].pid <= 0 || proc_start_time(all[i].pid, &start) < 0 ||
-			start != all[i].start)
-			continue;
-		r = add_memory(all[i].pid, &cost);
-		if (r == 0)
-			r = add_cpu(all[i].pid, &cost);
-		/* Just ended. */
-		if (r == -ENOENT || r == -ESRCH)
-			continue;
-		if (r < 0)
-			return err_errno(
-				err, -r, "cannot read what process %d costs", (int)all[i].pid);
+		if (sscanf(st->helpers.v[i], "%d %llu", &pid, &start) == 2)
+			r = add_process(pid, start, &cost, err);
 	}
-	*ret_cost = cost;
-	return 0;
+	if (r == 0)
+		*ret_cost = cost;
+	return r;
 }

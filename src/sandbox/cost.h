@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a running sandbox costs its host: all its processes together (shim, VMM, network). */
+/* What a running sandbox costs its host: all its processes together (shim, VMM, network, those that
+ * serve volumes). */
 #pragma once
 
 #include "sandbox/config.h"

@@ -35,6 +35,11 @@ unsigned machine_cpu_class(uint64_t milli)
 	return cpus;
 }
 
+unsigned machine_slot_class(uint64_t slots)
+{
+	return slots ? LIMIT_VM_SLOTS : 0;
+}
+
 void machine_config(const struct machine *m, struct vm_config *ret_config)
 {
 	*ret_config = (struct vm_config){ .vmm = m->vmm,
@@ -46,6 +51,7 @@ void machine_config(const struct machine *m, struct vm_config *ret_config)
 		.cpus = m->cpus,
 		.accel = m->accel,
 		.tsc_khz = m->tsc_khz,
+		.slots = m->slots,
 		.ram_fd = -1,
 		.state_fd = -1,
 		.net_fd = -1,
@@ -96,6 +102,7 @@ int machine_choose(struct sandbox_root *root, const struct driver *driver,
 		.runtime = c->runtime ? c->runtime : "builtin",
 		.memory = machine_memory_class(c->memory),
 		.cpus = machine_cpu_class(c->cpu_milli),
+		.slots = machine_slot_class(c->slots),
 		.network = !c->no_network };
 	int r = accel_choose(root->path, c->accel, ret_verdict, err);
 
@@ -112,7 +119,8 @@ int machine_choose(struct sandbox_root *root, const struct driver *driver,
 	m.accel = ret_verdict->accel;
 	m.kernel = c->kernel ? c->kernel : guest->kernel;
 	m.initramfs = c->initramfs ? c->initramfs : runc ? guest->initramfs_runc : guest->initramfs;
-	snprintf(m.cmdline, sizeof(m.cmdline), "micropod.runtime=%s", m.runtime);
+	snprintf(m.cmdline, sizeof(m.cmdline), "micropod.runtime=%s%s", m.runtime,
+		m.slots ? " micropod.late" : "");
 	*ret_machine = m;
 	return 0;
 }
@@ -141,6 +149,7 @@ static const struct word {
 	WORD("cpus", cpus, WORD_UNSIGNED),
 	WORD("accel", accel, WORD_ACCEL),
 	WORD("tsc-khz", tsc_khz, WORD_U64),
+	WORD("slots", slots, WORD_UNSIGNED),
 	WORD("network", network, WORD_BOOL),
 };
 
@@ -192,7 +201,7 @@ static int take_value(struct machine *m, const struct word *w, const char *value
 	case WORD_U64:
 		return parse_u64(value, 0, INT64_MAX, field);
 	case WORD_UNSIGNED:
-		return parse_uint(value, 1, 1024, field);
+		return parse_uint(value, 0, 1024, field);
 	case WORD_ACCEL:
 		return accel_parse(value, field);
 	case WORD_BOOL:

@@ -21,12 +21,15 @@ struct machine {
 	unsigned cpus;	 /* of the class */
 	enum vm_accel accel;
 	uint64_t tsc_khz;
+	unsigned slots; /* of the class */
 	bool network;
 };
 
 /* The smallest class that holds bytes or thousandths of CPUs; above the largest: as asked for. */
 uint64_t machine_memory_class(uint64_t bytes);
 unsigned machine_cpu_class(uint64_t milli);
+unsigned machine_slot_class(
+	uint64_t slots); /* 0: none, and memory that its guest shares with nobody */
 
 /*
  * The machine for a sandbox on this host. Its strings are borrowed from config and guest, which is

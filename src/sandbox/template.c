@@ -39,7 +39,7 @@
 #define BLOCK	       4096
 
 struct record {
-	uint64_t format, memory, cpus;
+	uint64_t format, memory, cpus, slots;
 	int64_t created_ns;
 	bool network;
 	char *kernel, *vmm, *accel, *runtime;
@@ -58,6 +58,7 @@ static const struct field record_fields[] = {
 	RECORD(created_ns, FIELD_I64),
 	RECORD(memory, FIELD_U64),
 	RECORD(cpus, FIELD_U64),
+	RECORD(slots, FIELD_U64),
 	RECORD(network, FIELD_BOOL),
 	RECORD(kernel, FIELD_STRING),
 	RECORD(vmm, FIELD_STRING),
@@ -451,6 +452,7 @@ static int describe(struct template_build *b, const struct template_info *info, 
 		.created_ns = clock_realtime(),
 		.memory = info->memory,
 		.cpus = info->cpus,
+		.slots = info->slots,
 		.network = info->network,
 		.kernel = info->kernel,
 		.vmm = info->vmm,
@@ -603,6 +605,7 @@ static void read_info(int dfd, const char *key, struct template_info *info)
 	info->created_ns = r.created_ns;
 	info->memory = r.memory;
 	info->cpus = (unsigned)r.cpus;
+	info->slots = (unsigned)r.slots;
 	info->network = r.network;
 	info->kernel = take_ptr(r.kernel);
 	info->vmm = take_ptr(r.vmm);

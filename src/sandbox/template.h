@@ -25,7 +25,7 @@ struct template_info {
 	char key[TEMPLATE_KEY_LEN + 1];
 	int64_t created_ns, used_ns;
 	uint64_t memory; /* of the VM */
-	unsigned cpus;
+	unsigned cpus, slots;
 	bool network;
 	char *kernel, *vmm, *accel, *runtime;
 	uint64_t bytes; /* on the disk */

@@ -18,6 +18,8 @@
 #include "base/log.h"
 #include "base/proc.h"
 #include "base/trace.h"
+#include "driver/ramcopy.h"
+#include "driver/virtiofsd.h"
 #include "net/net.h"
 #include "rpc/failure.h"
 #include "shim/guestnet.h"
@@ -191,6 +193,23 @@ static void on_notice(struct vm *vm, const char *text, void *arg)
 	log_warning("%s", text);
 }
 
+/* Daemons that serve volumes map the guest's memory, so it has to be a file of the VM's own. */
+static int choose_memory(
+	const struct shim *shim, int *ret_own, struct vm_config *vc, struct err *err)
+{
+	int r;
+
+	if (!shim->machine.slots) {
+		vc->ram = shim->template.ram_fd >= 0 ? VM_RAM_PRIVATE : VM_RAM_ANONYMOUS;
+		vc->ram_fd = shim->template.ram_fd;
+		return 0;
+	}
+	r = ram_new(shim->machine.memory, ret_own, err);
+	vc->ram = VM_RAM_OWN;
+	vc->ram_fd = *ret_own;
+	return r;
+}
+
 static int start_vm(struct shim *shim, struct err *err)
 {
 	const struct sandbox_config *c = &shim->box.config;
@@ -199,6 +218,7 @@ static int start_vm(struct shim *shim, struct err *err)
 	};
 	auto_free char *scratch = sandbox_path(shim->root, c->id, "scratch.img");
 	auto_free char *trim = NULL, *cache = NULL;
+	auto_close int memory = -1;
 	struct vm_config vc;
 	int r;
 
@@ -215,16 +235,21 @@ static int start_vm(struct shim *shim, struct err *err)
 		vc.trim_plugin = trim;
 	vc.state_dir = cache;
 	vc.net_fd = shim->net_fd;
-	if (shim->template.ram_fd >= 0) {
-		vc.ram = VM_RAM_PRIVATE;
-		vc.ram_fd = shim->template.ram_fd;
-		vc.state_fd = shim->template.state_fd;
-	}
-	r = shim->driver->start(shim->loop, &vc, &events, &shim->vm, err);
+	vc.state_fd = shim->template.state_fd;
+	r = choose_memory(shim, &memory, &vc, err);
+	if (r == 0)
+		r = shim->driver->start(shim->loop, &vc, &events, &shim->vm, err);
 	if (r < 0)
 		return r;
 	shim->vm_gone = false;
 	shim->net_fd = safe_close(shim->net_fd);
+	/* While the VMM starts. */
+	if (memory >= 0 && vc.state_fd >= 0) {
+		r = ram_copy(shim->template.ram_fd, memory, err);
+		trace_step("memory copied");
+		if (r < 0)
+			return r;
+	}
 	shim->box.state.vmm_pid = shim->driver->pid(shim->vm);
 	proc_start_time(shim->box.state.vmm_pid, &shim->box.state.vmm_start);
 	shim->box.state.net_pid = shim->net_pid;
@@ -347,6 +372,38 @@ static void set_limits(
 	}
 }
 
+/* As the agent is asked to mount them. Owned by the caller, strings borrowed. */
+struct volume_mounts {
+	Micropod__Agent__V1__Mount *mounts, **pointers;
+};
+
+static int make_mounts(const struct shim *shim, struct volume_mounts *v)
+{
+	static char *read_only[] = { (char *)"ro" };
+
+	v->mounts = calloc(shim->n_shares + 1, sizeof(*v->mounts));
+	v->pointers = calloc(shim->n_shares + 1, sizeof(*v->pointers));
+	if (!v->mounts || !v->pointers)
+		return -ENOMEM;
+	for (size_t i = 0; i < shim->n_shares; i++) {
+		Micropod__Agent__V1__Mount *m = &v->mounts[i];
+		const struct shim_share *share = &shim->shares[i];
+
+		*m = (Micropod__Agent__V1__Mount)MICROPOD__AGENT__V1__MOUNT__INIT;
+		set_bytes(&m->source, share->tag);
+		set_bytes(&m->destination, share->target);
+		m->type = (char *)"virtiofs";
+		if (share->file)
+			set_bytes(&m->subpath, VIRTIOFSD_FILE);
+		if (share->read_only) {
+			m->options = read_only;
+			m->n_options = ARRAY_SIZE(read_only);
+		}
+		v->pointers[i] = m;
+	}
+	return 0;
+}
+
 static void create_container(struct shim *shim)
 {
 	Micropod__Agent__V1__CreateContainerRequest req =
@@ -358,9 +415,12 @@ static void create_container(struct shim *shim)
 	const struct sandbox_config *c = &shim->box.config;
 	auto_free ProtobufCBinaryData *args = strv_bytes(&c->args), *env = strv_bytes(&c->env);
 	char hostname[ID_SHOWN_LEN + 1], cpuset[24];
+	struct volume_mounts volumes = { 0 };
 	struct rpc_status oom = { .code = RPC_RESOURCE_EXHAUSTED, .message = "out of memory" };
 
-	if (!args || !env) {
+	if (!args || !env || make_mounts(shim, &volumes) < 0) {
+		free(volumes.mounts);
+		free(volumes.pointers);
 		fail_status(shim, "cannot create the container", &oom);
 		return;
 	}
@@ -375,6 +435,8 @@ static void create_container(struct shim *shim)
 	req.env = env;
 	req.n_env = c->env.n;
 	req.disks = &disks;
+	req.mounts = volumes.pointers;
+	req.n_mounts = shim->n_shares;
 	req.user = &user;
 	req.resources = &limits;
 	set_bytes(&req.cwd, c->cwd);
@@ -393,6 +455,8 @@ static void create_container(struct shim *shim)
 	shim_agent_call(shim, "CreateContainer", &req.base,
 		&micropod__agent__v1__create_container_response__descriptor, step_time(shim),
 		on_container);
+	free(volumes.mounts);
+	free(volumes.pointers);
 }
 
 /* What makes the guest this sandbox' own, whether it has booted or goes on from a template. */
@@ -468,6 +532,7 @@ static void on_fall_back(struct loop_timer *timer)
 	shim->driver->free(shim->vm);
 	shim->vm = NULL;
 	stop_net(shim);
+	shim_stop_shares(shim);
 	shim->falling_back = false;
 	launch(shim);
 }
@@ -506,6 +571,12 @@ static bool fall_back(struct shim *shim, const struct err *why)
 	return true;
 }
 
+static void ask_for_container(struct shim *shim)
+{
+	create_container(shim);
+	shim_attach(shim);
+}
+
 static void on_session(struct io_stream *stream, const struct err *err, void *arg)
 {
 	struct shim *shim = arg;
@@ -528,8 +599,7 @@ static void on_session(struct io_stream *stream, const struct err *err, void *ar
 	trace_step("agent greeted");
 	/* Together: the agent takes them in this order, and does the first at once. */
 	make_guest_own(shim);
-	create_container(shim);
-	shim_attach(shim);
+	shim_plug_shares(shim, ask_for_container);
 }
 
 static void launch(struct shim *shim)
@@ -540,6 +610,8 @@ static void launch(struct shim *shim)
 	int r = start_net(shim, &net, &err);
 
 	trace_step("network process forked");
+	if (r == 0)
+		r = shim_start_shares(shim, &err);
 	/* Both at once: QEMU takes longer. */
 	if (r == 0)
 		r = start_vm(shim, &err);

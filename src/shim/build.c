@@ -300,6 +300,7 @@ static void run(struct builder *b)
 
 	b->info = (struct template_info){ .memory = m->memory,
 		.cpus = m->cpus,
+		.slots = m->slots,
 		.network = m->network,
 		.kernel = (char *)m->kernel,
 		.vmm = version,

@@ -74,6 +74,7 @@ static void leave(struct shim *shim)
 	trace_step("VM is gone");
 	if (shim->net_pid > 0)
 		kill(shim->net_pid, SIGKILL);
+	shim_stop_shares(shim);
 	if (shim->run_dir)
 		fs_remove_tree(AT_FDCWD, shim->run_dir);
 	if (shim->remove && sandbox_remove_held(shim->root, shim->box.config.id,

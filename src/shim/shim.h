@@ -4,8 +4,8 @@
  * agent, keeps the container's output and exit status, and serves sandbox.proto. It holds the
  * sandbox's lock while it lives, and the VM dies with it.
  *
- * Life: boot.c (until the container runs) -> serve.c (calls of the command line), monitor.c
- * (output, lost sessions)
+ * Life: boot.c (until the container runs; shares.c, template.c) -> serve.c (calls of the command
+ * line), monitor.c (output, lost sessions)
  * -> finish.c (exit recorded, VM ended, files removed).
  */
 #pragma once
@@ -78,6 +78,9 @@ struct shim {
 	struct loop_child net_child;
 	int net_fd; /* the VMM's end */
 
+	struct shim_share *shares; /* n_shares of them; NULL before the first start of a VM */
+	size_t n_shares;
+
 	struct rpc_channel *agent;
 	struct io_stream *session; /* greeted, for the channel's one dial */
 	struct rpc_server *server;
@@ -129,6 +132,27 @@ void shim_find_template(struct shim *shim);
 void shim_drop_template(struct shim *shim, const char *why);
 /* Has the one that was missing made, by a process of its own that outlives us. */
 void shim_make_template(struct shim *shim);
+
+/* shares.c: the folders and files of the host that the container sees */
+
+struct shim_share {
+	struct shim *shim;
+	const char *source, *target; /* borrowed from the configuration */
+	bool read_only;
+	char tag[16];
+	pid_t pid; /* of the daemon; 0: it does not run */
+	struct loop_child child;
+	int socket; /* for the VMM; -1 once it has it */
+	bool file;
+};
+
+/* Starts the daemons that serve them. 0 or -errno with err. */
+int shim_start_shares(struct shim *shim, struct err *err);
+/* Gives them to the VM, one after the other; done comes when all are there. Fails by shim_fail().
+ */
+void shim_plug_shares(struct shim *shim, void (*done)(struct shim *shim));
+/* Kills the daemons. */
+void shim_stop_shares(struct shim *shim);
 
 /* serve.c */
 

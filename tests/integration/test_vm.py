@@ -365,8 +365,8 @@ def test_plugging_that_fails_is_told_and_undone(saved, private):
         for i in range(2):
             vm.send(f"!plug {disks[i]}:d{i}")
             assert vm.wait("plugged", "error") == "plugged"
-        error(f"!plug {disks[1]}:d1", "the VM has a disk 'd1' already")
-        error(f"!plug {disks[2]}:d2", "no port free for the disk 'd2' (of 2)")
+        error(f"!plug {disks[1]}:d1", "the VM has 'd1' already")
+        error(f"!plug {disks[2]}:d2", "no port free for 'd2' (of 2)")
         disks_are(vm, "d0:rw", "d1:rw")
         # A guest takes five seconds. It lets go all the same, and the slot is free then.
         error("!unplug d0 1s", "the guest did not let go of the disk 'd0' in time")
@@ -386,6 +386,6 @@ def test_a_vm_without_slots_takes_no_disk(guest, private):
     with Vm(*guest) as vm:
         vm.greeted()
         vm.send(f"!plug {sparse(private / 'more')}:more")
-        assert vm.wait("plugged", "error") == "error the VM was made without slots for further disks"
+        assert vm.wait("plugged", "error") == "error the VM was made without slots for further devices"
         vm.send("!unplug more")
-        assert vm.wait("unplugged", "error") == "error the VM was made without slots for further disks"
+        assert vm.wait("unplugged", "error") == "error the VM was made without slots for further devices"

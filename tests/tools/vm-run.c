@@ -5,7 +5,8 @@
  * and takes lines on stdin: "!join",
  * "!leave", "!reconnect", "!kill", "!free", "!save FILE" ("saved" when done), "!plug
  * PATH:SERIAL[:ro]"
- * ("plugged"), "!unplug SERIAL DEADLINE" ("unplugged"); all others go to the agent's session.
+ * ("plugged"), "!unplug SERIAL DEADLINE" ("unplugged"), "!share TAG PATH[:ro]" ("shared"); all
+ * others go to the agent's session.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +23,7 @@
 #include "driver/accel.h"
 #include "driver/driver.h"
 #include "driver/ramcopy.h"
+#include "driver/virtiofsd.h"
 
 struct run {
 	struct loop *loop;
@@ -32,6 +34,7 @@ struct run {
 	size_t in_len, out_len, console_len;
 	int64_t started, deadline;
 	enum vm_transport transport;
+	int daemon; /* of a shared folder */
 };
 
 /* Splits what comes into lines, each printed behind its tag. */
@@ -173,6 +176,32 @@ static void plug(struct run *run, char *words)
 	driver_qemu.plug(run->vm, &disk, deadline_in(run->deadline), on_plugged, "plugged");
 }
 
+/* "!share TAG FOLDER[:ro]" */
+static void share(struct run *run, char *words)
+{
+	struct virtiofsd_config config = { .run_dir = "/tmp", .log_fd = 2 };
+	char *folder = strchr(words, ' '), *ro;
+	struct err err = ERR_INIT;
+	bool file;
+	int pidfd;
+	pid_t pid;
+
+	if (!folder)
+		exit(2);
+	*folder++ = 0;
+	ro = strstr(folder, ":ro");
+	config.read_only = ro != NULL;
+	if (ro)
+		*ro = 0;
+	config.source = folder;
+	/* Until the program's end. */
+	if (virtiofsd_start(&config, &pid, &pidfd, &run->daemon, &file, &err) < 0)
+		on_plugged(&err, NULL);
+	else
+		driver_qemu.share(run->vm, words, run->daemon, deadline_in(run->deadline),
+			on_plugged, "shared");
+}
+
 static void obey(struct run *run, char *line)
 {
 	struct iovec iov[2] = { { line, strlen(line) }, { (char *)"\n", 1 } };
@@ -181,6 +210,8 @@ static void obey(struct run *run, char *line)
 		save(run, line + 6);
 	else if (strncmp(line, "!plug ", 6) == 0)
 		plug(run, line + 6);
+	else if (strncmp(line, "!share ", 7) == 0)
+		share(run, line + 7);
 	else if (strncmp(line, "!unplug ", 8) == 0)
 		unplug(run, line + 8);
 	else if (strcmp(line, "!kill") == 0)
@@ -234,8 +265,10 @@ static int own_ram(struct vm_config *c, const char *path)
 	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
 	int64_t before = clock_monotonic();
 	struct err err = ERR_INIT;
-	int r = fd < 0 ? -errno : ram_copy(fd, c->memory, &c->ram_fd, &err);
+	int r = fd < 0 ? -errno : ram_new(c->memory, &c->ram_fd, &err);
 
+	if (r == 0)
+		r = ram_copy(fd, c->ram_fd, &err);
 	c->ram = VM_RAM_OWN;
 	printf("copied %.3f\n", (double)(clock_monotonic() - before) / 1e9);
 	return r;
