@@ -73,17 +73,27 @@ static bool exists(struct sandbox_root *root, const char *id)
 	return faccessat(root->boxes_fd, id, F_OK, 0) == 0;
 }
 
+static int check_name_free(struct sandbox_root *root, const char *name, struct err *err)
+{
+	char holder[ID_LEN + 1];
+
+	if (read_name(root, name, holder) < 0 || !exists(root, holder))
+		return 0;
+	return err_set(err, EEXIST,
+		"name '%s' is taken by sandbox %.12s: remove it (micropod rm %s) or choose another "
+		"name",
+		name, holder, name);
+}
+
 /* With names/.lock held and sandboxes/<id> not yet there: the folder is renamed in before the lock
  * is given back. */
 static int claim_name(struct sandbox_root *root, const char *name, const char *id, struct err *err)
 {
-	char path[LIMIT_NAME + 16], holder[ID_LEN + 1];
+	char path[LIMIT_NAME + 16];
+	int r = check_name_free(root, name, err);
 
-	if (read_name(root, name, holder) == 0 && exists(root, holder))
-		return err_set(err, EEXIST,
-			"name '%s' is taken by sandbox %.12s: remove it (micropod rm %s) or choose "
-			"another name",
-			name, holder, name);
+	if (r < 0)
+		return r;
 	snprintf(path, sizeof(path), "names/%s", name);
 	unlinkat(root->fd, path, 0);
 	if (symlinkat(id, root->fd, path) < 0)
@@ -146,40 +156,36 @@ static int publish(
 	return r;
 }
 
-/* A generated name may meet an older one: tried again with another. */
-static void choose_name(struct sandbox_root *root, struct sandbox_config *config)
+static bool is_taken(struct sandbox_root *root, const char *name)
 {
 	char holder[ID_LEN + 1];
 
-	do
-		name_generate(config->name, sizeof(config->name));
-	while (read_name(root, config->name, holder) == 0 && exists(root, holder));
+	return read_name(root, name, holder) == 0 && exists(root, holder);
 }
 
-int sandbox_create(struct sandbox_root *root, struct sandbox_config *config,
+/* One that nobody has just now. Of words alone there are some two thousand. */
+static void choose_name(struct sandbox_root *root, struct sandbox_config *config)
+{
+	char words[LIMIT_NAME + 1];
+	uint32_t number;
+
+	name_generate(words, sizeof(words));
+	snprintf(config->name, sizeof(config->name), "%s", words);
+	while (is_taken(root, config->name)) {
+		random_bytes(&number, sizeof(number));
+		snprintf(config->name, sizeof(config->name), "%.*s_%u", LIMIT_NAME - 12, words,
+			(unsigned)number);
+	}
+}
+
+static int create(struct sandbox_root *root, struct sandbox_config *config,
 	int (*make_scratch)(const char *path, uint64_t bytes, void *arg, struct err *err),
 	void *arg, struct err *err)
 {
-	char tmp[ID_LEN + 8], holder[ID_LEN + 1];
+	char tmp[ID_LEN + 8];
 	auto_free char *dir = NULL;
 	auto_close int dfd = -1, lock = -1;
 	int r = 0;
-
-	id_generate(config->id);
-	config->created_ns = clock_realtime();
-	if (!config->name[0])
-		choose_name(root, config);
-	else if (!name_valid(config->name))
-		return err_set(err, EINVAL,
-			"'%s' is no name: use 2 to %d letters, digits, '_', '.', '-', the first a "
-			"letter or digit",
-			config->name, LIMIT_NAME);
-	else if (read_name(root, config->name, holder) == 0 && exists(root, holder))
-		/* Told before any work; publish() decides. */
-		return err_set(err, EEXIST,
-			"name '%s' is taken by sandbox %.12s: remove it (micropod rm %s) or choose "
-			"another name",
-			config->name, holder, config->name);
 
 	snprintf(tmp, sizeof(tmp), ".new-%s", config->id);
 	dir = sandbox_path(root, tmp, NULL);
@@ -197,6 +203,32 @@ int sandbox_create(struct sandbox_root *root, struct sandbox_config *config,
 		r = publish(root, tmp, config, err);
 	if (r < 0)
 		fs_remove_tree(root->boxes_fd, tmp);
+	return r;
+}
+
+int sandbox_create(struct sandbox_root *root, struct sandbox_config *config,
+	int (*make_scratch)(const char *path, uint64_t bytes, void *arg, struct err *err),
+	void *arg, struct err *err)
+{
+	bool made_up = !config->name[0];
+	int r;
+
+	if (!made_up && !name_valid(config->name))
+		return err_set(err, EINVAL,
+			"'%s' is no name: use 2 to %d letters, digits, '_', '.', '-', the first a "
+			"letter or digit",
+			config->name, LIMIT_NAME);
+	config->created_ns = clock_realtime();
+	do {
+		id_generate(config->id);
+		if (made_up)
+			choose_name(root, config);
+		/* Told before any work; publish() decides. */
+		r = made_up ? 0 : check_name_free(root, config->name, err);
+		if (r == 0)
+			r = create(root, config, make_scratch, arg, err);
+		/* Somebody who made theirs at the same time was given the same. */
+	} while (made_up && r == -EEXIST);
 	return r;
 }
 

@@ -221,5 +221,59 @@ static void missing_shim_is_told(void)
 	close_root(root);
 }
 
+struct rival {
+	struct sandbox_root *root;
+	const struct sandbox_config *mine;
+	int times;
+};
+
+/* While one is being made another takes its name. */
+static int take_its_name(const char *path, uint64_t bytes, void *arg, struct err *err)
+{
+	struct rival *rival = arg;
+	struct sandbox_config other = { .scratch_bytes = 1 };
+
+	if (rival->times++ < 2) {
+		snprintf(other.name, sizeof(other.name), "%s", rival->mine->name);
+		CHECK_INT(sandbox_create(rival->root, &other, make_scratch, NULL, err), 0);
+	}
+	return make_scratch(path, bytes, NULL, err);
+}
+
+static void made_up_name_that_is_taken_meanwhile(void)
+{
+	struct sandbox_root *root = open_root();
+	struct sandbox_config c = { .scratch_bytes = 1 },
+			      named = { .scratch_bytes = 1, .name = "box" };
+	struct rival rival = { .root = root, .mine = &c };
+	struct err err = ERR_INIT;
+
+	CHECK_INT(sandbox_create(root, &c, take_its_name, &rival, &err), 0);
+	CHECK_INT(rival.times, 3);
+	CHECK_INT(count(root), 3);
+	/* One that was asked for is not changed. */
+	rival = (struct rival){ .root = root, .mine = &named };
+	CHECK_INT(sandbox_create(root, &named, take_its_name, &rival, &err), -EEXIST);
+	CHECK_INT(rival.times, 1);
+	CHECK_INT(count(root), 4);
+	close_root(root);
+}
+
+/* More than there are words for. */
+static void names_do_not_run_out(void)
+{
+	struct sandbox_root *root = open_root();
+	struct err err = ERR_INIT;
+
+	for (int i = 0; i < 2500; i++) {
+		struct sandbox_config c = { .scratch_bytes = 1 };
+
+		REQUIRE(sandbox_create(root, &c, make_scratch, NULL, &err) == 0);
+	}
+	CHECK_INT(count(root), 2500);
+	close_root(root);
+}
+
 TEST_MAIN(TEST(config_keeps_any_bytes), TEST(damaged_config_is_refused), TEST(create_find_remove),
-	TEST(lock_tells_life), TEST(sweep_takes_only_leftovers), TEST(missing_shim_is_told))
+	TEST(lock_tells_life), TEST(sweep_takes_only_leftovers), TEST(missing_shim_is_told),
+	TEST(made_up_name_that_is_taken_meanwhile), TEST(names_do_not_run_out))
