@@ -46,13 +46,11 @@ static int make_server(struct agent *agent)
 	return r < 0 ? r : rpc_server_add_descriptors(agent->server, &set);
 }
 
-static int set_up(struct agent *agent, const struct agent_opts *opts, struct err *err)
+/* What making containers takes. */
+static int set_up_containers(struct agent *agent, const struct agent_opts *opts, struct err *err)
 {
-	int r = waiter_new(agent->loop, &agent->waiter);
+	int r;
 
-	if (r < 0)
-		return err_errno(err, -r, "cannot watch children");
-	process_table_init(&agent->processes, agent->loop, agent->waiter);
 	agent->containers_dir = strdup(opts->containers_dir);
 	agent->state_dir = strdup(opts->state_dir);
 	agent->cgroup_parent = strdup(opts->cgroup_parent);
@@ -75,6 +73,19 @@ static int set_up(struct agent *agent, const struct agent_opts *opts, struct err
 		    &agent->runtime, agent->runtime_version, sizeof(agent->runtime_version)) < 0)
 		return err_set(
 			err, ENOEXEC, "container runtime '%s' does not run", agent->runtime.path);
+	return 0;
+}
+
+static int set_up(struct agent *agent, const struct agent_opts *opts, struct err *err)
+{
+	int r = waiter_new(agent->loop, &agent->waiter);
+
+	if (r < 0)
+		return err_errno(err, -r, "cannot watch children");
+	process_table_init(&agent->processes, agent->loop, agent->waiter);
+	r = opts->self ? 0 : set_up_containers(agent, opts, err);
+	if (r < 0)
+		return r;
 	r = make_server(agent);
 	return r < 0 ? err_errno(err, -r, "cannot make the server") : 0;
 }
@@ -94,6 +105,7 @@ int agent_new(
 	agent->loop = loop;
 	agent->pid1 = opts->pid1;
 	agent->builtin = opts->builtin;
+	agent->self = opts->self;
 	agent->self_fd = -1;
 	list_init(&agent->containers);
 	list_init(&agent->processes.list);

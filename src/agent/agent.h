@@ -17,6 +17,7 @@ struct agent {
 	struct runtime runtime;
 	char runtime_version[128];
 	bool builtin; /* containers without a runtime, where they can be (agent/launch.h) */
+	bool self;    /* no containers but the one that it is in itself (agent/takeover.h) */
 	struct list containers;
 	size_t n_containers;
 	struct launch_stage *stage;	/* of the container to come (Quiesce); or NULL */
@@ -43,6 +44,7 @@ struct agent {
 struct agent_opts {
 	const char *runtime; /* "crun", "runc", a path, or NULL */
 	bool builtin;	     /* only for what the agent does not start itself */
+	bool self;	     /* as in struct agent; the rest but pid1 is not needed then */
 	const char *state_dir, *containers_dir, *cgroup_parent;
 	struct pid1 *pid1;
 };

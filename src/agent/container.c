@@ -101,6 +101,7 @@ static void container_free(struct container *c)
 	worker_cancel(c->worker);
 	runtime_cancel(c->job);
 	launch_cancel(c->launch);
+	exec_cancel(c->exec);
 	safe_close(c->pidfd);
 	safe_close(c->mnt_fd);
 	cgroup_close(&c->cgroup);
@@ -563,6 +564,9 @@ static int check_request(
 {
 	bool empty = !req->oci_spec.len && !req->n_args && !req->n_process_args;
 
+	if (agent->self)
+		return failure_set(f, FAILURE_CONFLICT, ENOTSUP, "state", "",
+			"this agent is in a container itself and makes no others");
 	if (!api_id_valid(req->container_id))
 		return invalid(
 			f, "container_id", "must be [a-zA-Z0-9][a-zA-Z0-9_.-]*, at most 128 bytes");
@@ -667,9 +671,7 @@ int container_create(struct agent *agent, const API(CreateContainerRequest) * re
 	struct container_done done, struct failure *f)
 {
 	struct container *c;
-	struct bundle b = { .req = req,
-		.self_fd = agent->self_fd,
-		.bpf = strcmp(agent->runtime.name, "crun") == 0 };
+	struct bundle b = { .req = req, .self_fd = agent->self_fd };
 	struct worker_opts wo = { .run = bundle_make,
 		.done = on_bundle,
 		.deadline = deadline_in(LIMIT_WORKER_MS * NSEC_PER_MSEC) };
@@ -689,6 +691,7 @@ int container_create(struct agent *agent, const API(CreateContainerRequest) * re
 		r = launch(c, req, take_ptr(agent->stage), f);
 	} else if (r == 0) {
 		agent->stage = launch_stage_free(agent->stage);
+		b.bpf = strcmp(agent->runtime.name, "crun") == 0;
 		b.dir = c->bundle;
 		b.cgroups_path = c->cgroups_path;
 		b.hostname = c->hostname;
@@ -698,6 +701,75 @@ int container_create(struct agent *agent, const API(CreateContainerRequest) * re
 		wo.n_keep_fds = 1;
 		r = worker_start(agent->loop, agent->waiter, &wo, &c->worker, &f->err);
 	}
+	if (r < 0) {
+		container_free(c);
+		return r;
+	}
+	c->done = done;
+	list_add_tail(&agent->containers, &c->link);
+	agent->n_containers++;
+	return 0;
+}
+
+/* The one that the agent is in */
+
+static void on_taken_over(void *arg, const struct failure *f)
+{
+	struct container *c = arg;
+
+	c->exec = NULL;
+	if (!f) {
+		c->pid = container_init(c)->pid;
+		c->pidfd = (int)syscall(SYS_pidfd_open, c->pid, 0);
+		c->state = CONTAINER_RUNNING;
+	}
+	finish(c, f);
+}
+
+static int make_own(struct container *c, const struct container_self *self, struct failure *f)
+{
+	const struct process_opts po = { .container_id = self->id,
+		.exec_id = "",
+		.tty = self->tty,
+		.open_stdin = true,
+		.policy = RING_BLOCK };
+	struct process *p = NULL;
+	int r = settings_from_self(&c->settings, &f->err);
+
+	if (r == 0 && (r = process_new(&c->agent->processes, &po, &p)) < 0)
+		err_errno(&f->err, -r, "cannot make a process");
+	if (r < 0)
+		return r;
+	p->rows = self->rows;
+	p->columns = self->columns;
+	p->on_exit = on_init_exit;
+	p->on_exit_arg = c->agent;
+	process_watch(p, &c->init, NULL);
+	r = strv_addv(&p->args, (const char *const *)self->args->v);
+	return r < 0 ? err_errno(&f->err, -r, "cannot make a process") : 0;
+}
+
+int container_take_over(struct agent *agent, const struct container_self *self,
+	struct container_done done, struct failure *f)
+{
+	const struct exec_target target = { .self = true, .sub_cgroup = -1 };
+	struct container *c = calloc(1, sizeof(*c));
+	int r;
+
+	if (!c)
+		return failure_set(f, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
+	c->agent = agent;
+	c->pidfd = c->console_fd = c->mnt_fd = -1;
+	c->cgroup.dir = c->cgroup.v2_root = -1;
+	c->builtin = true;
+	c->stop_signal = SIGTERM;
+	c->created = clock_realtime();
+	snprintf(c->id, sizeof(c->id), "%s", self->id);
+	list_init(&c->link);
+	r = make_own(c, self, f);
+	if (r == 0)
+		r = exec_start(
+			container_init(c), &c->settings, &target, on_taken_over, c, &c->exec, f);
 	if (r < 0) {
 		container_free(c);
 		return r;
@@ -745,6 +817,11 @@ int container_signal(struct container *c, int signal)
 void container_kill(struct container *c)
 {
 	container_signal(c, SIGKILL);
+	/* As process 1 we are spared. */
+	if (c->agent->self && getpid() == 1)
+		kill(-1, SIGKILL);
+	if (c->agent->self)
+		return;
 	cgroup_kill(&c->cgroup);
 }
 
@@ -826,6 +903,9 @@ int container_delete(struct container *c, bool force, struct container_done done
 
 	if (r < 0)
 		return r;
+	if (c->agent->self)
+		return failure_set(f, FAILURE_CONFLICT, ENOTSUP, "state", c->id,
+			"the agent is in container '%s' itself and ends with it", c->id);
 	if (p->pid && p->state != PROCESS_EXITED && !force)
 		return failure_set(f, FAILURE_CONFLICT, EBUSY, "state", c->id,
 			"container '%s' is %s: stop it first, or use force", c->id,

@@ -55,6 +55,7 @@ struct container {
 	bool builtin;	       /* no runtime knows of it */
 	int mnt_fd; /* its mount namespace: what its disks hold is written back when the container
 		       is removed, not while its exit waits for it; -1: a runtime's */
+	struct exec_job *exec; /* of the one that the agent is in itself */
 	bool starting;
 	struct container_done done;
 	struct failure failure;
@@ -79,6 +80,21 @@ struct container *container_find(const struct agent *agent, const char *id);
  * wrong, or something it names.
  */
 int container_create(struct agent *agent, const API(CreateContainerRequest) * req,
+	struct container_done done, struct failure *f);
+
+/* The container that the agent is in itself (agent->self). */
+struct container_self {
+	const char *id;
+	const struct strv *args; /* of its first process */
+	bool tty;
+	unsigned rows, columns; /* of the terminal; 0: not said */
+};
+
+/*
+ * Starts its first process as a child of the agent, in the agent's own namespaces and with its
+ * rights. 0 and later done, or -errno with f. Once: it is not removed, the agent ends with it.
+ */
+int container_take_over(struct agent *agent, const struct container_self *self,
 	struct container_done done, struct failure *f);
 
 /* Starts one made with create_only. 0 and later done, or -errno with f. */

@@ -120,7 +120,7 @@ static int arrange_fds(
 	const struct process *p, const struct exec_target *t, int report, struct failure *f)
 {
 	int from[FIRST_FREE_FD] = { p->io.child[0], p->io.child[1], p->io.child[2], report,
-		t->pidfd };
+		t->self ? report : t->pidfd };
 
 	for (int i = 0; i < FIRST_FREE_FD; i++) {
 		if (from[i] < 0)
@@ -133,6 +133,8 @@ static int arrange_fds(
 	for (int i = 0; i < FIRST_FREE_FD; i++)
 		TRY(dup3(from[i], i, i < REPORT_FD ? 0 : O_CLOEXEC), "arrange descriptors", "");
 	child_close_fds(FIRST_FREE_FD, NULL, 0);
+	if (t->self)
+		close(PIDFD_FD);
 	return 0;
 }
 
@@ -398,12 +400,13 @@ static int enter(const struct process *p, struct exec_settings *s, const struct 
 {
 	int r = arrange_fds(p, t, report, f);
 
-	if (r == 0)
+	if (r == 0 && !t->self) {
 		r = join_cgroups(t, f);
-	if (r == 0)
-		r = enter_set_limits(s, f);
-	if (r == 0)
-		r = join_namespaces(t, f);
+		if (r == 0)
+			r = enter_set_limits(s, f);
+		if (r == 0)
+			r = join_namespaces(t, f);
+	}
 	if (r < 0)
 		return r;
 	TRY(setsid(), "start a session", "");
@@ -413,7 +416,7 @@ static int enter(const struct process *p, struct exec_settings *s, const struct 
 		r = enter_find_user(s, f);
 	if (r == 0)
 		r = enter_change_folder(s, f);
-	if (r == 0)
+	if (r == 0 && !s->as_is)
 		r = enter_drop_rights(s, f);
 	return r < 0 ? r : enter_execute(p, s, f);
 }

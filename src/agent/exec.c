@@ -142,11 +142,11 @@ static pid_t clone_into(const struct exec_target *t, int *ret_pidfd)
 	struct clone_args args = {
 		.exit_signal = SIGCHLD, .flags = CLONE_PIDFD, .pidfd = (uintptr_t)ret_pidfd
 	};
-	int group = t->sub_cgroup >= 0 ? t->sub_cgroup : t->cgroup->dir;
+	int group = t->self ? -1 : t->sub_cgroup >= 0 ? t->sub_cgroup : t->cgroup->dir;
 	auto_close int group_fd = -1;
 	pid_t pid;
 
-	if (own < 0)
+	if (own < 0 && !t->self)
 		return -errno;
 	if (group >= 0) {
 		/* O_PATH does not do for it. */
@@ -156,7 +156,7 @@ static pid_t clone_into(const struct exec_target *t, int *ret_pidfd)
 		args.flags |= CLONE_INTO_CGROUP;
 		args.cgroup = (uint64_t)group_fd;
 	}
-	if (setns(t->pidfd, CLONE_NEWPID) < 0)
+	if (!t->self && setns(t->pidfd, CLONE_NEWPID) < 0)
 		return -errno;
 	pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 	if (pid == 0)
@@ -165,7 +165,7 @@ static pid_t clone_into(const struct exec_target *t, int *ret_pidfd)
 		pid = -errno;
 	/* It was possible before and nothing has changed: a failure would put every later child
 	 * there. */
-	if (setns(own, CLONE_NEWPID) < 0)
+	if (!t->self && setns(own, CLONE_NEWPID) < 0)
 		abort();
 	return pid;
 }

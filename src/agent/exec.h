@@ -30,6 +30,7 @@ struct exec_settings {
 	void *seccomp;	    /* struct sock_filter[], owned; NULL: no filter */
 	size_t seccomp_len; /* bytes */
 	int oom_score_adj;
+	bool as_is; /* user, groups and capabilities are what the agent has itself */
 };
 
 void exec_settings_deinit(struct exec_settings *s);
@@ -38,6 +39,7 @@ int exec_settings_copy(struct exec_settings *dst, const struct exec_settings *sr
 
 /* Where: borrowed for the call. */
 struct exec_target {
+	bool self; /* where the agent itself is; the rest counts for nothing then */
 	int pidfd; /* of the container's first process */
 	pid_t pid; /* the same */
 	const struct cgroup *cgroup;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* micropod-agent: `init` as PID 1 of a VM, `serve` on a machine that has booted otherwise, and two
- * helpers of containers. */
+/* micropod-agent: `init` as PID 1 of a VM, `serve` on a machine that has booted otherwise, `start`
+ * in a container of somebody else's, and two helpers of containers. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,13 +9,16 @@
 #include "agent/pid1.h"
 #include "agent/reap.h"
 #include "agent/serve.h"
+#include "agent/takeover.h"
 #include "oci/execblob.h"
 
 static const char usage[] =
-	"usage: micropod-agent init | serve --listen ADDRESS | --version | --help\n"
+	"usage: micropod-agent init | serve --listen ADDRESS | start COMMAND... | --version | "
+	"--help\n"
 	"\n"
 	"  init    boots a VM as its PID 1 and serves its shim\n"
-	"  serve   serves on this machine (serve --help)\n";
+	"  serve   serves on this machine (serve --help)\n"
+	"  start   runs a command as the first process of a container (start --help)\n";
 
 static int init_main(int argc, char **argv)
 {
@@ -39,6 +42,7 @@ static const struct verb {
 } verbs[] = {
 	{ "init", init_main },
 	{ "serve", serve_main },
+	{ "start", takeover_main },
 	{ "reap", reap_main },
 	{ "exec-blob", exec_blob_main },
 	{ LAUNCH_REHEARSAL_VERB, rehearse_main },

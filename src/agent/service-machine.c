@@ -157,7 +157,9 @@ void service_fill_info(struct agent *agent, struct utsname *uts, API(InfoRespons
 	out->architecture = uts->machine;
 	out->realtime_ns = clock_realtime();
 	out->monotonic_ns = clock_monotonic();
-	out->runtime = agent->builtin ? (char *)"builtin" : agent->runtime.name;
+	out->runtime = agent->self	? (char *)"self"
+		       : agent->builtin ? (char *)"builtin"
+					: agent->runtime.name;
 	out->runtime_version = agent->runtime_version;
 	out->pid1 = agent->pid1 != NULL;
 	out->vsock_listening = agent->vsock != NULL;

@@ -3,8 +3,12 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <linux/capability.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "oci/caps.h"
@@ -255,6 +259,7 @@ static int change_user(struct exec_settings *s, const API(User) * user)
 
 	s->by_name = true;
 	/* Instead of the container's, groups included. */
+	s->as_is = false;
 	strv_deinit(&s->user_words);
 	r = api_add_bytes(&s->user_words, &user->name);
 	for (size_t i = 0; r == 0 && i < user->n_additional_groups; i++)
@@ -284,4 +289,44 @@ int settings_for_exec(struct exec_settings *s, const API(ProcessSpec) * spec, st
 		s->seccomp = NULL;
 	}
 	return 0;
+}
+
+static int read_own_groups(struct oci_user *user, struct err *err)
+{
+	int n = getgroups(OCI_GROUPS_MAX, user->groups);
+
+	if (n < 0)
+		return err_errno(err, errno, "cannot read the groups of this process");
+	user->n_groups = (size_t)n;
+	return 0;
+}
+
+static int read_own_caps(struct exec_settings *s, struct err *err)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct d[2];
+
+	if (syscall(SYS_capget, &head, d) < 0)
+		return err_errno(err, errno, "cannot read the capabilities of this process");
+	s->permitted = d[0].permitted | (uint64_t)d[1].permitted << 32;
+	s->effective = d[0].effective | (uint64_t)d[1].effective << 32;
+	s->inheritable = d[0].inheritable | (uint64_t)d[1].inheritable << 32;
+	for (unsigned cap = 0; cap < 64; cap++)
+		if (prctl(PR_CAPBSET_READ, cap) == 1)
+			s->bounding |= (uint64_t)1 << cap;
+	return 0;
+}
+
+int settings_from_self(struct exec_settings *s, struct err *err)
+{
+	int r = strv_addv(&s->env, (const char *const *)environ);
+
+	s->as_is = true;
+	s->user.uid = geteuid();
+	s->user.gid = getegid();
+	s->cwd = getcwd(NULL, 0);
+	if (r < 0 || !s->cwd)
+		return err_errno(err, r < 0 ? -r : errno, "cannot read the working folder");
+	r = read_own_groups(&s->user, err);
+	return r < 0 ? r : read_own_caps(s, err);
 }

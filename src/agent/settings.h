@@ -24,6 +24,9 @@ int settings_from_spec(const API(CreateContainerRequest) * req, struct exec_sett
  */
 int settings_from_config(const char *text, struct exec_settings *s, struct err *err);
 
+/* This process' own environment, folder, user and capabilities. 0 or -errno with err. */
+int settings_from_self(struct exec_settings *s, struct err *err);
+
 /* Changes s to what an exec asks for. env entries without '=' remove that variable. 0 or -errno
  * with err. */
 int settings_for_exec(struct exec_settings *s, const API(ProcessSpec) * spec, struct err *err);

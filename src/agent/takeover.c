@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How it works: the workload's output goes into the same rings that Attach reads, and one more
+ * reader of each copies it to our own stdout and stderr, which the engine keeps as the container's
+ * log; input comes from our stdin in the same way. A terminal outside is set raw, since the
+ * workload has one of its own. When the workload has ended and its output is written, whoever asked
+ * for its exit over gRPC is answered, and we exit as it did.
+ */
+#include "agent/takeover.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "agent/container.h"
+#include "agent/seal.h"
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "io/addr.h"
+
+#define CONTAINER_ID "main"
+#define ANSWER_TIME  (2 * NSEC_PER_SEC) /* for who asked for the exit */
+#define CHUNK	     LIMIT_OUTPUT_CHUNK
+
+/* One of our own stdout and stderr. */
+struct copy {
+	struct takeover *takeover;
+	int fd;
+	bool made_nonblock; /* by us: others may hold the same open file */
+	struct ring_reader reader;
+	struct loop_fd src; /* while it takes nothing */
+};
+
+struct takeover {
+	struct loop *loop;
+	struct agent *agent;
+	struct strv args;
+	const char *listen;
+	struct process_watch watch; /* the workload */
+	struct copy copies[STREAMS_MAX];
+	struct loop_fd input;
+	struct loop_defer input_again; /* of a stdin that epoll does not take, a file */
+	struct loop_signals signals;
+	struct loop_timer answers;
+	bool input_waits; /* for room in the workload's queue */
+	bool tty, ending;
+	struct termios before;
+	int code;
+};
+
+/* Output */
+
+static void copy_output(struct copy *c);
+
+static void on_output_room(struct loop_fd *src, uint32_t events)
+{
+	struct copy *c = container_of(src, struct copy, src);
+
+	loop_fd_remove(src);
+	copy_output(c);
+}
+
+static void end(struct takeover *t);
+
+static void copy_output(struct copy *c)
+{
+	struct process *p = c->takeover->watch.process;
+	struct ring_piece piece;
+
+	while (c->reader.ring && !c->src.loop && ring_peek(&c->reader, CHUNK, false, &piece)) {
+		ssize_t n = write(c->fd, piece.data, piece.len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN &&
+			loop_fd_add(c->takeover->loop, &c->src, c->fd, EPOLLOUT, on_output_room) ==
+				0)
+			break;
+		/* Nobody reads it, or it is full: the workload goes on, as it would with a log that
+		 * is lost. */
+		if (n < 0) {
+			c->reader.ring->policy = RING_DROP;
+			ring_detach(&c->reader);
+			break;
+		}
+		ring_advance(&c->reader, piece.offset + (uint64_t)n);
+	}
+	streams_output_room(&p->io);
+	end(c->takeover);
+}
+
+/* The end */
+
+static void on_answered(void *arg)
+{
+	struct takeover *t = arg;
+
+	loop_stop(t->loop, 0);
+}
+
+static void on_answer_deadline(struct loop_timer *timer)
+{
+	on_answered(container_of(timer, struct takeover, answers));
+}
+
+static bool all_copied(const struct takeover *t)
+{
+	for (int i = 0; i < STREAMS_MAX; i++) {
+		const struct ring_reader *r = &t->copies[i].reader;
+
+		if (r->ring && r->offset < r->ring->end)
+			return false;
+	}
+	return true;
+}
+
+static void end(struct takeover *t)
+{
+	const struct process *p = t->watch.process;
+
+	if (t->ending || !process_output_complete(p) || !all_copied(t))
+		return;
+	t->ending = true;
+	t->code = p->exit.code;
+	loop_timer_arm(t->loop, &t->answers, deadline_in(ANSWER_TIME), on_answer_deadline);
+	rpc_server_drain(t->agent->server, on_answered, t);
+}
+
+/* Input */
+
+static void read_input(struct takeover *t);
+
+static void on_input(struct loop_fd *src, uint32_t events)
+{
+	read_input(container_of(src, struct takeover, input));
+}
+
+static void on_input_again(struct loop_defer *defer)
+{
+	read_input(container_of(defer, struct takeover, input_again));
+}
+
+static void read_input(struct takeover *t)
+{
+	struct streams *io = &t->watch.process->io;
+	char buf[CHUNK];
+	ssize_t n;
+
+	if (streams_input_full(io)) {
+		loop_fd_remove(&t->input);
+		t->input_waits = true; /* on_change() goes on */
+		return;
+	}
+	n = read(STDIN_FILENO, buf, sizeof(buf));
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return;
+	if (n <= 0 || streams_input(io, buf, (size_t)n) < 0) {
+		loop_fd_remove(&t->input);
+		streams_input_close(io);
+		return;
+	}
+	if (!t->input.loop)
+		loop_defer_queue(t->loop, &t->input_again, on_input_again);
+}
+
+static void begin_input(struct takeover *t)
+{
+	int r = loop_fd_add(t->loop, &t->input, STDIN_FILENO, EPOLLIN, on_input);
+
+	if (r == -EPERM)
+		read_input(t);
+	else if (r < 0)
+		streams_input_close(&t->watch.process->io);
+}
+
+static void on_change(struct process_watch *watch)
+{
+	struct takeover *t = container_of(watch, struct takeover, watch);
+
+	for (int i = 0; i < STREAMS_MAX; i++)
+		copy_output(&t->copies[i]);
+	if (t->input_waits && !streams_input_full(&watch->process->io)) {
+		t->input_waits = false;
+		begin_input(t);
+	}
+	end(t);
+}
+
+/* Signals */
+
+static void on_signal(struct loop_signals *signals, const struct signalfd_siginfo *info)
+{
+	struct takeover *t = container_of(signals, struct takeover, signals);
+	struct container *c = container_find(t->agent, CONTAINER_ID);
+	struct winsize size;
+
+	if (info->ssi_signo == SIGWINCH && t->tty) {
+		if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0)
+			streams_resize(&t->watch.process->io, size.ws_row, size.ws_col);
+	} else if (c) {
+		container_signal(c, (int)info->ssi_signo);
+	}
+}
+
+/* All that can be passed on; faults are our own, and SIGCHLD is the waiter's. */
+static int watch_signals(struct takeover *t)
+{
+	static const int own[] = { SIGCHLD, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT,
+		SIGSYS, SIGPIPE, SIGKILL, SIGSTOP };
+	sigset_t mask;
+
+	sigfillset(&mask);
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+		sigdelset(&mask, own[i]);
+	return loop_signals_add(t->loop, &t->signals, &mask, on_signal);
+}
+
+/* Start */
+
+static void set_raw(struct takeover *t)
+{
+	struct termios raw;
+
+	if (!t->tty || tcgetattr(STDIN_FILENO, &t->before) < 0)
+		return;
+	raw = t->before;
+	cfmakeraw(&raw);
+	tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+}
+
+static void on_started(void *arg, struct container *c, const struct failure *f)
+{
+	struct takeover *t = arg;
+
+	if (f) {
+		fprintf(stderr, "micropod-agent: %s\n", f->err.msg);
+		/* As a shell and Docker have them. */
+		t->code = f->err.code == ENOENT ? 127 : 126;
+		loop_stop(t->loop, 0);
+		return;
+	}
+	for (int i = 0; i < STREAMS_MAX; i++) {
+		struct copy *copy = &t->copies[i];
+
+		copy->takeover = t;
+		copy->fd = STDOUT_FILENO + i;
+		copy->made_nonblock = !(fcntl(copy->fd, F_GETFL) & O_NONBLOCK);
+		if (copy->made_nonblock)
+			fd_set_nonblock(copy->fd, true);
+		ring_attach(&container_init(c)->io.out[i].ring, &copy->reader, 0);
+	}
+	process_watch(container_init(c), &t->watch, on_change);
+	set_raw(t);
+	begin_input(t);
+	on_change(&t->watch);
+}
+
+static int take_over(struct takeover *t, struct err *err)
+{
+	struct container_self self = { .id = CONTAINER_ID, .args = &t->args, .tty = t->tty };
+	struct agent_opts opts = { .self = true };
+	struct failure f = FAILURE_INIT;
+	struct winsize size;
+	struct addr addr;
+	int r = agent_new(t->loop, &opts, &t->agent, err);
+
+	if (r < 0)
+		return r;
+	r = watch_signals(t);
+	if (r < 0)
+		return err_errno(err, -r, "cannot watch signals");
+	if (t->listen) {
+		r = addr_parse(t->listen, &addr, err);
+		if (r == 0)
+			r = addr_listen(&addr, 0600, err);
+		if (r < 0)
+			return r;
+		r = rpc_server_listen(t->agent->server, r);
+		if (r < 0)
+			return err_errno(err, -r, "cannot listen at '%s'", t->listen);
+	}
+	if (t->tty && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0) {
+		self.rows = size.ws_row;
+		self.columns = size.ws_col;
+	}
+	r = container_take_over(t->agent, &self, (struct container_done){ on_started, t }, &f);
+	if (r < 0)
+		*err = f.err;
+	return r;
+}
+
+static void leave(struct takeover *t)
+{
+	for (int i = 0; i < STREAMS_MAX; i++) {
+		loop_fd_remove(&t->copies[i].src);
+		ring_detach(&t->copies[i].reader);
+		if (t->copies[i].made_nonblock)
+			fd_set_nonblock(t->copies[i].fd, false);
+	}
+	if (t->tty)
+		tcsetattr(STDIN_FILENO, TCSADRAIN, &t->before);
+	loop_fd_remove(&t->input);
+	loop_defer_cancel(&t->input_again);
+	loop_timer_disarm(&t->answers);
+	loop_signals_remove(&t->signals);
+	process_unwatch(&t->watch);
+	agent_free(t->agent);
+	loop_free(t->loop);
+	strv_deinit(&t->args);
+}
+
+static const char usage[] =
+	"usage: micropod-agent start [--listen unix:PATH] [--] COMMAND [ARG...]\n"
+	"\n"
+	"Runs COMMAND as the first process of this container would be run, and ends as it does.\n"
+	"\n"
+	"  --listen unix:PATH   serve the agent's API there\n";
+
+/* -1 to go on, else the exit code. */
+static int parse(struct takeover *t, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "listen", required_argument, NULL, 'l' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
+	};
+	int c;
+
+	/* "+": what follows the command is the command's. */
+	while ((c = getopt_long(argc - 1, argv + 1, "+h", options, NULL)) >= 0) {
+		if (c == 'h')
+			fputs(usage, stdout);
+		if (c != 'l')
+			return c == 'h' ? 0 : 125;
+		t->listen = optarg;
+	}
+	for (int i = optind + 1; i < argc; i++)
+		if (strv_add(&t->args, argv[i]) < 0)
+			return 125;
+	if (!t->args.n) {
+		fputs("micropod-agent: start: no command (see --help)\n", stderr);
+		return 125;
+	}
+	return -1;
+}
+
+int takeover_main(int argc, char **argv)
+{
+	struct takeover t = { .tty = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO), .code = 125 };
+	struct err err = ERR_INIT;
+	int r = parse(&t, argc, argv);
+
+	if (r >= 0)
+		return r;
+	log_init("agent", 2, LOG_LEVEL_ERROR);
+	/* Orphans come to us, also under another init. */
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	if (agent_seal_self(argv, &err) == 0) {
+		r = loop_new(&t.loop);
+		if (r < 0)
+			err_errno(&err, -r, "cannot set up the event loop");
+		else if (take_over(&t, &err) == 0)
+			loop_run(t.loop);
+	}
+	leave(&t);
+	if (err.code)
+		fprintf(stderr, "micropod-agent: %s\n", err.msg);
+	return t.code;
+}
