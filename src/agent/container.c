@@ -809,6 +809,9 @@ int container_signal(struct container *c, int signal)
 {
 	struct process *p = container_init(c);
 
+	/* Our own child, which nobody but us reaps. */
+	if (c->agent->self)
+		return process_signal(p, signal);
 	if (c->pidfd < 0 || !p || p->state == PROCESS_EXITED)
 		return -ESRCH;
 	return syscall(SYS_pidfd_send_signal, c->pidfd, signal, NULL, 0) < 0 ? -errno : 0;

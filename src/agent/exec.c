@@ -142,11 +142,11 @@ static pid_t clone_into(const struct exec_target *t, int *ret_pidfd)
 	struct clone_args args = {
 		.exit_signal = SIGCHLD, .flags = CLONE_PIDFD, .pidfd = (uintptr_t)ret_pidfd
 	};
-	int group = t->self ? -1 : t->sub_cgroup >= 0 ? t->sub_cgroup : t->cgroup->dir;
+	int group = t->sub_cgroup >= 0 ? t->sub_cgroup : t->cgroup->dir;
 	auto_close int group_fd = -1;
 	pid_t pid;
 
-	if (own < 0 && !t->self)
+	if (own < 0)
 		return -errno;
 	if (group >= 0) {
 		/* O_PATH does not do for it. */
@@ -156,7 +156,7 @@ static pid_t clone_into(const struct exec_target *t, int *ret_pidfd)
 		args.flags |= CLONE_INTO_CGROUP;
 		args.cgroup = (uint64_t)group_fd;
 	}
-	if (!t->self && setns(t->pidfd, CLONE_NEWPID) < 0)
+	if (setns(t->pidfd, CLONE_NEWPID) < 0)
 		return -errno;
 	pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 	if (pid == 0)
@@ -165,8 +165,19 @@ static pid_t clone_into(const struct exec_target *t, int *ret_pidfd)
 		pid = -errno;
 	/* It was possible before and nothing has changed: a failure would put every later child
 	 * there. */
-	if (!t->self && setns(own, CLONE_NEWPID) < 0)
+	if (setns(own, CLONE_NEWPID) < 0)
 		abort();
+	return pid;
+}
+
+/* The same where the agent is itself. Engines' seccomp filters have no clone3(2). */
+static pid_t fork_here(int *ret_pidfd)
+{
+	pid_t pid = fork();
+
+	if (pid <= 0)
+		return pid < 0 ? -errno : 0;
+	*ret_pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	return pid;
 }
 
@@ -189,7 +200,7 @@ int exec_start(struct process *p, const struct exec_settings *settings,
 	theirs = fds[1];
 	waiter_hold(p->waiter);
 	job->fd = job->pidfd = -1;
-	pid = clone_into(target, &job->pidfd);
+	pid = target->self ? fork_here(&job->pidfd) : clone_into(target, &job->pidfd);
 	if (pid == 0)
 		enter_main(p, settings, target, theirs);
 	r = pid < 0 ? pid : loop_fd_add(p->loop, &job->src, ours, EPOLLIN, on_report);

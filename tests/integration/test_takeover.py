@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`micropod-agent start`: the agent as process 1 of a container that somebody else made. Here that is a pid namespace of
 unshare(1)'s, or a root of its own with next to nothing in it."""
+import ctypes
+import errno
 import fcntl
 import hashlib
 import os
@@ -157,6 +159,22 @@ def test_a_root_with_one_program(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, b"hello\n", b""), done
     done = run("/agent", "start", "/busybox", "sh", "-c", "/busybox rm /agent; (/busybox true &); exit 6", mount="mount -t proc proc proc")
     assert done.returncode == 6 and not (tmp_path / "agent").exists(), done
+
+
+def forbid_clone3():
+    """As Docker's seccomp filter: clone3(2) does not exist."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    load, jump, give = 0x20, 0x15, 0x06
+    code = b"".join(struct.pack("HBBI", *line) for line in (
+        (load, 0, 0, 0), (jump, 0, 1, 435), (give, 0, 0, 0x00050000 | errno.ENOSYS), (give, 0, 0, 0x7FFF0000)))
+    buffer = ctypes.create_string_buffer(code)
+    program = struct.pack("HxxxxxxP", 4, ctypes.addressof(buffer))
+    assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.c_char_p(program), 0, 0) == 0
+
+
+def test_under_an_engines_seccomp_filter():
+    done = start("sh", "-c", "(true &); exit 11", preexec_fn=forbid_clone3)
+    assert (done.returncode, done.stderr) == (11, b""), done
 
 
 @pytest.fixture(scope="module")
