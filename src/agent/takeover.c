@@ -53,6 +53,7 @@ struct takeover {
 	struct loop_timer answers;
 	bool input_waits; /* for room in the workload's queue */
 	bool tty, ending;
+	bool raw; /* the terminal is, and was as in before */
 	struct termios before;
 	int code;
 };
@@ -234,7 +235,7 @@ static void set_raw(struct takeover *t)
 		return;
 	raw = t->before;
 	cfmakeraw(&raw);
-	tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+	t->raw = tcsetattr(STDIN_FILENO, TCSANOW, &raw) == 0;
 }
 
 static void on_started(void *arg, struct container *c, const struct failure *f)
@@ -306,7 +307,7 @@ static void leave(struct takeover *t)
 		if (t->copies[i].made_nonblock)
 			fd_set_nonblock(t->copies[i].fd, false);
 	}
-	if (t->tty)
+	if (t->raw)
 		tcsetattr(STDIN_FILENO, TCSADRAIN, &t->before);
 	loop_fd_remove(&t->input);
 	loop_defer_cancel(&t->input_again);

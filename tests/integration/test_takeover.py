@@ -140,6 +140,8 @@ def test_a_terminal_and_its_size():
     until(b"11 22")
     assert child.wait(timeout=30) == 4
     assert termios.tcgetattr(slave) == before
+    assert subprocess.run([*SPACE, AGENT, "start", "nosuch"], stdin=slave, stdout=slave, stderr=slave, start_new_session=True).returncode == 127
+    assert termios.tcgetattr(slave) == before
     os.close(master)
     os.close(slave)
 
