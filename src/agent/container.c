@@ -84,6 +84,20 @@ static void release_hold(struct container *c)
 	c->held = false;
 }
 
+/* Not on the list yet. NULL: out of memory. */
+static struct container *container_alloc(struct agent *agent)
+{
+	struct container *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->agent = agent;
+	c->pidfd = c->console_fd = c->mnt_fd = -1;
+	c->cgroup.dir = c->cgroup.v2_root = -1;
+	list_init(&c->link);
+	return c;
+}
+
 static void container_free(struct container *c)
 {
 	struct process *p, *next;
@@ -679,13 +693,9 @@ int container_create(struct agent *agent, const API(CreateContainerRequest) * re
 
 	if (r < 0)
 		return r;
-	c = calloc(1, sizeof(*c));
+	c = container_alloc(agent);
 	if (!c)
 		return failure_set(f, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
-	c->agent = agent;
-	c->pidfd = c->console_fd = c->mnt_fd = -1;
-	c->cgroup.dir = c->cgroup.v2_root = -1;
-	list_init(&c->link);
 	r = make_init(c, req, f);
 	if (r == 0 && agent->builtin && launch_covers(req)) {
 		r = launch(c, req, take_ptr(agent->stage), f);
@@ -753,19 +763,15 @@ int container_take_over(struct agent *agent, const struct container_self *self,
 	struct container_done done, struct failure *f)
 {
 	const struct exec_target target = { .self = true, .sub_cgroup = -1 };
-	struct container *c = calloc(1, sizeof(*c));
+	struct container *c = container_alloc(agent);
 	int r;
 
 	if (!c)
 		return failure_set(f, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
-	c->agent = agent;
-	c->pidfd = c->console_fd = c->mnt_fd = -1;
-	c->cgroup.dir = c->cgroup.v2_root = -1;
 	c->builtin = true;
 	c->stop_signal = SIGTERM;
 	c->created = clock_realtime();
 	snprintf(c->id, sizeof(c->id), "%s", self->id);
-	list_init(&c->link);
 	r = make_own(c, self, f);
 	if (r == 0)
 		r = exec_start(

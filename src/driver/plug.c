@@ -181,26 +181,33 @@ static void on_device(json_t *value, const struct err *err, void *arg)
 	finish(s, NULL);
 }
 
+/* Behind the slot's port; device is consumed. */
+static void add_device(struct slot *s, json_t *device)
+{
+	char bus[16], name[16];
+	int r;
+
+	snprintf(bus, sizeof(bus), "slot%u", s->number);
+	snprintf(name, sizeof(name), "plug%u", s->number);
+	json_object_set_new(device, "id", json_string(name));
+	json_object_set_new(device, "bus", json_string(bus));
+	json_object_set_new(device, s->share ? "chardev" : "drive", json_string(name));
+	r = qmp_command(s->plugs->qmp, "device_add", device, s->deadline, on_device, s);
+	if (r < 0)
+		fail_errno(s, -r);
+}
+
 static void on_node(json_t *value, const struct err *err, void *arg)
 {
 	struct slot *s = arg;
-	char bus[16], name[16];
-	int r;
 
 	if (err) {
 		fail(s, err);
 		return;
 	}
 	s->has_node = true;
-	snprintf(bus, sizeof(bus), "slot%u", s->number);
-	snprintf(name, sizeof(name), "plug%u", s->number);
-	r = qmp_command(s->plugs->qmp, "device_add",
-		json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s}", "driver", "virtio-blk-pci", "id", name,
-			"bus", bus, "drive", name, "serial", s->name, "werror", "report", "rerror",
-			"report"),
-		s->deadline, on_device, s);
-	if (r < 0)
-		fail_errno(s, -r);
+	add_device(s, json_pack("{s:s,s:s,s:s,s:s}", "driver", "virtio-blk-pci", "serial", s->name,
+			      "werror", "report", "rerror", "report"));
 }
 
 static void on_fd(json_t *value, const struct err *err, void *arg)
@@ -290,22 +297,13 @@ int plugs_add(struct plugs *p, const struct vm_disk *disk, int64_t deadline, vm_
 static void on_chardev(json_t *value, const struct err *err, void *arg)
 {
 	struct slot *s = arg;
-	char bus[16], name[16];
-	int r;
 
 	if (err) {
 		fail(s, err);
 		return;
 	}
 	s->has_chardev = true;
-	snprintf(bus, sizeof(bus), "slot%u", s->number);
-	snprintf(name, sizeof(name), "plug%u", s->number);
-	r = qmp_command(s->plugs->qmp, "device_add",
-		json_pack("{s:s,s:s,s:s,s:s,s:s}", "driver", "vhost-user-fs-pci", "id", name, "bus",
-			bus, "chardev", name, "tag", s->name),
-		s->deadline, on_device, s);
-	if (r < 0)
-		fail_errno(s, -r);
+	add_device(s, json_pack("{s:s,s:s}", "driver", "vhost-user-fs-pci", "tag", s->name));
 }
 
 /* The descriptor is the character device's from here on, whether it can be made or not. */
