@@ -8,8 +8,10 @@ array's name: grpc_health_v1_health_desc.
 """
 
 import os
+import re
 import subprocess
 import sys
+import tempfile
 
 
 def descriptor_files(data, path, symbol):
@@ -23,6 +25,18 @@ def descriptor_files(data, path, symbol):
                 f"const size_t {symbol}_desc_len = sizeof({symbol}_desc);\n")
 
 
+def messages(protoc_c, source, build, name):
+    """protoc-c makes a member of each method, also of one whose name is a keyword of C; nothing here uses them."""
+    with open(os.path.join(source, name)) as f:
+        text = re.sub(r"\brpc (Register|Default|Switch|Continue)\(", r"rpc \1_(", f.read())
+    with tempfile.TemporaryDirectory(dir=build) as folder:
+        copy = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(copy), exist_ok=True)
+        with open(copy, "w") as f:
+            f.write(text)
+        subprocess.run([protoc_c, "-I" + folder, "-I" + source, "--c_out=" + build, name], check=True)
+
+
 def main():
     protoc, protoc_c, source, build, depfile, name = sys.argv[1:]
     if os.path.isabs(name):
@@ -30,7 +44,7 @@ def main():
     stem = name.removesuffix(".proto")
     path = os.path.join(build, stem)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    subprocess.run([protoc_c, "-I" + source, "--c_out=" + build, name], check=True)
+    messages(protoc_c, source, build, name)
     subprocess.run([protoc, "-I" + source, "--include_imports", "--descriptor_set_out=" + path + ".ds",
                     "--dependency_out=" + path + ".d", name], check=True)
     with open(path + ".ds", "rb") as f:

@@ -202,7 +202,8 @@ static int finish_connect(int fd, int64_t deadline)
 	return -e;
 }
 
-int addr_dial(const struct addr *addr, int64_t deadline, struct err *err)
+/* *ret_pending: it is connecting still. */
+static int begin_connect(const struct addr *addr, bool *ret_pending, struct err *err)
 {
 	auto_close int fd = -1, hold = -1;
 	union sockaddr_any sa;
@@ -214,13 +215,35 @@ int addr_dial(const struct addr *addr, int64_t deadline, struct err *err)
 	fd = socket(sa.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return err_errno(err, errno, "cannot make a socket for %s", addr->text);
+	*ret_pending = false;
 	if (connect(fd, &sa.sa, len) < 0) {
 		/* EAGAIN is a full backlog of a unix socket: connect(2) gives no event for it, so
 		 * it is an error here. */
-		r = errno == EINPROGRESS ? finish_connect(fd, deadline) : -errno;
-		if (r < 0)
-			return err_errno(err, -r, "cannot connect to %s", addr->text);
+		if (errno != EINPROGRESS)
+			return err_errno(err, errno, "cannot connect to %s", addr->text);
+		*ret_pending = true;
 	}
+	return take_fd(&fd);
+}
+
+int addr_connect(const struct addr *addr, struct err *err)
+{
+	bool pending;
+
+	return begin_connect(addr, &pending, err);
+}
+
+int addr_dial(const struct addr *addr, int64_t deadline, struct err *err)
+{
+	bool pending;
+	auto_close int fd = begin_connect(addr, &pending, err);
+	int r;
+
+	if (fd < 0)
+		return fd;
+	r = pending ? finish_connect(fd, deadline) : 0;
+	if (r < 0)
+		return err_errno(err, -r, "cannot connect to %s", addr->text);
 	return take_fd(&fd);
 }
 

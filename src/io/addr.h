@@ -29,5 +29,9 @@ int addr_listen(const struct addr *addr, unsigned mode, struct err *err);
  * (CLOCK_MONOTONIC ns). */
 int addr_dial(const struct addr *addr, int64_t deadline, struct err *err);
 
+/* The same without waiting: it may be connecting still, and what becomes of that the first read or
+ * write tells. Does not block. */
+int addr_connect(const struct addr *addr, struct err *err);
+
 /* Accepts one connection, CLOEXEC and non-blocking. fd or -errno (-EAGAIN: none waiting). */
 int addr_accept(int listen_fd);

@@ -72,7 +72,7 @@ struct rpc_call *rpc_call_unref(struct rpc_call *call)
 
 void rpc_call_set_ops(struct rpc_call *call, const struct rpc_call_ops *ops, void *arg)
 {
-	call->ops = ops;
+	call->ops = ops ? ops : &no_ops;
 	call->arg = arg;
 }
 

@@ -45,7 +45,7 @@ struct rpc_call_ops {
 };
 
 /* Who handles the call; ops and arg may be set anew in any callback (borrowed for the call's life).
- */
+ * NULL: nobody any more. */
 void rpc_call_set_ops(struct rpc_call *call, const struct rpc_call_ops *ops, void *arg);
 void *rpc_call_arg(struct rpc_call *call);
 

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tunnel/url.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+
+#define DEFAULT_PORT "80"
+
+/* 1: loopback, 0: another address, -EINVAL: a name. */
+static int is_loopback(const char *host)
+{
+	struct in6_addr v6;
+	struct in_addr v4;
+
+	if (inet_pton(AF_INET, host, &v4) == 1)
+		return ntohl(v4.s_addr) >> 24 == IN_LOOPBACKNET;
+	if (inet_pton(AF_INET6, host, &v6) == 1)
+		return IN6_IS_ADDR_LOOPBACK(&v6);
+	return -EINVAL;
+}
+
+/* HOST, HOST:PORT, [HOST]:PORT of authority; its parts to host and *ret_port (borrowed). */
+static int split(const char *authority, char *host, size_t size, const char **ret_port)
+{
+	const char *end = authority + strcspn(authority, ":");
+	const char *begin = authority;
+
+	if (*authority == '[') {
+		begin++;
+		end = strchr(authority, ']');
+	}
+	if (!end || end == begin || (size_t)(end - begin) >= size)
+		return -EINVAL;
+	memcpy(host, begin, (size_t)(end - begin));
+	host[end - begin] = 0;
+	end += *end == ']';
+	*ret_port = *end == ':' ? end + 1 : DEFAULT_PORT;
+	return *end && *end != ':' ? -EINVAL : 0;
+}
+
+/* rest: what follows http://. */
+static int parse_http(const char *rest, struct tunnel_url *url)
+{
+	char host[sizeof(url->addr.host)], text[sizeof(host) + 32];
+	size_t len = strcspn(rest, "/");
+	const char *port;
+	int r;
+
+	/* A path would be a mistake: the methods have theirs. */
+	if (len >= sizeof(url->authority) || (rest[len] && rest[len + 1]))
+		return -EINVAL;
+	memcpy(url->authority, rest, len);
+	url->authority[len] = 0;
+	if (split(url->authority, host, sizeof(host), &port) < 0)
+		return -EINVAL;
+	if (strcmp(host, "localhost") == 0)
+		snprintf(host, sizeof(host), "127.0.0.1");
+	r = is_loopback(host);
+	if (r < 0)
+		return -ENXIO;
+	url->exposed = !r;
+	snprintf(text, sizeof(text), "tcp:%s:%s", host, port);
+	return addr_parse(text, &url->addr, NULL);
+}
+
+int tunnel_url_parse(const char *text, struct tunnel_url *ret_url, struct err *err)
+{
+	struct tunnel_url url = { .authority = "localhost" };
+	int r = -EINVAL;
+
+	if (strncmp(text, "https://", 8) == 0)
+		return err_set(err, EPROTONOSUPPORT,
+			"'%s' needs TLS, which this agent was built without", text);
+	if (strncmp(text, "unix:", 5) == 0)
+		r = addr_parse(text, &url.addr, NULL);
+	else if (strncmp(text, "http://", 7) == 0)
+		r = parse_http(text + 7, &url);
+	if (r == -ENXIO)
+		return err_set(err, EINVAL,
+			"the name in '%s' cannot be looked up by this agent: give an address",
+			text);
+	if (r < 0)
+		return err_set(err, EINVAL,
+			"'%s' is no server: give unix:///PATH or http://IP:PORT", text);
+	*ret_url = url;
+	return 0;
+}
