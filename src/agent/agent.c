@@ -106,6 +106,8 @@ int agent_new(
 	agent->pid1 = opts->pid1;
 	agent->builtin = opts->builtin;
 	agent->self = opts->self;
+	agent->self_shutdown = opts->self_shutdown;
+	agent->self_arg = opts->self_arg;
 	agent->self_fd = -1;
 	list_init(&agent->containers);
 	list_init(&agent->processes.list);

@@ -18,6 +18,8 @@ struct agent {
 	char runtime_version[128];
 	bool builtin; /* containers without a runtime, where they can be (agent/launch.h) */
 	bool self;    /* no containers but the one that it is in itself (agent/takeover.h) */
+	void (*self_shutdown)(void *arg, int64_t grace_ns);
+	void *self_arg;
 	struct list containers;
 	size_t n_containers;
 	struct launch_stage *stage;	/* of the container to come (Quiesce); or NULL */
@@ -44,7 +46,10 @@ struct agent {
 struct agent_opts {
 	const char *runtime; /* "crun", "runc", a path, or NULL */
 	bool builtin;	     /* only for what the agent does not start itself */
-	bool self;	     /* as in struct agent; the rest but pid1 is not needed then */
+	bool self;	     /* as in struct agent; the rest is not needed then */
+	/* Shutdown has been called: of self only. */
+	void (*self_shutdown)(void *arg, int64_t grace_ns);
+	void *self_arg;
 	const char *state_dir, *containers_dir, *cgroup_parent;
 	struct pid1 *pid1;
 };

@@ -5,6 +5,9 @@
 #include "agent.pb-c.h"
 #include "base/strv.h"
 
+/* Of agent.proto: raised when clients have to know of a change. */
+#define API_GENERATION 1
+
 #define API(name) Micropod__Agent__V1__##name
 
 /* Appends a copy of bytes as a string. 0, -EINVAL (a NUL byte in it) or -ENOMEM. */

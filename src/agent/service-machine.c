@@ -19,8 +19,7 @@
 #include "base/fs.h"
 #include "base/parse.h"
 
-#define API_GENERATION 1
-#define PROC_FILE_MAX  (256 * KIB)
+#define PROC_FILE_MAX (256 * KIB)
 
 /* The number behind "key:" in a file of /proc, times unit; 0: not there. */
 static uint64_t proc_number(const char *path, const char *key, uint64_t unit)
@@ -370,6 +369,8 @@ void service_shutdown(struct rpc_call *call, const ProtobufCMessage *msg, void *
 	rpc_call_reply(call, &out.base);
 	if (agent->pid1)
 		pid1_shutdown(agent->pid1, req->grace_ns);
+	else if (agent->self)
+		agent->self_shutdown(agent->self_arg, req->grace_ns);
 	else
 		serve_shutdown(agent, req->grace_ns);
 }

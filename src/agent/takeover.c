@@ -4,7 +4,8 @@
  * reader of each copies it to our own stdout and stderr, which the engine keeps as the container's
  * log; input comes from our stdin in the same way. A terminal outside is set raw, since the
  * workload has one of its own. When the workload has ended and its output is written, whoever asked
- * for its exit over gRPC is answered, and we exit as it did.
+ * for its exit over gRPC is answered, and we exit as it did: where there is a server that we dial,
+ * not before it has said (Shutdown) that it knows, or is not to be reached.
  */
 #include "agent/takeover.h"
 
@@ -21,6 +22,7 @@
 #include <unistd.h>
 
 #include "agent/container.h"
+#include "agent/dialout.h"
 #include "agent/seal.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -29,7 +31,11 @@
 
 #define CONTAINER_ID "main"
 #define ANSWER_TIME  (2 * NSEC_PER_SEC) /* for who asked for the exit */
-#define CHUNK	     LIMIT_OUTPUT_CHUNK
+#define SERVER_TIME  (2 * NSEC_PER_SEC) /* after the exit, for a server that is not connected */
+#define READERS_TIME                                                                \
+	(70 * NSEC_PER_SEC) /* after the exit, for one that is and lets others read \
+			     */
+#define CHUNK LIMIT_OUTPUT_CHUNK
 
 /* One of our own stdout and stderr. */
 struct copy {
@@ -51,9 +57,15 @@ struct takeover {
 	struct loop_defer input_again; /* of a stdin that epoll does not take, a file */
 	struct loop_signals signals;
 	struct loop_timer answers;
-	bool input_waits; /* for room in the workload's queue */
-	bool tty, ending;
-	bool raw; /* the terminal is, and was as in before */
+	struct dialout dialout;
+	struct tunnel_dialer *dialer; /* NULL: there is no server */
+	struct loop_timer server;     /* until we do not wait for it any more */
+	struct loop_timer grace;      /* of a Shutdown */
+	bool input_waits;	      /* for room in the workload's queue */
+	bool tty, ending, leaving;
+	bool connected; /* to the server */
+	bool released;	/* it knows how the workload ended */
+	bool raw;	/* the terminal is, and was as in before */
 	struct termios before;
 	int code;
 };
@@ -101,11 +113,25 @@ static void copy_output(struct copy *c)
 
 /* The end */
 
-static void on_answered(void *arg)
+static void on_left(void *arg)
 {
 	struct takeover *t = arg;
 
 	loop_stop(t->loop, 0);
+}
+
+static void on_answered(void *arg)
+{
+	struct takeover *t = arg;
+
+	if (t->leaving)
+		return;
+	t->leaving = true;
+	loop_timer_disarm(&t->answers);
+	if (t->dialer)
+		tunnel_dialer_leave(t->dialer, deadline_in(ANSWER_TIME), on_left, t);
+	else
+		on_left(t);
 }
 
 static void on_answer_deadline(struct loop_timer *timer)
@@ -124,6 +150,26 @@ static bool all_copied(const struct takeover *t)
 	return true;
 }
 
+/* Nobody has to be waited for but who asked already. */
+static void leave_soon(struct takeover *t)
+{
+	loop_timer_disarm(&t->server);
+	loop_timer_arm(t->loop, &t->answers, deadline_in(ANSWER_TIME), on_answer_deadline);
+	rpc_server_drain(t->agent->server, on_answered, t);
+}
+
+static void on_server_deadline(struct loop_timer *timer)
+{
+	leave_soon(container_of(timer, struct takeover, server));
+}
+
+static void wait_for_server(struct takeover *t)
+{
+	int64_t time = tunnel_dialer_connected(t->dialer) ? READERS_TIME : SERVER_TIME;
+
+	loop_timer_arm(t->loop, &t->server, deadline_in(time), on_server_deadline);
+}
+
 static void end(struct takeover *t)
 {
 	const struct process *p = t->watch.process;
@@ -132,8 +178,51 @@ static void end(struct takeover *t)
 		return;
 	t->ending = true;
 	t->code = p->exit.code;
-	loop_timer_arm(t->loop, &t->answers, deadline_in(ANSWER_TIME), on_answer_deadline);
-	rpc_server_drain(t->agent->server, on_answered, t);
+	loop_timer_disarm(&t->grace);
+	if (t->dialer && !t->released)
+		wait_for_server(t);
+	else
+		leave_soon(t);
+}
+
+/* The server */
+
+static void on_server_changed(void *arg, const char *why)
+{
+	struct takeover *t = arg;
+
+	/* The workload's output is no place for it: `logs --system` of the server's side has it. */
+	if (why)
+		log_debug("server: %s", why);
+	/* An attempt that fails is nothing new. */
+	if (t->connected == !why)
+		return;
+	t->connected = !why;
+	if (t->ending && !t->leaving && !t->released)
+		wait_for_server(t);
+}
+
+static void on_grace(struct loop_timer *timer)
+{
+	struct takeover *t = container_of(timer, struct takeover, grace);
+	struct container *c = container_find(t->agent, CONTAINER_ID);
+
+	if (c)
+		container_kill(c);
+}
+
+static void on_shutdown(void *arg, int64_t grace_ns)
+{
+	struct takeover *t = arg;
+	struct container *c = container_find(t->agent, CONTAINER_ID);
+
+	t->released = true;
+	if (t->ending) {
+		leave_soon(t);
+	} else if (c) {
+		container_signal(c, c->stop_signal);
+		loop_timer_arm(t->loop, &t->grace, deadline_in(grace_ns), on_grace);
+	}
 }
 
 /* Input */
@@ -260,6 +349,9 @@ static void on_started(void *arg, struct container *c, const struct failure *f)
 		ring_attach(&container_init(c)->io.out[i].ring, &copy->reader, 0);
 	}
 	process_watch(container_init(c), &t->watch, on_change);
+	if (t->dialout.wanted && dialout_start(&t->dialout, t->loop, t->agent->server,
+					 on_server_changed, t, &t->dialer) < 0)
+		log_error("out of memory: no server is dialled");
 	set_raw(t);
 	begin_input(t);
 	on_change(&t->watch);
@@ -268,7 +360,7 @@ static void on_started(void *arg, struct container *c, const struct failure *f)
 static int take_over(struct takeover *t, struct err *err)
 {
 	struct container_self self = { .id = CONTAINER_ID, .args = &t->args, .tty = t->tty };
-	struct agent_opts opts = { .self = true };
+	struct agent_opts opts = { .self = true, .self_shutdown = on_shutdown, .self_arg = t };
 	struct failure f = FAILURE_INIT;
 	struct winsize size;
 	struct addr addr;
@@ -312,6 +404,9 @@ static void leave(struct takeover *t)
 	loop_fd_remove(&t->input);
 	loop_defer_cancel(&t->input_again);
 	loop_timer_disarm(&t->answers);
+	loop_timer_disarm(&t->server);
+	loop_timer_disarm(&t->grace);
+	tunnel_dialer_free(t->dialer);
 	loop_signals_remove(&t->signals);
 	process_unwatch(&t->watch);
 	agent_free(t->agent);
@@ -324,7 +419,12 @@ static const char usage[] =
 	"\n"
 	"Runs COMMAND as the first process of this container would be run, and ends as it does.\n"
 	"\n"
-	"  --listen unix:PATH   serve the agent's API there\n";
+	"  --listen unix:PATH   serve the agent's API there\n"
+	"\n"
+	"Environment, not passed on:\n"
+	"  AGENT_SERVER_URL     server to dial: unix:///PATH or http://IP:PORT\n"
+	"  AGENT_TOKEN          who we are there, good once\n"
+	"  AGENT_INSECURE_PLAINTEXT=1   send the token over a network in plain\n";
 
 /* -1 to go on, else the exit code. */
 static int parse(struct takeover *t, int argc, char **argv)
@@ -365,7 +465,7 @@ int takeover_main(int argc, char **argv)
 	log_init("agent", 2, LOG_LEVEL_ERROR);
 	/* Orphans come to us, also under another init. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	if (agent_seal_self(argv, &err) == 0) {
+	if (agent_seal_self(argv, &err) == 0 && dialout_take(&t.dialout, &err) == 0) {
 		r = loop_new(&t.loop);
 		if (r < 0)
 			err_errno(&err, -r, "cannot set up the event loop");

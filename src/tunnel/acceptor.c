@@ -56,8 +56,7 @@ static void end_peer(struct tunnel_peer *p, const char *why)
 	free(p);
 }
 
-static void send_command(
-	struct tunnel_peer *p, const Micropod__Tunnel__V1__ServerCommand *command)
+static void send_command(struct tunnel_peer *p, const Micropod__Tunnel__V1__ServerCommand *command)
 {
 	/* One that takes nothing for so long is silent too, and dies of that. */
 	(void)rpc_call_send(p->call, &command->base);
@@ -82,8 +81,8 @@ static void on_heartbeat(struct loop_timer *timer)
 	command.kind_case = MICROPOD__TUNNEL__V1__SERVER_COMMAND__KIND_HEARTBEAT;
 	command.heartbeat = &beat;
 	send_command(p, &command);
-	if (loop_timer_arm(
-		    p->acceptor->loop, timer, deadline_in(TUNNEL_HEARTBEAT), on_heartbeat) < 0)
+	if (loop_timer_arm(p->acceptor->loop, timer, deadline_in(TUNNEL_HEARTBEAT), on_heartbeat) <
+		0)
 		rpc_call_cancel(p->call);
 }
 

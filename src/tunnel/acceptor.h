@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The server's end of the tunnel: the Tunnel service on an rpc_server, and the sessions of the agents
- * that have registered. Whom to believe its owner decides; what an agent says of itself is a hint.
+ * The server's end of the tunnel: the Tunnel service on an rpc_server, and the sessions of the
+ * agents that have registered. Whom to believe its owner decides; what an agent says of itself is a
+ * hint.
  */
 #pragma once
 
@@ -21,8 +22,8 @@ struct tunnel_acceptor_ops {
 	 * to name[TUNNEL_PEER_NAME], and the token is used up. 0; -EACCES: refused; -EAGAIN: it is
 	 * to try again; with err, whose message the agent gets.
 	 */
-	int (*enrol)(void *arg, const Micropod__Tunnel__V1__Hello *hello, char *name,
-		struct err *err);
+	int (*enrol)(
+		void *arg, const Micropod__Tunnel__V1__Hello *hello, char *name, struct err *err);
 	/* The session has begun. credential: what the agent can come back with from now on, instead
 	 * of any before; to be kept as a hash. Another session under the same name has ended. */
 	void (*begun)(void *arg, struct tunnel_peer *peer, const uint8_t *credential);

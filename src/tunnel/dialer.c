@@ -46,10 +46,10 @@ struct tunnel_dialer {
 	bool connected;
 	char why[LIMIT_ERR_MESSAGE]; /* this attempt ends, if we have ended it */
 	unsigned failures;	     /* in a row */
-	struct loop_timer timer;     /* the Welcome's deadline, the heartbeat, or the next attempt */
-	struct loop_defer again;     /* the attempt is over */
+	struct loop_timer timer; /* the Welcome's deadline, the heartbeat, or the next attempt */
+	struct loop_defer again; /* the attempt is over */
 	int64_t heard;
-	struct list links;  /* parked and used */
+	struct list links; /* parked and used */
 	unsigned parked, wanted;
 	struct loop_timer leave_timer;
 	void (*left)(void *arg);
@@ -217,8 +217,8 @@ static void on_control_done(struct rpc_call *call, const struct rpc_status *stat
 	struct tunnel_dialer *d = arg;
 
 	d->control = rpc_call_unref(d->control);
-	end_attempt(d, status->code == RPC_OK ? "the server has ended the session"
-					      : status->message);
+	end_attempt(
+		d, status->code == RPC_OK ? "the server has ended the session" : status->message);
 }
 
 static const struct rpc_call_ops control_ops = { .message = on_command, .done = on_control_done };
@@ -297,8 +297,7 @@ static void say_hello(struct tunnel_dialer *d)
 	event.kind_case = MICROPOD__TUNNEL__V1__AGENT_EVENT__KIND_HELLO;
 	event.hello = &hello;
 	if (d->credential.len)
-		hello.credential =
-			(ProtobufCBinaryData){ d->credential.len, d->credential.data };
+		hello.credential = (ProtobufCBinaryData){ d->credential.len, d->credential.data };
 	else
 		hello.token = (ProtobufCBinaryData){ d->token.len, d->token.data };
 	hello.agent_version = (char *)MICROPOD_VERSION;

@@ -25,8 +25,8 @@ struct tunnel_dialer_opts {
 };
 
 /* Begins at once. 0 or -ENOMEM. */
-int tunnel_dialer_new(
-	struct loop *loop, const struct tunnel_dialer_opts *opts, struct tunnel_dialer **ret_dialer);
+int tunnel_dialer_new(struct loop *loop, const struct tunnel_dialer_opts *opts,
+	struct tunnel_dialer **ret_dialer);
 /* Ends all at once. Before the server is freed. Returns NULL. */
 struct tunnel_dialer *tunnel_dialer_free(struct tunnel_dialer *dialer);
 

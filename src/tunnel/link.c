@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: frames go into `in` as they come, and the call is paused while that is full, so that
- * the call's own flow control holds the sender back. The user of the stream expects it to behave
- * level-triggered: as long as what it wants is possible, the deferred work tells it again.
+ * How it works: frames go into `in` as they come, and the call is paused while that is full, so
+ * that the call's own flow control holds the sender back. The user of the stream expects it to
+ * behave level-triggered: as long as what it wants is possible, the deferred work tells it again.
  */
 #include "tunnel/link.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A byte stream over one call whose messages are frames (tunnel.proto, Serve). Both ends of the call
- * make one, and HTTP/2 runs on it as on a socket. It sends and expects a sign of life, and ends when
- * there is none.
+ * A byte stream over one call whose messages are frames (tunnel.proto, Serve). Both ends of the
+ * call make one, and HTTP/2 runs on it as on a socket. It sends and expects a sign of life, and
+ * ends when there is none.
  */
 #pragma once
 
@@ -25,8 +25,8 @@ struct tunnel_link {
 	struct loop_timer life;
 	int64_t heard; /* when the peer was last heard of */
 	struct strbuf in;
-	size_t taken; /* of it, by the user */
-	bool paused;  /* the call is, since in is full */
+	size_t taken;	 /* of it, by the user */
+	bool paused;	 /* the call is, since in is full */
 	bool peer_ended; /* nothing comes behind what is in it */
 	int error;	 /* with which it has ended, -errno; 0: orderly */
 	bool orphan;	 /* freed by its user, and waits for the end of the call */

@@ -140,8 +140,8 @@ static void server_up(struct tun *t)
 	fd = addr_listen(&addr, 0600, NULL);
 	REQUIRE(fd >= 0);
 	REQUIRE(rpc_server_new(t->f.loop, &opts, &t->server) == 0);
-	REQUIRE(tunnel_acceptor_new(t->f.loop, t->server, t->want_parked, &acceptor_ops, t,
-			&t->acceptor) == 0);
+	REQUIRE(tunnel_acceptor_new(
+			t->f.loop, t->server, t->want_parked, &acceptor_ops, t, &t->acceptor) == 0);
 	REQUIRE(rpc_server_listen(t->server, fd) == 0);
 }
 

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the environment says of a server to dial: AGENT_SERVER_URL and AGENT_TOKEN, and
+ * AGENT_INSECURE_PLAINTEXT=1, which lets the token go over a network in plain.
+ */
+#pragma once
+
+#include "tunnel/dialer.h"
+
+struct dialout {
+	struct tunnel_url url;
+	bool wanted; /* else there is no server */
+	char token[LIMIT_TUNNEL_SECRET];
+	size_t token_len;
+};
+
+/* Takes them out of the environment, also out of what /proc/PID/environ shows. 0, or -errno with
+ * err: they do not fit together. */
+int dialout_take(struct dialout *d, struct err *err);
+
+/* Begins to dial, and wipes the token. changed, arg: as in tunnel/dialer.h. 0 or -ENOMEM. */
+int dialout_start(struct dialout *d, struct loop *loop, struct rpc_server *server,
+	void (*changed)(void *arg, const char *why), void *arg, struct tunnel_dialer **ret_dialer);

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`micropod-agent start` that dials a server: the agent in a pid namespace of its own, the server a small program of the tests'
+(tools/tunnel-server.c), and grpcio as the client that talks to the agent through both."""
+import hashlib
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+from agent_fixture import AGENT, BUILD, collect, generate, wait_until
+
+SPACE = ["unshare", "-pf", "--mount-proc", "--kill-child"]
+SERVER = BUILD / "tests/tools/tunnel-server"
+TOKEN = "4f9a" * 16
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="pid namespaces of unshare need root")
+
+
+@pytest.fixture(scope="module")
+def api():
+    with tempfile.TemporaryDirectory() as folder:
+        yield generate(Path(folder))
+
+
+class Server:
+    def __init__(self, folder, tunnel=None, parked=2):
+        self.tunnel, self.local, self.parked = tunnel or f"unix:{folder}/tunnel", f"unix:{folder}/local", parked
+        self.state = Path(folder) / "state"
+        self.lines, self.process = [], None
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen([SERVER, self.tunnel, self.local, TOKEN, str(self.parked), self.state],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline() == "listening\n"
+        threading.Thread(target=self.read, args=(self.process.stdout,), daemon=True).start()
+
+    def read(self, stdout):
+        for line in stdout:
+            self.lines.append(line.strip())
+
+    def count(self, word):
+        return sum(line.split()[0] == word for line in self.lines)
+
+    def wait(self, word, count=1):
+        wait_until(lambda: self.count(word) >= count, 40)
+
+    def rearm(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Setup:
+    """A server, an agent that dials it, and a client."""
+
+    def __init__(self, folder, api, *words, url=None, tunnel=None, parked=2, env=None, **kwargs):
+        self.pb, stubs = api
+        self.server = Server(folder, tunnel, parked)
+        self.env = {**os.environ, "AGENT_SERVER_URL": url or self.server.tunnel, "AGENT_TOKEN": TOKEN, **(env or {})}
+        self.agent = subprocess.Popen([*SPACE, AGENT, "start", "--", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                      stderr=subprocess.PIPE, env=self.env, **kwargs)
+        self.channel = grpc.insecure_channel(self.server.local, options=[("grpc.max_receive_message_length", 64 << 20)])
+        self.stub = stubs.AgentStub(self.channel)
+
+    def inner(self):
+        """The agent's pid, seen from here."""
+        (pid,) = Path(f"/proc/{self.agent.pid}/task/{self.agent.pid}/children").read_text().split()
+        return int(pid)
+
+    def exec(self, *words, timeout=60, **fields):
+        spec = self.pb.ProcessSpec(args=[word.encode() for word in words], **fields)
+        first = self.pb.ExecRequest(start=self.pb.ExecStart(container_id="main", process=spec))
+        return collect(self.pb, self.stub.ExecInContainer(iter([first]), timeout=timeout))
+
+    def close(self):
+        self.channel.close()
+        for process in (self.agent, self.server.process):
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def setup(tmp_path, api):
+    made = []
+
+    def make(*words, **kwargs):
+        made.append(Setup(tmp_path, api, *(words or ("sleep", "100000")), **kwargs))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_exec_through_the_tunnel(setup):
+    s = setup()
+    s.server.wait("begun")
+    done = s.exec("sh", "-c", "echo out; echo err >&2; exit 7")
+    assert (bytes(done.out), bytes(done.err), done.exit.code) == (b"out\n", b"err\n", 7)
+    info = s.stub.Info(s.pb.InfoRequest(), timeout=20)
+    assert info.runtime == "self"
+    done = s.exec("head", "-c", str(8 << 20), "/dev/zero")
+    assert len(done.out) == 8 << 20
+    assert s.server.lines == ["begun"]
+
+
+def test_exit_and_output_of_a_quick_workload_are_not_lost(setup):
+    """It has ended long before anybody asks, and the agent waits for a Shutdown."""
+    s = setup("sh", "-c", "echo quick; exit 5")
+    s.server.wait("begun")
+    time.sleep(1)
+    events = collect(s.pb, s.stub.Attach(s.pb.AttachRequest(container_id="main"), timeout=20))
+    assert (bytes(events.out), events.exit.code) == (b"quick\n", 5)
+    assert s.agent.poll() is None
+    s.stub.Shutdown(s.pb.ShutdownRequest(), timeout=20)
+    out, err = s.agent.communicate(timeout=20)
+    assert (s.agent.returncode, out, err) == (5, b"quick\n", b"")
+    s.server.wait("ended")
+    assert s.server.lines == ["begun", "ended the agent has left"]
+
+
+def test_shutdown_stops_the_workload(setup):
+    s = setup("sh", "-c", "trap 'echo asked; exit 4' TERM; while :; do sleep 0.05; done")
+    s.server.wait("begun")
+    s.stub.Shutdown(s.pb.ShutdownRequest(grace_ns=20_000_000_000), timeout=20)
+    assert s.agent.communicate(timeout=20) == (b"asked\n", b"") and s.agent.returncode == 4
+    s.close()
+    s.server.state.unlink()
+    s = setup("sh", "-c", "trap '' TERM; while :; do sleep 0.05; done")
+    s.server.wait("begun")
+    s.stub.Shutdown(s.pb.ShutdownRequest(grace_ns=300_000_000), timeout=20)
+    assert s.agent.wait(timeout=20) == 137
+
+
+def test_without_a_server_it_ends_soon(tmp_path):
+    began = time.monotonic()
+    done = subprocess.run([*SPACE, AGENT, "start", "--", "sh", "-c", "echo here; exit 9"], capture_output=True, timeout=60,
+                          env={**os.environ, "AGENT_SERVER_URL": f"unix://{tmp_path}/nosuch", "AGENT_TOKEN": TOKEN})
+    assert (done.returncode, done.stdout, done.stderr) == (9, b"here\n", b"")
+    assert 1.5 < time.monotonic() - began < 3.5
+
+
+def test_secrets_are_nowhere(setup):
+    s = setup("sh", "-c", "env; cat /proc/self/environ; sleep 100000", env={"AGENT_INSECURE_PLAINTEXT": "1", "OTHER": "kept"})
+    s.server.wait("begun")
+    environ = Path(f"/proc/{s.inner()}/environ").read_bytes()
+    inside = bytes(s.exec("sh", "-c", "env; cat /proc/self/environ; cat /proc/1/environ; cat /proc/1/cmdline").out)
+    workload = b""
+    while b"OTHER=kept" not in workload:
+        workload += os.read(s.agent.stdout.fileno(), 65536)
+    for text in (environ, inside, workload):
+        assert TOKEN.encode() not in text and b"AGENT_" not in text and b"OTHER=kept" in text
+
+
+@pytest.mark.parametrize("env,message", [
+    ({"AGENT_SERVER_URL": "http://192.0.2.1:80"}, "would go to 'http://192.0.2.1:80' in plain"),
+    ({"AGENT_SERVER_URL": "http://192.0.2.1:80", "AGENT_INSECURE_PLAINTEXT": "yes"}, "in plain"),
+    ({"AGENT_SERVER_URL": "https://127.0.0.1"}, "needs TLS"),
+    ({"AGENT_SERVER_URL": "nonsense"}, "AGENT_SERVER_URL: 'nonsense' is no server"),
+    ({"AGENT_TOKEN": ""}, "AGENT_TOKEN is missing"),
+    ({"AGENT_TOKEN": "x" * 65}, "AGENT_TOKEN is too long"),
+])
+def test_what_does_not_fit_together(env, message):
+    done = subprocess.run([*SPACE, AGENT, "start", "--", "echo", "ran"], capture_output=True, timeout=60,
+                          env={**os.environ, "AGENT_SERVER_URL": "unix:///nosuch", "AGENT_TOKEN": TOKEN, **env})
+    assert done.returncode == 125 and message in done.stderr.decode() and done.stdout == b"", done
+    assert len(done.stderr.splitlines()) == 1 and TOKEN.encode() not in done.stderr
+
+
+def test_over_tcp(setup):
+    s = setup(tunnel="tcp:127.0.0.1:18731", url="http://localhost:18731")
+    s.server.wait("begun")
+    assert s.exec("echo", "hello").out == b"hello\n"
+
+
+def test_a_server_that_is_killed(setup):
+    """The workload and an exec live on; what is called meanwhile ends UNAVAILABLE; output goes on by its offset."""
+    s = setup("sh", "-c", "i=0; while [ $i -lt 60 ]; do echo line $i; i=$((i+1)); sleep 0.1; done; exit 3")
+    s.server.wait("begun")
+    spec = s.pb.ProcessSpec(args=[b"sh", b"-c", b"sleep 6; echo late; exit 9"])
+    s.stub.CreateProcess(s.pb.CreateProcessRequest(container_id="main", exec_id="late", process=spec), timeout=20)
+    s.stub.StartProcess(s.pb.StartProcessRequest(container_id="main", exec_id="late"), timeout=20)
+    got, outages, how = b"", 0, None
+    while how is None:
+        try:
+            for event in s.stub.Attach(s.pb.AttachRequest(container_id="main", stdout_offset=len(got)), timeout=60):
+                if event.HasField("exit"):
+                    how = event.exit
+                assert event.HasField("exit") or event.output.offset == len(got)
+                got += event.output.data
+                if got.count(b"\n") in (10, 30) and s.server.process.poll() is None:
+                    s.server.kill()
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.UNAVAILABLE
+            if s.server.process.poll() is not None:
+                outages += 1
+                time.sleep(1)
+                s.server.start()
+            time.sleep(0.1)
+    assert (outages, how.code) == (2, 3)
+    assert got.decode() == "".join(f"line {i}\n" for i in range(60))
+    late = collect(s.pb, s.stub.Attach(s.pb.AttachRequest(container_id="main", exec_id="late"), timeout=20))
+    assert (late.out, late.exit.code) == (b"late\n", 9)
+
+
+def test_a_server_that_has_forgotten(setup):
+    """Neither token nor credential is good there: nothing is let in, the workload goes on, and the agent asks again."""
+    s = setup()
+    s.server.wait("begun")
+    s.server.kill()
+    s.server.state.unlink()
+    s.server.start()
+    time.sleep(1)
+    assert s.server.count("begun") == 1 and s.agent.poll() is None
+    with pytest.raises(grpc.RpcError):
+        s.stub.Info(s.pb.InfoRequest(), timeout=1)
+
+
+def test_a_used_token_is_refused(setup, tmp_path):
+    s = setup()
+    s.server.wait("begun")
+    thief = subprocess.Popen([*SPACE, AGENT, "start", "sleep", "100000"], env=s.env, stdin=subprocess.DEVNULL)
+    try:
+        time.sleep(1)
+        assert s.server.lines == ["begun"]
+        assert s.exec("true").exit.code == 0
+        # Who made it may make it good once more.
+        s.server.rearm()
+        s.server.wait("begun", 2)
+        assert s.server.lines == ["begun", "ended the agent has come back", "begun"]
+    finally:
+        thief.kill()
+        thief.wait()
+
+
+def test_an_agent_that_was_paused(setup):
+    s = setup()
+    s.server.wait("begun")
+    pid = s.inner()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        # Longer than a heartbeat's deadline: the server gives the session up.
+        wait_until(lambda: s.server.count("ended") == 1, 60)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    s.server.wait("begun", 2)
+    wait_until(lambda: s.exec("echo", "back").out == b"back\n", 20)
+
+
+def test_many_calls_at_once(setup):
+    s = setup(parked=4)
+    s.server.wait("begun")
+    s.exec("true")
+
+    def one(i):
+        return s.exec("sh", "-c", f"echo {i}; exit {i % 100}")
+
+    with ThreadPoolExecutor(50) as pool:
+        for i, done in enumerate(pool.map(one, range(200))):
+            assert (done.out, done.exit.code) == (f"{i}\n".encode(), i % 100)
+    # A thousand streams that are open together.
+    calls = [s.stub.Wait.future(s.pb.WaitRequest(container_id="main"), timeout=60) for _ in range(1000)]
+    s.exec("true")
+    assert not any(call.done() for call in calls)
+    s.stub.Signal(s.pb.SignalRequest(container_id="main", signal=9), timeout=20)
+    assert {call.result().exit.code for call in calls} == {137}
+
+
+def test_a_slow_reader_slows_nobody(setup):
+    s = setup()
+    s.server.wait("begun")
+    spec = s.pb.ProcessSpec(args=[b"sh", b"-c", b"cat /dev/zero"])
+    slow = s.stub.ExecInContainer(iter([s.pb.ExecRequest(start=s.pb.ExecStart(container_id="main", process=spec))]), timeout=60)
+    next(slow)
+    time.sleep(0.5)
+    data = hashlib.sha256(b"\0" * (4 << 20)).hexdigest()
+    for _ in range(3):
+        done = s.exec("head", "-c", str(4 << 20), "/dev/zero", timeout=20)
+        assert hashlib.sha256(done.out).hexdigest() == data
+    slow.cancel()
