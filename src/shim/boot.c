@@ -55,7 +55,7 @@ static void fail_status(struct shim *shim, const char *what, const struct rpc_st
 
 	rpc_status_to_err(status, &err);
 	err_wrap(&err, "%s", what);
-	if (status->code == RPC_UNAVAILABLE && !shim->vm_gone)
+	if (status->code == RPC_UNAVAILABLE && !shim->gone)
 		shim_lost_start(shim, &err);
 	else
 		shim_fail(shim, 125, &err);
@@ -193,6 +193,16 @@ static void on_notice(struct vm *vm, const char *text, void *arg)
 	log_warning("%s", text);
 }
 
+static void on_console(struct vm *vm, const void *data, size_t len, void *arg)
+{
+	shim_console(arg, data, len);
+}
+
+static void on_exited(struct vm *vm, bool clean, const char *why, void *arg)
+{
+	shim_gone(arg, "the VM", why);
+}
+
 /* Daemons that serve volumes map the guest's memory, so it has to be a file of the VM's own. */
 static int choose_memory(
 	const struct shim *shim, int *ret_own, struct vm_config *vc, struct err *err)
@@ -214,7 +224,7 @@ static int start_vm(struct shim *shim, struct err *err)
 {
 	const struct sandbox_config *c = &shim->box.config;
 	const struct vm_events events = {
-		.console = shim_console, .exited = shim_vm_exited, .notice = on_notice, .arg = shim
+		.console = on_console, .exited = on_exited, .notice = on_notice, .arg = shim
 	};
 	auto_free char *scratch = sandbox_path(shim->root, c->id, "scratch.img");
 	auto_free char *trim = NULL, *cache = NULL;
@@ -241,7 +251,7 @@ static int start_vm(struct shim *shim, struct err *err)
 		r = shim->driver->start(shim->loop, &vc, &events, &shim->vm, err);
 	if (r < 0)
 		return r;
-	shim->vm_gone = false;
+	shim->gone = false;
 	shim->net_fd = safe_close(shim->net_fd);
 	/* While the VMM starts. */
 	if (memory >= 0 && vc.state_fd >= 0) {
@@ -632,11 +642,14 @@ static void launch(struct shim *shim)
 	shim->driver->open_session(shim->vm, shim->transport, false, deadline, on_session, shim);
 }
 
-void shim_boot(struct shim *shim)
+static void boot(struct shim *shim)
 {
 	struct accel_verdict verdict;
 	struct err err = ERR_INIT;
-	int r = machine_choose(shim->root, shim->driver, &shim->box.config, &shim->guest,
+	int r;
+
+	shim->driver = &driver_qemu;
+	r = machine_choose(shim->root, shim->driver, &shim->box.config, &shim->guest,
 		&shim->machine, &verdict, &err);
 
 	if (r == 0 && verdict.notice[0])
@@ -656,3 +669,67 @@ void shim_boot(struct shim *shim)
 	else
 		launch(shim);
 }
+
+/* The backend */
+
+static bool runs(const struct shim *shim)
+{
+	return shim->vm && !shim->gone;
+}
+
+static void kill_vm(struct shim *shim)
+{
+	shim->driver->kill(shim->vm);
+}
+
+static void clean_up(struct shim *shim)
+{
+	if (shim->net_pid > 0)
+		kill(shim->net_pid, SIGKILL);
+	shim_stop_shares(shim);
+}
+
+static void on_reconnected(struct io_stream *stream, const struct err *err, void *arg)
+{
+	struct shim *shim = arg;
+	char why[LIMIT_ERR_MESSAGE];
+
+	if (!stream) {
+		snprintf(why, sizeof(why), "the agent does not answer: %.400s", err->msg);
+		shim_lost(shim, why);
+		return;
+	}
+	if (shim_make_channel(shim, stream) < 0) {
+		shim_lost(shim, "out of memory");
+		return;
+	}
+	log_warning("the session with the agent is up again");
+	shim_attach(shim);
+}
+
+static void reconnect(struct shim *shim)
+{
+	shim->driver->open_session(shim->vm, shim->transport, true,
+		deadline_in(SHIM_RECONNECT_TIME), on_reconnected, shim);
+}
+
+static void fill_status(struct shim *shim, Micropod__Sandbox__V1__StatusResponse *resp)
+{
+	const struct sandbox_state *st = &shim->box.state;
+
+	resp->transport =
+		(char *)(shim->transport == VM_TRANSPORT_VSOCK ? "vsock" : "virtio-serial");
+	resp->vmm_pid = (uint32_t)st->vmm_pid;
+	resp->net_pid = (uint32_t)st->net_pid;
+	resp->accel = (char *)accel_name(shim->accel);
+	resp->vmm = shim->vmm_version ? shim->vmm_version : (char *)shim->driver->name;
+}
+
+const struct shim_backend shim_vm = {
+	.boot = boot,
+	.runs = runs,
+	.kill = kill_vm,
+	.clean_up = clean_up,
+	.reconnect = reconnect,
+	.fill_status = fill_status,
+};

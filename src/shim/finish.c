@@ -6,7 +6,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -66,15 +65,13 @@ static void on_drain_deadline(struct loop_timer *timer)
 	on_drained(container_of(timer, struct shim, timer));
 }
 
-/* The VM is gone: the rest is files and answers. */
+/* What ran is gone: the rest is files and answers. */
 static void leave(struct shim *shim)
 {
 	struct err err = ERR_INIT;
 
 	trace_step("VM is gone");
-	if (shim->net_pid > 0)
-		kill(shim->net_pid, SIGKILL);
-	shim_stop_shares(shim);
+	shim->backend->clean_up(shim);
 	if (shim->run_dir)
 		fs_remove_tree(AT_FDCWD, shim->run_dir);
 	if (shim->remove && sandbox_remove_held(shim->root, shim->box.config.id,
@@ -90,14 +87,13 @@ static void leave(struct shim *shim)
 	rpc_server_drain(shim->server, on_drained, shim);
 }
 
-static void end_vm(struct shim *shim)
+static void end_now(struct shim *shim)
 {
 	trace_step("VM is ended");
-	if (shim->vm && !shim->vm_gone) {
-		shim->driver->kill(shim->vm); /* leave() follows from shim_vm_exited() */
-		return;
-	}
-	leave(shim);
+	if (shim->backend->runs(shim))
+		shim->backend->kill(shim); /* leave() follows from shim_gone() */
+	else
+		leave(shim);
 }
 
 static void on_shutdown_deadline(struct loop_timer *timer)
@@ -105,16 +101,16 @@ static void on_shutdown_deadline(struct loop_timer *timer)
 	struct shim *shim = container_of(timer, struct shim, timer);
 
 	log_warning("the guest did not power off in time");
-	end_vm(shim);
+	end_now(shim);
 }
 
 static void on_shutdown(
 	struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
 {
-	if (status->code == RPC_OK || shim->vm_gone)
+	if (status->code == RPC_OK || shim->gone)
 		return; /* the VMM's end is next, or the timer */
 	log_warning("the agent cannot shut down: %s", status->message);
-	end_vm(shim);
+	end_now(shim);
 }
 
 /* Politely if the disk will be used again, at once if it will be removed. */
@@ -123,8 +119,8 @@ static void shut_down(struct shim *shim)
 	Micropod__Agent__V1__ShutdownRequest req = MICROPOD__AGENT__V1__SHUTDOWN_REQUEST__INIT;
 
 	shim->draining = false;
-	if (shim->remove || !shim->agent || shim->agent_lost || shim->vm_gone) {
-		end_vm(shim);
+	if (shim->remove || !shim->agent || shim->agent_lost || shim->gone) {
+		end_now(shim);
 		return;
 	}
 	loop_timer_arm(
@@ -203,7 +199,7 @@ static void begin_end(struct shim *shim)
 		shim_answer_waiters(shim, SHIM_WAIT_EXIT);
 	}
 	if ((!shim->readers && !shim->awaited) || !shim->agent || shim->agent_lost ||
-		shim->vm_gone) {
+		shim->gone) {
 		shut_down(shim);
 		return;
 	}
@@ -281,26 +277,25 @@ void shim_fail(struct shim *shim, int exit_code, const struct err *err)
 	snprintf(shim->box.state.error, sizeof(shim->box.state.error), "%s", err->msg);
 	shim_save_state(shim);
 	shim_verdict(shim, exit_code, err);
-	end_vm(shim);
+	end_now(shim);
 }
 
-void shim_vm_exited(struct vm *vm, bool clean, const char *why, void *arg)
+void shim_gone(struct shim *shim, const char *what, const char *why)
 {
-	struct shim *shim = arg;
 	struct err err = ERR_INIT;
 	char text[LIMIT_ERR_MESSAGE];
 
-	shim->vm_gone = true;
-	log_info("VM ended: %s", why);
+	shim->gone = true;
+	log_info("%s ended: %s", what, why);
 	if (shim->falling_back)
 		return;
 	if (shim->ending) {
 		leave(shim);
 	} else if (!shim->ready) {
-		err_set(&err, EIO, "the VM ended during the start: %s", why);
+		err_set(&err, EIO, "%s ended during the start: %s", what, why);
 		shim_fail(shim, 125, &err);
 	} else {
-		snprintf(text, sizeof(text), "the VM ended: %.400s", why);
+		snprintf(text, sizeof(text), "%s ended: %.400s", what, why);
 		shim_lost(shim, text);
 	}
 }

@@ -51,9 +51,8 @@ int shim_open_logs(struct shim *shim, struct err *err)
 	return 0;
 }
 
-void shim_console(struct vm *vm, const void *data, size_t len, void *arg)
+void shim_console(struct shim *shim, const void *data, size_t len)
 {
-	struct shim *shim = arg;
 	struct err err = ERR_INIT;
 	struct stat st;
 
@@ -181,31 +180,12 @@ int shim_make_channel(struct shim *shim, struct io_stream *session)
 	return rpc_channel_new(shim->loop, &opts, &shim->agent);
 }
 
-static void on_reconnected(struct io_stream *stream, const struct err *err, void *arg)
-{
-	struct shim *shim = arg;
-	char why[LIMIT_ERR_MESSAGE];
-
-	if (!stream) {
-		snprintf(why, sizeof(why), "the agent does not answer: %.400s", err->msg);
-		shim_lost(shim, why);
-		return;
-	}
-	if (shim_make_channel(shim, stream) < 0) {
-		shim_lost(shim, "out of memory");
-		return;
-	}
-	log_warning("the session with the agent is up again");
-	shim_attach(shim);
-}
-
 static void on_lost_grace(struct loop_timer *timer)
 {
 	struct shim *shim = container_of(timer, struct shim, timer);
 
 	shim->agent = rpc_channel_free(shim->agent);
-	shim->driver->open_session(shim->vm, shim->transport, true,
-		deadline_in(SHIM_RECONNECT_TIME), on_reconnected, shim);
+	shim->backend->reconnect(shim);
 }
 
 void shim_session_lost(struct rpc_channel *channel, const char *why, void *arg)
@@ -213,7 +193,7 @@ void shim_session_lost(struct rpc_channel *channel, const char *why, void *arg)
 	struct shim *shim = arg;
 	struct err err = ERR_INIT;
 
-	if (shim->ending || shim->vm_gone)
+	if (shim->ending || shim->gone)
 		return;
 	if (!shim->ready) {
 		err_set(&err, EPIPE, "the session with the agent was lost during the start: %s",

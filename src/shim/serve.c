@@ -313,19 +313,14 @@ static void answer_status(
 	resp.id = shim->box.config.id;
 	resp.state = (char *)sandbox_phase_name(st->phase);
 	resp.agent_connected = connected;
-	resp.transport =
-		(char *)(shim->transport == VM_TRANSPORT_VSOCK ? "vsock" : "virtio-serial");
 	resp.agent_version = shim->agent_version ? shim->agent_version : (char *)"";
 	resp.api_generation = shim->api_generation;
 	resp.runtime = shim->runtime ? shim->runtime : (char *)"";
 	resp.pid = shim->pid;
-	resp.vmm_pid = (uint32_t)st->vmm_pid;
-	resp.net_pid = (uint32_t)st->net_pid;
-	resp.accel = (char *)accel_name(shim->accel);
 	resp.kernel = shim->kernel ? shim->kernel : (char *)"";
 	resp.shim_version = (char *)MICROPOD_VERSION;
 	resp.started_ns = st->started_ns;
-	resp.vmm = shim->vmm_version ? shim->vmm_version : (char *)shim->driver->name;
+	shim->backend->fill_status(shim, &resp);
 	resp.notice = shim->notice;
 	resp.agent_rss_bytes = agent_rss;
 	rpc_call_reply(call, &resp.base);

@@ -22,7 +22,7 @@ static void on_exit_status(struct loop_child *child, int wstatus)
 
 	share->pid = 0;
 	/* It leaves with its VM, whose own end says more, and comes next. */
-	if (shim->ending || shim->falling_back || shim->vm_gone || wstatus == 0)
+	if (shim->ending || shim->falling_back || shim->gone || wstatus == 0)
 		return;
 	/* The guest waits for its answers for ever: better an end that is told. */
 	err_set(&err, EIO, "what serves the volume '%.200s' (virtiofsd) died (status %d)",
@@ -127,7 +127,7 @@ static void on_plugged(const struct err *err, void *arg)
 
 	share->socket = safe_close(share->socket);
 	/* The VM's end, if it is that, is told by itself. */
-	if (shim->ending || shim->vm_gone) {
+	if (shim->ending || shim->gone) {
 		free(p);
 		return;
 	}

@@ -4,9 +4,9 @@
  * agent, keeps the container's output and exit status, and serves sandbox.proto. It holds the
  * sandbox's lock while it lives, and the VM dies with it.
  *
- * Life: boot.c (until the container runs; shares.c, template.c) -> serve.c (calls of the command
- * line), monitor.c (output, lost sessions)
- * -> finish.c (exit recorded, VM ended, files removed).
+ * Life: the backend's boot (until the container runs; boot.c, shares.c, template.c) -> serve.c
+ * (calls of the command line), monitor.c (output, lost sessions) -> finish.c (exit recorded, VM
+ * ended, files removed).
  */
 #pragma once
 
@@ -52,7 +52,32 @@ struct shim_waiter {
 	enum shim_wait what;
 };
 
+struct shim;
+
+/* What runs the container: a VM of ours, or an engine. None may free the shim. */
+struct shim_backend {
+	/* Begins to start: everything further happens on the loop. Fails by shim_fail(). */
+	void (*boot)(struct shim *shim);
+	/* Whether it has to be ended before the shim may leave. */
+	bool (*runs)(const struct shim *shim);
+	/* Ends it now; shim_gone() follows. */
+	void (*kill)(struct shim *shim);
+	/* It is gone: what helped it goes too. */
+	void (*clean_up)(struct shim *shim);
+	/* The session with the agent was lost: shim_make_channel() and shim_attach() follow, or
+	 * shim_lost(). */
+	void (*reconnect)(struct shim *shim);
+	/* Adds what it knows to a Status answer, borrowed. */
+	void (*fill_status)(struct shim *shim, Micropod__Sandbox__V1__StatusResponse *resp);
+};
+
+extern const struct shim_backend shim_vm;
+
+/* The main() of a shim. Returns its exit code. */
+int shim_main(int argc, char **argv, const struct shim_backend *backend);
+
 struct shim {
+	const struct shim_backend *backend;
 	struct loop *loop;
 	struct sandbox_root *root;
 	struct sandbox box;
@@ -105,7 +130,7 @@ struct shim {
 	bool early_oom;
 	bool stopping; /* Stop has begun, or the end */
 	bool ending;   /* finish.c has begun */
-	bool vm_gone;
+	bool gone; /* what ran the container is */
 	bool falling_back; /* this VM's end is not the sandbox': another is started */
 	bool agent_lost;   /* no use asking it for an orderly shutdown */
 	bool remove;	   /* --rm, or asked for by Stop */
@@ -117,8 +142,6 @@ struct shim {
 
 /* boot.c */
 
-/* Begins to start: everything further happens on the loop. Fails by shim_fail(). */
-void shim_boot(struct shim *shim);
 /* The agent cannot be talked to any more, before the verdict: fails with the VMM's end as the
  * reason if that comes within SHIM_LOST_GRACE, with why (copied) otherwise. The first why counts.
  */
@@ -169,7 +192,8 @@ void shim_stop_container(struct shim *shim, const char *signal, int64_t grace_ns
 /* monitor.c */
 
 int shim_open_logs(struct shim *shim, struct err *err);
-void shim_console(struct vm *vm, const void *data, size_t len, void *arg);
+/* More of the guest's console. */
+void shim_console(struct shim *shim, const void *data, size_t len);
 /* Reads the container's output from where the log ends. */
 void shim_attach(struct shim *shim);
 /* A channel on the greeted session, which it takes over. 0 or -ENOMEM. */
@@ -195,7 +219,8 @@ void shim_container_exited(struct shim *shim, const Micropod__Agent__V1__Exit *e
 void shim_early_exit(struct shim *shim);
 /* The sandbox ends without an exit status: why is one line. */
 void shim_lost(struct shim *shim, const char *why);
-void shim_vm_exited(struct vm *vm, bool clean, const char *why, void *arg);
+/* What ran the container ("the VM") has ended: why is one line. */
+void shim_gone(struct shim *shim, const char *what, const char *why);
 /* Writes state.json; a failure is logged. */
 void shim_save_state(struct shim *shim);
 /* One line that the user should see, to whoever started us; before the verdict. */
