@@ -12,7 +12,7 @@ build_packages=(
 	meson ninja-build gcc pkg-config musl-tools make
 	libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libjansson-dev
 	libarchive-dev libext2fs-dev comerr-dev libssl-dev libslirp-dev libglib2.0-dev
-	libseccomp-dev libcap-dev libyaml-dev zlib1g-dev libxxhash-dev
+	libseccomp-dev libcap-dev libyaml-dev zlib1g-dev libxxhash-dev libcurl4-openssl-dev
 	dpkg-dev xz-utils autoconf automake libtool # the libraries and crun that go static into the guest
 	python3 ca-certificates
 )
@@ -22,7 +22,7 @@ run_packages=(
 kernel_packages=(flex bison bc libelf-dev libssl-dev binutils xz-utils)
 test_packages=(
 	python3-pytest python3-grpcio python3-protobuf protobuf-compiler-grpc ruby-grpc grpc-proto nghttp2-client
-	crun docker-registry umoci mmdebstrap socat iproute2 nftables curl jq
+	crun docker-registry umoci mmdebstrap socat iproute2 nftables curl jq docker.io
 	clang libclang-rt-14-dev clang-format-14 shellcheck
 )
 bench_packages=(libgrpc-dev nghttp2-client docker.io podman conmon netavark aardvark-dns iproute2 e2fsprogs umoci)

@@ -116,6 +116,10 @@
 	1024 /* UDP clients of published ports; then the longest silent one is forgotten */
 #define LIMIT_PORTS 256 /* published ports of one sandbox */
 
+/* engines */
+#define LIMIT_HTTP_BODY	  (16 * MIB) /* of one answer */
+#define LIMIT_ENGINE_LINE (1 * MIB)  /* of a stream of JSON, one line each */
+
 /* command line */
 #define LIMIT_SETTINGS (64 * KIB) /* micropod.yaml */
 #define LIMIT_ENV_FILE (2 * MIB)  /* --env-file; LIMIT_ARGV bounds what comes of it */
