@@ -76,7 +76,7 @@ configure() {
 
 write_depfile() {
 	local -a inputs
-	mapfile -t inputs < <(find "$top"/proto "$top"/src/{base,io,rpc,oci,agent} "$top"/subprojects/packagefiles \
+	mapfile -t inputs < <(find "$top"/proto "$top"/src/{base,io,rpc,tunnel,oci,agent} "$top"/subprojects/packagefiles \
 		"$top"/meson.build "$top"/meson_options.txt "$top"/src/meson.build "$cross" \
 		"$here"/{build-agent,fetch-sources,apt-private}.sh -type f 2>/dev/null | sort)
 	{

@@ -20,6 +20,7 @@
 #include "base/fs.h"
 #include "base/parse.h"
 #include "base/trace.h"
+#include "cli/docker.h"
 #include "cli/envs.h"
 #include "cli/guest.h"
 #include "cli/ports.h"
@@ -42,8 +43,8 @@
 #define SCRATCH_MAX    (1000 * GIB)
 #define HOSTNAME_LEN   63
 
-const char *const run_networks[] = {
-	[RUN_NETWORK_DEFAULT] = "default", [RUN_NETWORK_NONE] = "none", NULL
+const char *const run_drivers[] = {
+	[RUN_DRIVER_VM] = "vm", [RUN_DRIVER_DOCKER] = "docker", NULL
 };
 const char *const run_pulls[] = {
 	[IMAGE_PULL_MISSING] = "missing",
@@ -52,7 +53,7 @@ const char *const run_pulls[] = {
 	NULL,
 };
 const char *const run_runtimes[] = { "builtin", "crun", "runc", NULL };
-static_assert(ARRAY_SIZE(run_networks) == RUN_NETWORK_MAX + 1, "a word for each network");
+static_assert(ARRAY_SIZE(run_drivers) == RUN_DRIVER_MAX + 1, "a word for each driver");
 static_assert(ARRAY_SIZE(run_pulls) == IMAGE_PULL_MAX + 1, "a word for each policy");
 
 /* Docker's option: KEY=VALUE, of which there is one. */
@@ -72,8 +73,14 @@ static int parse_storage(const char *value, void *field, struct err *err)
 
 #define AT(field) offsetof(struct run_opts, field)
 const struct opt run_create_opts[] = {
+	{ "agent-binary", 0, OPT_STRING, AT(agent_binary), "FILE",
+		"docker: the agent to put in (default: the one installed with micropod)" },
+	{ "agent-path", 0, OPT_STRING, AT(agent_path), "PATH",
+		"docker: where it goes in the container (default: " DOCKER_AGENT_PATH ")" },
 	{ "cold", 0, OPT_FLAG, AT(cold), NULL,
 		"boot the VM instead of starting it from a template" },
+	{ "driver", 0, OPT_WORD, AT(driver), "WHICH",
+		"what runs it: a VM, or a container of a Docker Engine", .words = run_drivers },
 	{ "entrypoint", 0, OPT_STRING, AT(entrypoint), "PROGRAM",
 		"run this instead of the image's entrypoint" },
 	{ "env", 'e', OPT_LIST, AT(env), "KEY=VALUE",
@@ -84,16 +91,19 @@ const struct opt run_create_opts[] = {
 		"let it reach this host's loopback as 10.0.2.2" },
 	{ "hostname", 'h', OPT_STRING, AT(hostname), "NAME",
 		"host name inside (default: the sandbox's id)" },
+	{ "init", 0, OPT_FLAG, AT(init), NULL, "docker: the engine's init as its process 1" },
 	{ "interactive", 'i', OPT_FLAG, AT(interactive), NULL, "keep stdin open" },
 	{ "mount", 0, OPT_LIST, AT(mounts), "type=bind,...",
 		"the same as -v, by source=, target= and readonly" },
 	{ "name", 0, OPT_STRING, AT(name), "NAME", "name of the sandbox (default: made up)" },
-	{ "network", 0, OPT_WORD, AT(network), "WHICH", "network of the sandbox",
-		.words = run_networks },
+	{ "network", 0, OPT_STRING, AT(network), "WHICH",
+		"network of the sandbox: default, none; docker: host and names too" },
 	{ "publish", 'p', OPT_LIST, AT(publish), "[IP:]HOST:PORT",
 		"make its port reachable on this host" },
 	{ "pull", 0, OPT_WORD, AT(pull), "WHEN", "when to fetch the image", .words = run_pulls },
 	{ "quiet", 'q', OPT_FLAG, AT(quiet), NULL, "no progress and no notices" },
+	{ "read-only", 0, OPT_FLAG, AT(read_only), NULL,
+		"docker: its root file system cannot be written to" },
 	{ "rm", 0, OPT_FLAG, AT(remove), NULL, "remove the sandbox when it ends" },
 	{ "runtime", 0, OPT_WORD, AT(runtime), "WHICH", "what starts the container",
 		.words = run_runtimes },
@@ -106,6 +116,7 @@ const struct opt run_create_opts[] = {
 		.parse = parse_storage },
 	{ "timeout", 0, OPT_DURATION, AT(timeout), "SECONDS",
 		"kill it if it runs longer, and exit with 124 (0: never)" },
+	{ "tmpfs", 0, OPT_LIST, AT(tmpfs), "DIR[:OPTIONS]", "docker: a file system in memory" },
 	{ "tty", 't', OPT_FLAG, AT(tty), NULL, "give the process a terminal" },
 	{ "user", 'u', OPT_STRING, AT(user), "USER[:GROUP]", "user, by name or number" },
 	{ "volume", 'v', OPT_LIST, AT(volumes), "HOST:DIR[:ro]",
@@ -187,6 +198,11 @@ static bool hostname_valid(const char *s)
 	       strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.") == n;
 }
 
+static bool is_none(const char *network)
+{
+	return network && strcmp(network, "none") == 0;
+}
+
 static int set_ports(const struct run_opts *o, struct sandbox_config *c, struct err *err)
 {
 	struct port_list list = { 0 };
@@ -196,7 +212,7 @@ static int set_ports(const struct run_opts *o, struct sandbox_config *c, struct 
 		r = ports_parse(o->publish.v[i], &list, err);
 	c->ports = list.v;
 	c->n_ports = list.n;
-	if (r == 0 && list.n && o->network == RUN_NETWORK_NONE)
+	if (r == 0 && list.n && is_none(o->network))
 		return err_set(err, EINVAL,
 			"option '--publish' needs a network: leave '--network none' out");
 	return r;
@@ -213,9 +229,11 @@ static int set_volumes(const struct run_opts *o, struct sandbox_config *c, struc
 		r = volumes_parse_mount(o->mounts.v[i], &c->volumes, err);
 	if (r == 0)
 		r = volumes_sort(&c->volumes, err);
+	if (r < 0 || o->driver == RUN_DRIVER_DOCKER)
+		return r;
 	c->slots = c->volumes.n / SANDBOX_VOLUME_WORDS;
 	/* Before an image is fetched. */
-	return r < 0 || !c->slots ? r : virtiofsd_find(&program, err);
+	return c->slots ? virtiofsd_find(&program, err) : 0;
 }
 
 /* What needs nothing but the options. */
@@ -237,7 +255,7 @@ static int set_options(
 			"option '--stop-signal' is '%.100s': give a signal's name or number, such "
 			"as TERM",
 			o->stop_signal);
-	if (o->host_access && o->network == RUN_NETWORK_NONE)
+	if (o->host_access && is_none(o->network))
 		return err_set(err, EINVAL,
 			"option '--host-access' needs a network: leave '--network none' out");
 	c->tty = o->tty;
@@ -248,7 +266,7 @@ static int set_options(
 	c->template_limit = cli->settings.template_limit ? cli->settings.template_limit
 							 : TEMPLATE_LIMIT_DEFAULT;
 	c->host_access = o->host_access;
-	c->no_network = o->network == RUN_NETWORK_NONE;
+	c->no_network = is_none(o->network);
 	c->stop_grace_ns = o->stop_timeout;
 	c->timeout_ns = o->timeout;
 	c->scratch_bytes = o->scratch_bytes ? o->scratch_bytes : SCRATCH_BYTES;
@@ -263,7 +281,7 @@ static int set_options(
 		r = set_ports(o, c, err);
 	if (r == 0)
 		r = set_volumes(o, c, err);
-	return r < 0 ? r : run_set_machine(cli, c, err);
+	return r;
 }
 
 /* Told before the image is fetched; sandbox_create() decides. */
@@ -296,7 +314,7 @@ static int check_name(
 		o->name, id, o->name);
 }
 
-static int set_process(const struct run_opts *o, const struct image *image, const char **words,
+int run_set_process(const struct run_opts *o, const struct image_config *image, const char **words,
 	struct sandbox_config *c, struct err *err)
 {
 	auto_strv struct strv env = STRV_INIT;
@@ -313,7 +331,7 @@ static int set_process(const struct run_opts *o, const struct image *image, cons
 	if (r < 0)
 		return r;
 	over.env = (const char *const *)strv_items(&env);
-	r = imgconf_process(&image->config, &over, &p, err);
+	r = imgconf_process(image, &over, &p, err);
 	if (r < 0)
 		return err_wrap(err, "image '%s'", words[0]);
 	c->args = p.argv;
@@ -322,7 +340,7 @@ static int set_process(const struct run_opts *o, const struct image *image, cons
 	c->cwd = take_ptr(p.cwd);
 	c->user = take_ptr(p.user);
 	if (!c->stop_signal)
-		r = set(&c->stop_signal, image->config.stop_signal, err);
+		r = set(&c->stop_signal, image->stop_signal, err);
 	return r;
 }
 
@@ -353,7 +371,25 @@ static int make_box(struct cli *cli, struct image_store *store, const struct ima
 	return r;
 }
 
-static int create(struct cli *cli, const struct run_opts *o, const char **words,
+/* Options that only the other driver has. */
+static int check_vm_options(const struct run_opts *o, struct err *err)
+{
+	const char *only = o->agent_binary ? "agent-binary"
+			   : o->agent_path ? "agent-path"
+			   : o->init	   ? "init"
+			   : o->read_only  ? "read-only"
+			   : o->tmpfs.n	   ? "tmpfs"
+					   : NULL;
+
+	if (only)
+		return err_set(err, EINVAL, "option '--%s' needs '--driver docker'", only);
+	if (o->network && strcmp(o->network, "default") != 0 && !is_none(o->network))
+		return err_set(err, EINVAL,
+			"option '--network' is '%.100s': give one of: default, none", o->network);
+	return 0;
+}
+
+static int create_vm(struct cli *cli, const struct run_opts *o, const char **words,
 	struct sandbox_config *c, struct err *err)
 {
 	auto_progress struct progress progress;
@@ -366,15 +402,11 @@ static int create(struct cli *cli, const struct run_opts *o, const char **words,
 	int r;
 
 	progress_init(&progress, o->quiet);
-	r = set_options(cli, o, c, err);
-	if (r == 0)
-		r = check_name(cli, o, c, err);
-	if (r == 0)
-		r = image_store_open(cli->root->path, &store, err);
+	r = image_store_open(cli->root->path, &store, err);
 	if (r == 0)
 		r = image_pull(store, words[0], &pull, &image, err);
 	if (r == 0)
-		r = set_process(o, image, words, c, err);
+		r = run_set_process(o, &image->config, words, c, err);
 	if (r == 0)
 		r = set(&c->image, words[0], err);
 	if (r == 0)
@@ -384,6 +416,23 @@ static int create(struct cli *cli, const struct run_opts *o, const char **words,
 	if (r == 0 && !(c->kernel && c->agent_rootfs))
 		r = guest_ensure(cli, o->quiet, err);
 	return r < 0 ? r : make_box(cli, store, image, &disk, c, err);
+}
+
+static int create(struct cli *cli, const struct run_opts *o, const char **words,
+	struct sandbox_config *c, struct err *err)
+{
+	bool docker = o->driver == RUN_DRIVER_DOCKER;
+	int r = docker ? docker_check_options(o, err) : check_vm_options(o, err);
+
+	if (r == 0)
+		r = set_options(cli, o, c, err);
+	if (r == 0 && !docker)
+		r = run_set_machine(cli, c, err);
+	if (r == 0)
+		r = check_name(cli, o, c, err);
+	if (r < 0)
+		return r;
+	return docker ? docker_create(cli, o, words, c, err) : create_vm(cli, o, words, c, err);
 }
 
 int run_create(struct cli *cli, const struct run_opts *opts, const char **words, size_t n,

@@ -7,9 +7,11 @@
 
 struct run_opts {
 	bool detach, interactive, tty, remove, cold, host_access, quiet, sig_proxy;
+	bool read_only, init;
 	const char *name, *workdir, *user, *entrypoint, *hostname, *stop_signal;
-	struct strv env, env_files, publish, volumes, mounts;
-	int network; /* enum run_network */
+	const char *network, *agent_binary, *agent_path;
+	struct strv env, env_files, publish, volumes, mounts, tmpfs;
+	int driver;  /* enum run_driver */
 	int pull;    /* enum image_policy */
 	int runtime; /* index into run_runtimes */
 	int64_t stop_timeout, timeout;
@@ -17,9 +19,9 @@ struct run_opts {
 	uint64_t scratch_bytes;
 };
 
-enum run_network { RUN_NETWORK_DEFAULT, RUN_NETWORK_NONE, RUN_NETWORK_MAX };
+enum run_driver { RUN_DRIVER_VM, RUN_DRIVER_DOCKER, RUN_DRIVER_MAX };
 
-extern const char *const run_networks[], *const run_pulls[], *const run_runtimes[];
+extern const char *const run_drivers[], *const run_pulls[], *const run_runtimes[];
 extern const struct run_opts run_defaults;
 
 /* What run and create share. */
@@ -35,6 +37,13 @@ int run_create(struct cli *cli, const struct run_opts *opts, const char **words,
 
 /* Says once per verdict on stderr why there is no KVM, if there is none. */
 void run_notice(struct cli *cli, enum vm_accel wanted);
+
+/*
+ * What the sandbox' first process is, from the image's configuration and the options; words: image,
+ * then the command. 0 or -errno with err.
+ */
+int run_set_process(const struct run_opts *opts, const struct image_config *image,
+	const char **words, struct sandbox_config *config, struct err *err);
 
 /* Memory, CPUs, accelerator, kernel, agent root disk and VMM from the settings. 0 or -errno. */
 int run_set_machine(struct cli *cli, struct sandbox_config *config, struct err *err);

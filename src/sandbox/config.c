@@ -73,6 +73,15 @@ static const struct field config_fields[] = {
 	CONFIG(scratch_bytes, FIELD_U64),
 	CONFIG(cold, FIELD_BOOL),
 	CONFIG(template_limit, FIELD_U64),
+	CONFIG(engine, FIELD_STRING),
+	CONFIG(network, FIELD_STRING),
+	CONFIG(read_only, FIELD_BOOL),
+	CONFIG(init, FIELD_BOOL),
+	CONFIG(tmpfs, FIELD_STRV),
+	CONFIG(image_arch, FIELD_STRING),
+	CONFIG(image_volumes, FIELD_STRV),
+	CONFIG(agent, FIELD_STRING),
+	CONFIG(agent_path, FIELD_STRING),
 };
 
 #define STATE(key, type)                                               \

@@ -63,6 +63,16 @@ struct sandbox_config {
 	uint64_t scratch_bytes;
 	bool cold;
 	uint64_t template_limit; /* bytes of all templates together */
+
+	/* Of a container that an engine runs; the rest above as far as it has a meaning there */
+	char *engine;  /* address of the Docker Engine; NULL: a VM of ours */
+	char *network; /* "host", "none", a name; NULL: the engine's default */
+	bool read_only, init;
+	struct strv tmpfs; /* DIR or DIR:OPTIONS */
+	char *image_arch;  /* as in Go: "amd64" */
+	struct strv image_volumes; /* places that the image makes volumes of */
+	char *agent;	   /* binary, absolute; NULL: the one that was installed with us */
+	char *agent_path;  /* where it goes in the container */
 };
 
 void sandbox_config_deinit(struct sandbox_config *config);

@@ -34,6 +34,8 @@
 #define VERDICT_SPARE \
 	(15 * NSEC_PER_SEC) /* the shim keeps the deadline itself and says which step missed it */
 #define REMOVE_TIME   (20 * NSEC_PER_SEC) /* for rm -f to get hold of a sandbox */
+#define ENGINE_PROGRAM "micropod-docker-shim" /* for what a Docker Engine runs */
+#define ENGINE_RECORD  "docker.json" /* what it keeps of a container that there is */
 #define RESERVE_FILE  "state.reserve"
 #define RESERVE_BYTES (64 * KIB) /* more than any state.json */
 #define CONFIG_MAX    (8 * MIB) /* of config.json: argv and environment are bounded by LIMIT_ARGV */
@@ -599,7 +601,9 @@ static int start_locked(struct sandbox_root *root, const struct sandbox *box, in
 	auto_strv struct strv argv = STRV_INIT;
 	char line[LIMIT_ERR_MESSAGE + 64];
 	struct launch l;
-	int fds[2], r = sandbox_program("micropod-shim", &shim, err);
+	int fds[2];
+	int r = sandbox_program(
+		box->config.engine ? ENGINE_PROGRAM : "micropod-shim", &shim, err);
 
 	if (r < 0)
 		return r;
@@ -616,6 +620,7 @@ static int start_locked(struct sandbox_root *root, const struct sandbox *box, in
 		strv_addf(&argv, "--start-timeout=%u", opts->timeout_s) < 0 ||
 		(opts->rows && strv_addf(&argv, "--rows=%u", opts->rows) < 0) ||
 		(opts->columns && strv_addf(&argv, "--columns=%u", opts->columns) < 0) ||
+		(opts->adopt && strv_add(&argv, "--adopt") < 0) ||
 		(opts->detached && strv_add(&argv, "--detached") < 0))
 		return err_errno(
 			err, ENOMEM, "cannot start the shim of sandbox '%s'", box->config.name);
@@ -729,6 +734,23 @@ static int kill_and_lock(struct sandbox_root *root, int dfd, const char *id)
 	return lock;
 }
 
+/* The container that an engine has of it. */
+static int remove_container(struct sandbox_root *root, int dfd, const char *id, struct err *err)
+{
+	auto_free char *program = NULL;
+	int r;
+
+	if (faccessat(dfd, ENGINE_RECORD, F_OK, 0) < 0)
+		return 0;
+	r = sandbox_program(ENGINE_PROGRAM, &program, err);
+	if (r == 0) {
+		const char *const argv[] = { program, "remove", root->path, id, NULL };
+
+		r = proc_run(argv, 0, NULL, err);
+	}
+	return r;
+}
+
 int sandbox_remove(struct sandbox_root *root, const char *id, bool force, struct err *err)
 {
 	auto_close int dfd = open_box(root, id, err), lock = -1;
@@ -758,8 +780,8 @@ int sandbox_remove(struct sandbox_root *root, const char *id, bool force, struct
 			name, name);
 	if (lock < 0)
 		return err_errno(err, -lock, "cannot lock sandbox %.12s", id);
-	r = delete_box(root, id, name, err);
-	return r;
+	r = remove_container(root, dfd, id, err);
+	return r < 0 ? r : delete_box(root, id, name, err);
 }
 
 int sandbox_remove_held(

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* micropod-shim --root=DIR --id=ID --lock-fd=N --status-fd=N --log-level=N --start-timeout=SECONDS
- * [--detached] [--rows=N --columns=N]: started by sandbox_start() only. */
+ * [--detached] [--adopt] [--rows=N --columns=N]: started by sandbox_start() only. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -25,7 +25,7 @@
 struct args {
 	const char *root, *id;
 	unsigned lock_fd, status_fd, log_level, start_timeout, rows, columns;
-	bool detached;
+	bool detached, adopt;
 };
 
 static int parse_args(int argc, char **argv, struct args *a)
@@ -38,6 +38,7 @@ static int parse_args(int argc, char **argv, struct args *a)
 		{ "log-level", required_argument, NULL, 'v' },
 		{ "start-timeout", required_argument, NULL, 't' },
 		{ "detached", no_argument, NULL, 'd' },
+		{ "adopt", no_argument, NULL, 'a' },
 		{ "rows", required_argument, NULL, 'R' },
 		{ "columns", required_argument, NULL, 'C' },
 		{ 0 },
@@ -66,6 +67,9 @@ static int parse_args(int argc, char **argv, struct args *a)
 			break;
 		case 'd':
 			a->detached = true;
+			break;
+		case 'a':
+			a->adopt = true;
 			break;
 		case 'R':
 			r = parse_uint(optarg, 0, UINT16_MAX, &a->rows);
@@ -193,6 +197,7 @@ int shim_main(int argc, char **argv, const struct shim_backend *backend)
 	shim.lock_fd = (int)a.lock_fd;
 	shim.status_fd = (int)a.status_fd;
 	shim.awaited = !a.detached;
+	shim.adopt = a.adopt;
 	shim.rows = a.rows;
 	shim.columns = a.columns;
 	shim.start_deadline = deadline_in(a.start_timeout * NSEC_PER_SEC);

@@ -78,6 +78,8 @@ int shim_main(int argc, char **argv, const struct shim_backend *backend);
 
 struct shim {
 	const struct shim_backend *backend;
+	void *backend_data;
+	bool adopt; /* only what runs already: a shim of it has died */
 	struct loop *loop;
 	struct sandbox_root *root;
 	struct sandbox box;

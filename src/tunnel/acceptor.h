@@ -7,12 +7,15 @@
 #pragma once
 
 #include "base/err.h"
+#include "base/limits.h"
 #include "rpc/server.h"
 #include "tunnel.pb-c.h"
 
 struct tunnel_acceptor;
 struct tunnel_peer; /* one agent's session */
 
+/* For max_message of the server below: no message of the tunnel is larger. */
+#define TUNNEL_MESSAGE_MAX     (LIMIT_TUNNEL_FRAME + 64)
 #define TUNNEL_CREDENTIAL_SIZE 32
 #define TUNNEL_PEER_NAME       64
 

@@ -17,6 +17,7 @@
 #include "base/limits.h"
 #include "rpc/client.h"
 #include "tunnel.pb-c.h"
+#include "tunnel/acceptor.h"
 #include "tunnel/link.h"
 
 #define SERVICE	      "/micropod.tunnel.v1.Tunnel/"
@@ -315,7 +316,7 @@ static void attempt(struct tunnel_dialer *d)
 		.no_redial = true,
 		.keepalive_interval = TUNNEL_HEARTBEAT,
 		.keepalive_timeout = TUNNEL_HEARTBEAT,
-		.max_message = LIMIT_TUNNEL_FRAME + 64,
+		.max_message = TUNNEL_MESSAGE_MAX,
 	};
 	struct rpc_call_opts call_opts = { .retry = RPC_RETRY_NEVER };
 	struct rpc_call *call = NULL;

@@ -127,7 +127,7 @@ int main(int argc, char **argv)
 {
 	const struct rpc_descriptors agent_set = { agent_desc, agent_desc_len };
 	struct server s = { 0 };
-	struct rpc_server_opts tunnel_opts = { .max_message = LIMIT_TUNNEL_FRAME + 64 };
+	struct rpc_server_opts tunnel_opts = { .max_message = TUNNEL_MESSAGE_MAX };
 	struct rpc_server_opts local_opts = { .fallback = pass_on, .arg = &s };
 	struct rpc_channel_opts channel_opts = { .dial = dial, .arg = &s };
 	struct rpc_server *tunnel, *local;

@@ -130,7 +130,7 @@ static int dial_parked(struct loop *loop, struct io_stream **ret_stream, void *a
 
 static void server_up(struct tun *t)
 {
-	struct rpc_server_opts opts = { .max_message = LIMIT_TUNNEL_FRAME + 64 };
+	struct rpc_server_opts opts = { .max_message = TUNNEL_MESSAGE_MAX };
 	struct addr addr;
 	char text[80];
 	int fd;

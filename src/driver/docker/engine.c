@@ -10,9 +10,9 @@
 #include "base/limits.h"
 #include "base/list.h"
 #include "base/strbuf.h"
+#include "driver/docker/host.h"
 #include "http/http.h"
 
-#define DEFAULT_HOST "unix:///var/run/docker.sock"
 #define VERSION_TIME (20 * NSEC_PER_SEC)
 #define API_NEWEST   44 /* 1.44: what we have been written for */
 #define API_OLDEST   24
@@ -42,24 +42,6 @@ struct engine_call {
 	engine_done done;
 	void *arg;
 };
-
-const char *engine_host(void)
-{
-	static const char *const names[] = { "CODEPOD_DOCKER_HOST", "DOCKER_HOST" };
-
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		const char *value = getenv(names[i]);
-
-		if (value && *value)
-			return value;
-	}
-	return DEFAULT_HOST;
-}
-
-bool engine_is_local(const char *host)
-{
-	return strncmp(host, "unix:", 5) == 0;
-}
 
 static void call_free(struct engine_call *c)
 {

@@ -14,12 +14,7 @@
 struct engine;
 struct engine_call;
 
-/* Where the engine is: CODEPOD_DOCKER_HOST, else DOCKER_HOST, else the usual socket. */
-const char *engine_host(void);
-/* Whether it runs on this host, as far as its address tells: unix:///PATH. */
-bool engine_is_local(const char *host);
-
-/* host: unix:///PATH, tcp://HOST:PORT or http://HOST:PORT. Does not connect yet. 0, or -errno with
+/* host: as driver/docker/host.h has it, unix:///PATH, tcp://HOST:PORT or http://HOST:PORT. Does not connect yet. 0, or -errno with
  * err. */
 int engine_new(
 	struct loop *loop, const char *host, struct engine **ret_engine, struct err *err);
