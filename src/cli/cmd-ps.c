@@ -105,7 +105,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 		struct sandbox box;
 		struct err why = ERR_INIT;
 
-		r = sandbox_load(cli->root, ids.v[i], &box, &why);
+		r = target_open(cli, ids.v[i], false, &box, &why);
 		if (r == -ENOENT)
 			continue; /* removed meanwhile */
 		if (r < 0) {

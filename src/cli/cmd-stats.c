@@ -192,7 +192,7 @@ static int look(struct cli *cli, const char **words, size_t n, const struct stat
 		struct err why = ERR_INIT;
 
 		/* Removed meanwhile. */
-		if (sandbox_load(cli->root, ids.v[i], &box, &why) < 0)
+		if (target_open(cli, ids.v[i], false, &box, &why) < 0)
 			continue;
 		if ((o->all || n || target_alive(&box)) &&
 			add_row(cli, &box, o, samples, &now.v[now.n++], cells) < 0)

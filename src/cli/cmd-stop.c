@@ -40,7 +40,7 @@ static int restart_one(
 	struct start_opts start = { .detached = true };
 	struct sandbox box;
 	bool alive;
-	int r = sandbox_load(cli->root, id, &box, err);
+	int r = target_open(cli, id, true, &box, err);
 
 	if (r < 0)
 		return r;
@@ -80,7 +80,7 @@ static int kill_one(struct cli *cli, const char *word, const char *id, void *arg
 	auto_client struct client client = { 0 };
 	const struct kill *k = arg;
 	auto_sandbox struct sandbox box = { 0 };
-	int r = sandbox_load(cli->root, id, &box, err);
+	int r = target_open(cli, id, true, &box, err);
 
 	if (r == 0)
 		r = client_open(cli, &box, &client, err);

@@ -25,7 +25,7 @@ static int wait_one(struct cli *cli, const char *word, const char *id, void *arg
 {
 	auto_sandbox struct sandbox box = { 0 };
 	struct err lost = ERR_INIT;
-	int code = 0, r = sandbox_load(cli->root, id, &box, err);
+	int code = 0, r = target_open(cli, id, true, &box, err);
 
 	if (r < 0)
 		return r;

@@ -137,7 +137,7 @@ int stop_box(struct cli *cli, const char *id, const struct stop_opts *opts, stru
 {
 	struct err lost = ERR_INIT;
 	struct sandbox box;
-	int r = sandbox_load(cli->root, id, &box, err);
+	int r = target_open(cli, id, true, &box, err);
 
 	if (r < 0)
 		return r;

@@ -4,8 +4,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/log.h"
+#include "base/proc.h"
 #include "cli/output.h"
+
+#define ADOPT_TIME 40 /* seconds */
 
 int target_each(struct cli *cli, const char **words, size_t n,
 	int (*fn)(struct cli *cli, const char *word, const char *id, void *arg, struct err *err),
@@ -33,7 +38,45 @@ int target_load(struct cli *cli, const char *word, struct sandbox *ret_box, stru
 	char id[ID_LEN + 1];
 	int r = sandbox_find(cli->root, word, id, err);
 
-	return r < 0 ? r : sandbox_load(cli->root, id, ret_box, err);
+	return r < 0 ? r : target_open(cli, id, true, ret_box, err);
+}
+
+/* Whether the engine has it running: asked by a program that can talk to one. */
+static bool engine_runs(struct cli *cli, const char *id)
+{
+	auto_free char *program = NULL;
+
+	if (sandbox_program("micropod-docker-shim", &program, NULL) == 0) {
+		const char *const argv[] = { program, "running", cli->root->path, id, NULL };
+
+		return proc_run(argv, 0, NULL, NULL) == 0;
+	}
+	return false;
+}
+
+int target_open(
+	struct cli *cli, const char *id, bool asked, struct sandbox *ret_box, struct err *err)
+{
+	struct sandbox_start_opts start = {
+		.adopt = true, .detached = true, .timeout_s = ADOPT_TIME, .log_level = LOG_LEVEL_INFO
+	};
+	int code, r = sandbox_load(cli->root, id, ret_box, err);
+	enum sandbox_phase phase;
+
+	if (r < 0 || !ret_box->config.engine)
+		return r;
+	phase = ret_box->state.phase;
+	if (phase != SANDBOX_DEAD && !(asked && phase == SANDBOX_EXITED))
+		return 0;
+	if (!engine_runs(cli, id))
+		return 0;
+	sandbox_deinit(ret_box);
+	*ret_box = (struct sandbox){ 0 };
+	r = sandbox_start(cli->root, id, &start, &code, err);
+	/* Another command line may have been quicker. */
+	if (r < 0 && r != -EALREADY)
+		return err_wrap(err, "the container runs, and its shim cannot be started again");
+	return sandbox_load(cli->root, id, ret_box, err);
 }
 
 bool target_alive(const struct sandbox *box)

@@ -15,6 +15,14 @@ int target_each(struct cli *cli, const char **words, size_t n,
 /* Finds and loads one. 0 or -errno with err. */
 int target_load(struct cli *cli, const char *word, struct sandbox *ret_box, struct err *err);
 
+/*
+ * sandbox_load(), and more of a container that an engine runs though no shim of ours is there (it has
+ * died, or the engine has started it by itself): another shim is started for it. asked: also for one
+ * that has ended as far as we know. Blocks. 0 or -errno with err.
+ */
+int target_open(
+	struct cli *cli, const char *id, bool asked, struct sandbox *ret_box, struct err *err);
+
 /* Whether a shim should be there: starting, running or stopping. */
 bool target_alive(const struct sandbox *box);
 

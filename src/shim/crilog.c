@@ -38,3 +38,18 @@ void crilog_format(
 		len -= taken;
 	}
 }
+
+void crilog_count(const char *text, size_t len, uint64_t bytes[static 2])
+{
+	const char *end = text + len, *nl;
+
+	for (; text < end && (nl = memchr(text, '\n', (size_t)(end - text))); text = nl + 1) {
+		const char *word = memchr(text, ' ', (size_t)(nl - text));
+
+		/* " stdout F " has ten bytes. */
+		if (!word || nl - word < 10)
+			continue;
+		bytes[strncmp(word + 1, "stderr", 6) == 0] +=
+			(size_t)(nl - word) - 10 + (word[8] == 'F');
+	}
+}

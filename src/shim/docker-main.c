@@ -3,6 +3,7 @@
  * micropod-docker-shim: the shim of a container that a Docker Engine runs, and what else has to talk to
  * one, so that libcurl is loaded by nobody else:
  *
+ *   micropod-docker-shim running ROOT ID          0: its container runs
  *   micropod-docker-shim remove ROOT ID           removes a sandbox' container; the caller has its lock
  *   micropod-docker-shim image HOST POLICY IMAGE  says what an image is, fetched if need be: lines on
  *       stdout, "progress DONE TOTAL WHAT", then "image JSON" or "error ERRNO MESSAGE"
@@ -43,31 +44,50 @@ static void client_close(struct client *c)
 	loop_free(c->loop);
 }
 
-/* remove */
+/* remove, running */
 
-static int remove_at(const char *host, const char *container, struct err *err)
+static int remove_container(struct client *c, const char *container, struct err *err)
 {
-	struct client c = { 0 };
 	auto_free char *path = NULL;
 	struct engine_request request = { .method = "DELETE", .timeout = CALL_TIME };
-	int r = client_open(&c, host, err);
+	int r;
 
-	if (r == 0 && asprintf(&path, "/containers/%s?force=1&v=1", container) < 0) {
+	if (asprintf(&path, "/containers/%s?force=1&v=1", container) < 0) {
 		path = NULL;
-		r = err_errno(err, ENOMEM, "cannot remove the container");
+		return err_errno(err, ENOMEM, "cannot remove the container");
 	}
 	request.path = path;
-	if (r == 0)
-		r = engine_wait(c.loop, c.engine, &request, NULL, err);
-	client_close(&c);
+	r = engine_wait(c->loop, c->engine, &request, NULL, err);
 	return r == -ENOENT ? 0 : r;
 }
 
-static int remove_main(const char *root_path, const char *id)
+static int find_running(struct client *c, const char *container, struct err *err)
+{
+	auto_free char *path = NULL;
+	struct engine_request request = { .method = "GET", .timeout = CALL_TIME };
+	json_t *answer = NULL;
+	bool running;
+	int r;
+
+	if (asprintf(&path, "/containers/%s/json", container) < 0) {
+		path = NULL;
+		return err_errno(err, ENOMEM, "cannot look for the container");
+	}
+	request.path = path;
+	r = engine_wait(c->loop, c->engine, &request, &answer, err);
+	running = json_is_true(json_object_get(json_object_get(answer, "State"), "Running"));
+	json_decref(answer);
+	return r < 0 || running ? r : err_set(err, ESRCH, "the container does not run");
+}
+
+/* Does something with the container of a sandbox; nothing if there is none: then absent counts. */
+static int container_main(const char *root_path, const char *id,
+	int (*fn)(struct client *c, const char *container, struct err *err), int absent)
 {
 	struct docker_record record = { 0 };
 	struct sandbox_root *root = NULL;
 	struct sandbox box = { 0 };
+	struct client c = { 0 };
 	struct err err = ERR_INIT;
 	auto_free char *dir = NULL;
 	auto_close int dfd = -1;
@@ -80,14 +100,17 @@ static int remove_main(const char *root_path, const char *id)
 		dfd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 		r = docker_record_read(dfd, &record, &err);
 	}
-	if (r == 0 && record.container)
-		r = remove_at(box.config.engine, record.container, &err);
-	if (r < 0)
+	if (r == 0 && !record.container)
+		r = absent;
+	else if (r == 0 && (r = client_open(&c, box.config.engine, &err)) == 0)
+		r = fn(&c, record.container, &err);
+	if (err.code)
 		fprintf(stderr, "%s\n", err.msg);
+	client_close(&c);
 	docker_record_deinit(&record);
 	sandbox_deinit(&box);
 	sandbox_root_free(root);
-	return r < 0;
+	return r != 0;
 }
 
 /* image */
@@ -215,7 +238,9 @@ static int image_main(const char *host, const char *policy_word, const char *nam
 int main(int argc, char **argv)
 {
 	if (argc == 4 && strcmp(argv[1], "remove") == 0)
-		return remove_main(argv[2], argv[3]);
+		return container_main(argv[2], argv[3], remove_container, 0);
+	if (argc == 4 && strcmp(argv[1], "running") == 0)
+		return container_main(argv[2], argv[3], find_running, 1);
 	if (argc == 5 && strcmp(argv[1], "image") == 0)
 		return image_main(argv[2], argv[3], argv[4]);
 	return shim_main(argc, argv, &shim_docker);

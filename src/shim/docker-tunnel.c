@@ -33,6 +33,7 @@ static int on_enrol(
 	struct docker *d = arg;
 
 	snprintf(name, TUNNEL_PEER_NAME, "%s", SANDBOX_CONTAINER_ID);
+	d->same_run = hello->credential.len > 0;
 	if (hello->credential.len && matches(&hello->credential, d->record.credential))
 		return 0;
 	if (hello->token.len && matches(&hello->token, d->record.token)) {

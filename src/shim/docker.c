@@ -246,10 +246,13 @@ void docker_on_session(struct docker *d)
 {
 	Micropod__Agent__V1__InfoRequest req = MICROPOD__AGENT__V1__INFO_REQUEST__INIT;
 	struct shim *shim = d->shim;
+	struct err err = ERR_INIT;
 
 	if (shim->ending)
 		return;
 	trace_step("agent registered");
+	if (shim->offsets_fd < 0 && shim_keep_offsets(shim, d->same_run, &err) < 0)
+		log_error("%s", err.msg);
 	if (shim->started) {
 		log_warning("the session with the agent is up again");
 		shim_attach(shim);
@@ -531,10 +534,11 @@ static void on_found(void *arg, json_t *answer, const struct err *err)
 		await_agent(d);
 		keep_ports(d, answer);
 	} else if (d->shim->adopt) {
-		struct err gone = ERR_INIT;
-
-		err_set(&gone, ESRCH, "the container does not run");
-		fail(d, "cannot take it over", &gone);
+		/* It has ended since whoever started us has looked. */
+		d->shim->started = true;
+		d->exit_code = (int)json_integer_value(json_object_get(state, "ExitCode"));
+		on_ended_state(d, answer, NULL);
+		shim_verdict(d->shim, 0, NULL);
 	} else {
 		start(d);
 	}

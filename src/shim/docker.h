@@ -42,6 +42,7 @@ struct docker {
 	bool running;  /* as far as we know */
 	bool removing; /* it has been asked to remove it */
 	bool gone;     /* and the shim has been told */
+	bool same_run; /* its agent has come back: not started since a shim before us */
 	int exit_code; /* as the engine has it, once it does not run */
 	struct strbuf tar;
 	struct strbuf words; /* the last of its output, when it has failed */

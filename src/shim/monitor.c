@@ -80,20 +80,78 @@ static void log_output(
 			strerror(-r));
 }
 
+/* How far the log is */
+
+struct offsets {
+	uint64_t size;	/* of container.log, up to which they hold */
+	uint64_t at[2]; /* as shim->log_offset */
+};
+
+#define OFFSETS_FILE "container.offsets"
+#define LOST_NOTE    "[micropod: "
+
+static void note_offsets(struct shim *shim)
+{
+	struct offsets o = { .at = { shim->log_offset[0], shim->log_offset[1] } };
+	struct stat st;
+
+	if (shim->offsets_fd < 0)
+		return;
+	if (fstat(shim->log_fd, &st) == 0)
+		o.size = (uint64_t)st.st_size;
+	if (pwrite(shim->offsets_fd, &o, sizeof(o), 0) != sizeof(o))
+		log_warning("a shim after this one may log some output twice");
+}
+
+/* What was logged and not noted any more: at most one piece, or one note of ours. */
+static int count_rest(struct shim *shim, const struct offsets *o)
+{
+	auto_close int fd = openat(shim->dfd, "container.log", O_RDONLY | O_CLOEXEC);
+	auto_free char *text = NULL;
+	size_t len;
+	int r = 0;
+
+	if (fd < 0 || lseek(fd, (off_t)o->size, SEEK_SET) < 0)
+		return -errno;
+	r = fd_read_all(fd, 4 * LIMIT_OUTPUT_CHUNK + LIMIT_SYSTEM_LOG, &text, &len);
+	if (r == 0 && !memmem(text, MIN(len, (size_t)64), LOST_NOTE, strlen(LOST_NOTE)))
+		crilog_count(text, len, shim->log_offset);
+	return r;
+}
+
+int shim_keep_offsets(struct shim *shim, bool again, struct err *err)
+{
+	struct offsets o = { 0 };
+	int r = 0;
+
+	shim->offsets_fd =
+		openat(shim->dfd, OFFSETS_FILE, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (shim->offsets_fd < 0)
+		return err_errno(err, errno, "cannot open %s", OFFSETS_FILE);
+	if (again && pread(shim->offsets_fd, &o, sizeof(o), 0) == sizeof(o)) {
+		memcpy(shim->log_offset, o.at, sizeof(o.at));
+		r = count_rest(shim, &o);
+	}
+	note_offsets(shim);
+	return r < 0 ? err_errno(err, -r, "cannot read the end of container.log") : 0;
+}
+
 static void on_output(struct shim *shim, const Micropod__Agent__V1__Output *out)
 {
 	unsigned stream = out->stream == MICROPOD__AGENT__V1__STREAM__STREAM_STDERR;
 
 	if (out->gap) {
 		char note[96];
-		int n = snprintf(note, sizeof(note), "[micropod: %llu bytes of %s lost]\n",
+		int n = snprintf(note, sizeof(note), LOST_NOTE "%llu bytes of %s lost]\n",
 			(unsigned long long)(out->gap->to - out->gap->from),
 			stream ? "stderr" : "stdout");
 
 		log_output(shim, 1, out->time_ns, note, (size_t)n);
+		note_offsets(shim);
 	}
 	log_output(shim, stream, out->time_ns, out->data.data, out->data.len);
 	shim->log_offset[stream] = out->offset + out->data.len;
+	note_offsets(shim);
 }
 
 static void on_event(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw,

@@ -180,6 +180,7 @@ int shim_main(int argc, char **argv, const struct shim_backend *backend)
 		.net_fd = -1,
 		.log_fd = -1,
 		.console_fd = -1,
+		.offsets_fd = -1,
 		.template = { .ram_fd = -1, .state_fd = -1 },
 	};
 	struct args a = { .log_level = LOG_LEVEL_INFO };

@@ -123,6 +123,7 @@ struct shim {
 
 	int log_fd, console_fd; /* container.log, console.log */
 	uint64_t log_offset[2]; /* next byte of stdout and stderr */
+	int offsets_fd;		/* where these are kept for a shim after us; -1: there can be none */
 	bool log_partial[2];
 	bool attached;
 	bool started;	 /* the container's first process */
@@ -194,6 +195,9 @@ void shim_stop_container(struct shim *shim, const char *signal, int64_t grace_ns
 /* monitor.c */
 
 int shim_open_logs(struct shim *shim, struct err *err);
+/* From now it is kept how far the log is. again: it goes on where a shim before us has ended; else at
+ * the begin of what the container writes. 0 or -errno with err. */
+int shim_keep_offsets(struct shim *shim, bool again, struct err *err);
 /* More of the guest's console. */
 void shim_console(struct shim *shim, const void *data, size_t len);
 /* Reads the container's output from where the log ends. */
