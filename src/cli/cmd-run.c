@@ -47,7 +47,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 	if (r < 0)
 		return r;
 	trace_step("sandbox made");
-	if (!o->quiet && o->driver == RUN_DRIVER_VM)
+	if (!o->quiet && cli->settings.driver == SETTINGS_DRIVER_VM)
 		run_notice(cli, (enum vm_accel)cli->settings.accel);
 	code = start_box(cli, id, &start, err);
 	/* Asked for, never run: nothing is left of it. */

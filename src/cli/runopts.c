@@ -43,9 +43,6 @@
 #define SCRATCH_MAX    (1000 * GIB)
 #define HOSTNAME_LEN   63
 
-const char *const run_drivers[] = {
-	[RUN_DRIVER_VM] = "vm", [RUN_DRIVER_DOCKER] = "docker", NULL
-};
 const char *const run_pulls[] = {
 	[IMAGE_PULL_MISSING] = "missing",
 	[IMAGE_PULL_ALWAYS] = "always",
@@ -53,7 +50,6 @@ const char *const run_pulls[] = {
 	NULL,
 };
 const char *const run_runtimes[] = { "builtin", "crun", "runc", NULL };
-static_assert(ARRAY_SIZE(run_drivers) == RUN_DRIVER_MAX + 1, "a word for each driver");
 static_assert(ARRAY_SIZE(run_pulls) == IMAGE_PULL_MAX + 1, "a word for each policy");
 
 /* Docker's option: KEY=VALUE, of which there is one. */
@@ -79,8 +75,6 @@ const struct opt run_create_opts[] = {
 		"docker: where it goes in the container (default: " DOCKER_AGENT_PATH ")" },
 	{ "cold", 0, OPT_FLAG, AT(cold), NULL,
 		"boot the VM instead of starting it from a template" },
-	{ "driver", 0, OPT_WORD, AT(driver), "WHICH",
-		"what runs it: a VM, or a container of a Docker Engine", .words = run_drivers },
 	{ "entrypoint", 0, OPT_STRING, AT(entrypoint), "PROGRAM",
 		"run this instead of the image's entrypoint" },
 	{ "env", 'e', OPT_LIST, AT(env), "KEY=VALUE",
@@ -218,7 +212,8 @@ static int set_ports(const struct run_opts *o, struct sandbox_config *c, struct 
 	return r;
 }
 
-static int set_volumes(const struct run_opts *o, struct sandbox_config *c, struct err *err)
+static int set_volumes(
+	struct cli *cli, const struct run_opts *o, struct sandbox_config *c, struct err *err)
 {
 	auto_free char *program = NULL;
 	int r = 0;
@@ -229,7 +224,7 @@ static int set_volumes(const struct run_opts *o, struct sandbox_config *c, struc
 		r = volumes_parse_mount(o->mounts.v[i], &c->volumes, err);
 	if (r == 0)
 		r = volumes_sort(&c->volumes, err);
-	if (r < 0 || o->driver == RUN_DRIVER_DOCKER)
+	if (r < 0 || cli->settings.driver == SETTINGS_DRIVER_DOCKER)
 		return r;
 	c->slots = c->volumes.n / SANDBOX_VOLUME_WORDS;
 	/* Before an image is fetched. */
@@ -280,7 +275,7 @@ static int set_options(
 	if (r == 0)
 		r = set_ports(o, c, err);
 	if (r == 0)
-		r = set_volumes(o, c, err);
+		r = set_volumes(cli, o, c, err);
 	return r;
 }
 
@@ -421,7 +416,7 @@ static int create_vm(struct cli *cli, const struct run_opts *o, const char **wor
 static int create(struct cli *cli, const struct run_opts *o, const char **words,
 	struct sandbox_config *c, struct err *err)
 {
-	bool docker = o->driver == RUN_DRIVER_DOCKER;
+	bool docker = cli->settings.driver == SETTINGS_DRIVER_DOCKER;
 	int r = docker ? docker_check_options(o, err) : check_vm_options(o, err);
 
 	if (r == 0)

@@ -11,7 +11,6 @@ struct run_opts {
 	const char *name, *workdir, *user, *entrypoint, *hostname, *stop_signal;
 	const char *network, *agent_binary, *agent_path;
 	struct strv env, env_files, publish, volumes, mounts, tmpfs;
-	int driver;  /* enum run_driver */
 	int pull;    /* enum image_policy */
 	int runtime; /* index into run_runtimes */
 	int64_t stop_timeout, timeout;
@@ -19,9 +18,7 @@ struct run_opts {
 	uint64_t scratch_bytes;
 };
 
-enum run_driver { RUN_DRIVER_VM, RUN_DRIVER_DOCKER, RUN_DRIVER_MAX };
-
-extern const char *const run_drivers[], *const run_pulls[], *const run_runtimes[];
+extern const char *const run_pulls[], *const run_runtimes[];
 extern const struct run_opts run_defaults;
 
 /* What run and create share. */

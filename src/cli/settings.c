@@ -17,6 +17,11 @@ static const char *const accel_words[] = {
 };
 static_assert(ARRAY_SIZE(accel_words) == VM_ACCEL_MAX + 1, "a word for each accelerator");
 
+static const char *const driver_words[] = {
+	[SETTINGS_DRIVER_VM] = "vm", [SETTINGS_DRIVER_DOCKER] = "docker", NULL
+};
+static_assert(ARRAY_SIZE(driver_words) == SETTINGS_DRIVER_MAX + 1, "a word for each driver");
+
 #define AT(field) offsetof(struct settings, field)
 const struct opt settings_opts[] = {
 	{ "accel", 0, OPT_WORD, AT(accel), "WHICH", "what runs the guest's code",
@@ -25,6 +30,9 @@ const struct opt settings_opts[] = {
 		"boot from this disk image with the agent as /sbin/init" },
 	{ "cpus", 0, OPT_MILLI, AT(cpu_milli), "N",
 		"CPUs, such as 0.5 or 2 (default: 2, or as many as the host has)" },
+	{ "driver", 0, OPT_WORD, AT(driver), "WHICH",
+		"what runs a sandbox: a VM, or a container of a Docker Engine",
+		.words = driver_words },
 	{ "kernel", 0, OPT_STRING, AT(kernel), "WHICH",
 		"kernel of the guest: small, cloud, or a file (default: small if it was built)" },
 	{ "memory", 'm', OPT_SIZE, AT(memory), "SIZE",

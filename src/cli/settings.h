@@ -12,9 +12,12 @@
 #include "base/strv.h"
 #include "driver/driver.h"
 
+enum settings_driver { SETTINGS_DRIVER_VM, SETTINGS_DRIVER_DOCKER, SETTINGS_DRIVER_MAX };
+
 struct settings {
 	const char *kernel, *agent_rootfs, *vmm; /* paths (kernel: or a kind); NULL: not set */
 	int accel;				 /* enum vm_accel */
+	int driver;				 /* enum settings_driver */
 	uint64_t memory;			 /* bytes; 0: not set */
 	uint64_t cpu_milli;			 /* thousandths of a CPU; 0: not set */
 	uint64_t template_limit;		 /* bytes of all templates; 0: not set */

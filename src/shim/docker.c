@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -310,6 +311,30 @@ static void keep_ports(struct docker *d, const json_t *inspected)
 	}
 }
 
+/* "2026-11-27T23:02:38.832618291Z" to ns since the epoch; 0: it is none. */
+static int64_t parse_time(const char *text)
+{
+	struct tm tm = { 0 };
+	const char *rest = text ? strptime(text, "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
+	int64_t ns = 0, digit = NSEC_PER_SEC;
+
+	if (!rest)
+		return 0;
+	if (*rest == '.')
+		while (*++rest >= '0' && *rest <= '9')
+			ns += (*rest - '0') * (digit /= 10);
+	return *rest == 'Z' ? timegm(&tm) * NSEC_PER_SEC + ns : 0;
+}
+
+static void keep_facts(struct docker *d, const json_t *inspected)
+{
+	const json_t *state = json_object_get(inspected, "State");
+
+	keep_ports(d, inspected);
+	d->shim->box.state.started_ns =
+		parse_time(json_string_value(json_object_get(state, "StartedAt")));
+}
+
 static void on_inspected(void *arg, json_t *answer, const struct err *err)
 {
 	struct docker *d = arg;
@@ -320,7 +345,7 @@ static void on_inspected(void *arg, json_t *answer, const struct err *err)
 		fail(d, "the container was started", err);
 		return;
 	}
-	keep_ports(d, answer);
+	keep_facts(d, answer);
 	shim_save_state(d->shim);
 }
 
@@ -531,8 +556,8 @@ static void on_found(void *arg, json_t *answer, const struct err *err)
 	} else if (json_is_true(json_object_get(state, "Running"))) {
 		log_warning("the container runs: taken over");
 		docker_tunnel_arm(d);
+		keep_facts(d, answer);
 		await_agent(d);
-		keep_ports(d, answer);
 	} else if (d->shim->adopt) {
 		/* It has ended since whoever started us has looked. */
 		d->shim->started = true;

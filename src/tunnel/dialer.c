@@ -23,6 +23,7 @@
 #define SERVICE	      "/micropod.tunnel.v1.Tunnel/"
 #define BACKOFF_FIRST (100 * NSEC_PER_MSEC)
 #define BACKOFF_MAX   (30 * NSEC_PER_SEC)
+#define BACKOFF_NEAR  (1 * NSEC_PER_SEC)  /* the same on this host, where to try costs nothing */
 #define HELLO_TIME    (10 * NSEC_PER_SEC) /* for the Welcome */
 
 #if defined(__x86_64__)
@@ -235,9 +236,10 @@ static int dial(struct loop *loop, struct io_stream **ret_stream, void *arg, str
 	return r < 0 ? err_errno(err, -r, "cannot use the connection") : 0;
 }
 
-static int64_t jitter(unsigned failures)
+static int64_t jitter(const struct tunnel_dialer *d)
 {
-	int64_t bound = MIN(BACKOFF_FIRST << MIN(failures, 16U), BACKOFF_MAX);
+	int64_t most = d->opts.url.addr.kind == ADDR_UNIX ? BACKOFF_NEAR : BACKOFF_MAX;
+	int64_t bound = MIN(BACKOFF_FIRST << MIN(d->failures, 16U), most);
 	uint64_t random;
 
 	random_bytes(&random, sizeof(random));
@@ -278,7 +280,7 @@ static void on_again(struct loop_defer *defer)
 		on_left(&d->leave_timer);
 		return;
 	}
-	if (loop_timer_arm(d->loop, &d->timer, deadline_in(jitter(d->failures)), on_next) == 0)
+	if (loop_timer_arm(d->loop, &d->timer, deadline_in(jitter(d)), on_next) == 0)
 		d->failures++;
 	if (d->opts.changed)
 		d->opts.changed(d->opts.arg, why);
