@@ -2,6 +2,7 @@
 #include "agent/dialout.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,14 +52,17 @@ static int check(
 int dialout_take(struct dialout *d, struct err *err)
 {
 	char *url = take("AGENT_SERVER_URL"), *token = take("AGENT_TOKEN"),
-	     *plain = take("AGENT_INSECURE_PLAINTEXT");
+	     *plain = take("AGENT_INSECURE_PLAINTEXT"), *window = take("AGENT_WINDOW");
 	int r;
 
 	*d = (struct dialout){ 0 };
+	if (window && sscanf(window, "%5hux%5hu", &d->rows, &d->columns) != 2)
+		d->rows = d->columns = 0;
 	r = check(d, url, token, plain, err);
 	forget("AGENT_SERVER_URL", url);
 	forget("AGENT_TOKEN", token);
 	forget("AGENT_INSECURE_PLAINTEXT", plain);
+	forget("AGENT_WINDOW", window);
 	return r;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the environment says of a server to dial: AGENT_SERVER_URL and AGENT_TOKEN, and
- * AGENT_INSECURE_PLAINTEXT=1, which lets the token go over a network in plain.
+ * What the environment says to the agent of a container: of a server to dial, AGENT_SERVER_URL and
+ * AGENT_TOKEN, and AGENT_INSECURE_PLAINTEXT=1, which lets the token go over a network in plain; and
+ * AGENT_WINDOW=ROWSxCOLUMNS, the size of a terminal that does not know it yet.
  */
 #pragma once
 
@@ -12,6 +13,7 @@ struct dialout {
 	bool wanted; /* else there is no server */
 	char token[LIMIT_TUNNEL_SECRET];
 	size_t token_len;
+	uint16_t rows, columns; /* 0: not said */
 };
 
 /* Takes them out of the environment, also out of what /proc/PID/environ shows. 0, or -errno with

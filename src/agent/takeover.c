@@ -63,6 +63,7 @@ struct takeover {
 	struct loop_timer grace;      /* of a Shutdown */
 	bool input_waits;	      /* for room in the workload's queue */
 	bool tty, ending, leaving;
+	bool swept; /* what the workload has left is killed */
 	bool connected; /* to the server */
 	bool released;	/* it knows how the workload ended */
 	bool raw;	/* the terminal is, and was as in before */
@@ -272,10 +273,41 @@ static void begin_input(struct takeover *t)
 		streams_input_close(&t->watch.process->io);
 }
 
+/* All below pid. Each is stopped first, so that it makes no more meanwhile. */
+static void kill_below(pid_t pid, int depth)
+{
+	char path[64];
+	auto_fclose FILE *f = NULL;
+	int child;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, pid);
+	f = depth < LIMIT_PATH_DEPTH ? fopen(path, "re") : NULL;
+	while (f && fscanf(f, "%d", &child) == 1) {
+		kill(child, SIGSTOP);
+		kill_below(child, depth + 1);
+		kill(child, SIGKILL);
+	}
+}
+
+/* With its first process a container ends: the kernel sees to that when it is process 1, as we are in
+ * its place, or somebody in ours (an engine's own init, or the host's: then not all are ours). */
+static void kill_rest(struct takeover *t)
+{
+	if (t->swept)
+		return;
+	t->swept = true;
+	if (getpid() == 1)
+		kill(-1, SIGKILL);
+	else
+		kill_below(getpid(), 0);
+}
+
 static void on_change(struct process_watch *watch)
 {
 	struct takeover *t = container_of(watch, struct takeover, watch);
 
+	if (watch->process->state == PROCESS_EXITED)
+		kill_rest(t);
 	for (int i = 0; i < STREAMS_MAX; i++)
 		copy_output(&t->copies[i]);
 	if (t->input_waits && !streams_input_full(&watch->process->io)) {
@@ -381,9 +413,12 @@ static int take_over(struct takeover *t, struct err *err)
 		if (r < 0)
 			return err_errno(err, -r, "cannot listen at '%s'", t->listen);
 	}
-	if (t->tty && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0) {
+	if (t->tty && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row) {
 		self.rows = size.ws_row;
 		self.columns = size.ws_col;
+	} else if (t->tty) {
+		self.rows = t->dialout.rows;
+		self.columns = t->dialout.columns;
 	}
 	r = container_take_over(t->agent, &self, (struct container_done){ on_started, t }, &f);
 	if (r < 0)
@@ -424,7 +459,8 @@ static const char usage[] =
 	"Environment, not passed on:\n"
 	"  AGENT_SERVER_URL     server to dial: unix:///PATH or http://IP:PORT\n"
 	"  AGENT_TOKEN          who we are there, good once\n"
-	"  AGENT_INSECURE_PLAINTEXT=1   send the token over a network in plain\n";
+	"  AGENT_INSECURE_PLAINTEXT=1   send the token over a network in plain\n"
+	"  AGENT_WINDOW=ROWSxCOLUMNS    size of a terminal that has none yet\n";
 
 /* -1 to go on, else the exit code. */
 static int parse(struct takeover *t, int argc, char **argv)

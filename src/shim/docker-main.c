@@ -140,9 +140,6 @@ static int pull_path(const char *name, struct strbuf *out, struct err *err)
 
 	if (r < 0)
 		return r;
-	if (!ref.repository)
-		return err_set(err, EINVAL,
-			"an engine cannot take '%s': load it there first (docker load)", name);
 	tag = ref.digest[0] ? ref.digest : ref.name + strlen(ref.repository) + 1;
 	strbuf_adds(out, "/images/create?fromImage=");
 	http_escape(out, ref.repository);
@@ -182,11 +179,26 @@ static int inspect(struct client *c, const char *name, json_t **ret_image, struc
 	return engine_wait(c->loop, c->engine, &request, ret_image, err);
 }
 
+/* Names with a transport are for skopeo. */
+static int check_name(const char *name, struct err *err)
+{
+	auto_image_ref struct image_ref ref = { 0 };
+	struct err none = ERR_INIT;
+
+	/* An image's id is a name for the engine, too. */
+	if (image_ref_parse(name, &ref, &none) == 0 && !ref.repository)
+		return err_set(err, EINVAL,
+			"an engine cannot take '%s': load it there first (docker load)", name);
+	return 0;
+}
+
 static int find(struct client *c, enum image_policy policy, const char *name, json_t **ret_image,
 	struct err *err)
 {
-	int r = policy == IMAGE_PULL_ALWAYS ? -ENOENT : inspect(c, name, ret_image, err);
+	int r = check_name(name, err);
 
+	if (r == 0)
+		r = policy == IMAGE_PULL_ALWAYS ? -ENOENT : inspect(c, name, ret_image, err);
 	if (r != -ENOENT)
 		return r;
 	if (policy == IMAGE_PULL_NEVER)

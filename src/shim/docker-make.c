@@ -204,15 +204,18 @@ static json_t *entrypoint(const struct sandbox_config *c)
 	return array;
 }
 
-static json_t *environment(const struct sandbox_config *c, const char *token)
+static json_t *environment(const struct shim *shim, const char *token)
 {
-	json_t *array = strings(&c->env);
+	json_t *array = strings(&shim->box.config.env);
 
 	if (!array)
 		return NULL;
 	json_array_append_new(array,
 		json_string("AGENT_SERVER_URL=unix://" DOCKER_TUNNEL_DIR "/" DOCKER_TUNNEL_NAME));
 	json_array_append_new(array, json_sprintf("AGENT_TOKEN=%s", token));
+	if (shim->box.config.tty && shim->rows && shim->columns)
+		json_array_append_new(array,
+			json_sprintf("AGENT_WINDOW=%ux%u", shim->rows, shim->columns));
 	return array;
 }
 
@@ -290,10 +293,11 @@ static json_t *host_config(const struct sandbox_config *c, const char *folder, j
 	return host;
 }
 
-json_t *docker_container(const struct sandbox_config *c, const char *folder, const char *token,
-	struct err *err)
+json_t *docker_container(
+	const struct shim *shim, const char *folder, const char *token, struct err *err)
 {
-	json_t *body = json_object(), *args = entrypoint(c), *env = environment(c, token);
+	const struct sandbox_config *c = &shim->box.config;
+	json_t *body = json_object(), *args = entrypoint(c), *env = environment(shim, token);
 	int r = args && env ? 0 : -1;
 
 	if (r == 0 && c->image)

@@ -517,7 +517,7 @@ static int send_make(struct docker *d, struct err *err)
 		return r;
 	if (!folder || new_token(d, token) < 0)
 		return err_errno(err, ENOMEM, "out of memory");
-	request.body = docker_container(c, folder, token, err);
+	request.body = docker_container(d->shim, folder, token, err);
 	explicit_bzero(token, sizeof(token));
 	if (!request.body)
 		return -err->code;

@@ -68,8 +68,8 @@ int docker_agent_tar(const struct sandbox_config *config, const char *file, bool
 	struct strbuf *out, struct err *err);
 /* The body of the request that makes the container; token: for its environment. folder: on this host,
  * absolute. NULL with err. */
-json_t *docker_container(const struct sandbox_config *config, const char *folder, const char *token,
-	struct err *err);
+json_t *docker_container(
+	const struct shim *shim, const char *folder, const char *token, struct err *err);
 
 /* docker-tunnel.c */
 

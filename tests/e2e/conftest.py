@@ -24,13 +24,23 @@ BOOT = 120  # seconds: an emulated guest on a busy host
 class Micropod:
     open = []  # whose roots are counted after each test
 
-    def __init__(self, folder, root=None, guest=GUEST):
+    def __init__(self, folder, root=None, guest=GUEST, engine=None):
         self.folder = pathlib.Path(folder)
         self.root = pathlib.Path(root or self.folder / "root")
         self.env = {**os.environ, "MICROPOD_ROOT": str(self.root), "MICROPOD_ACCEL": ACCEL, "XDG_CONFIG_HOME": str(self.folder / "config")}
         self.env.pop("MICROPOD_LOG", None)
         self.program = BUILD / "src/cli/micropod"
         self.ok("ps")
+        self.vm = not engine
+        if engine:
+            self.env.update(MICROPOD_DRIVER="docker", DOCKER_HOST=engine.host)
+            self.busybox = "busybox"
+        else:
+            self.prepare(guest)
+        self.leaks = Leaks(self.root, self.env)
+        Micropod.open.append(self)
+
+    def prepare(self, guest):
         # Kernel, guest and the templates made from them are shared: a start here goes on from a template.
         (guest / "templates").mkdir(mode=0o700, exist_ok=True)
         (guest / "cache").mkdir(mode=0o700, exist_ok=True)
@@ -41,8 +51,6 @@ class Micropod:
         self.busybox = f"oci:{IMAGES}/busybox:latest"
         # Says the notice on KVM once, here.
         self.ok("run", "--rm", self.busybox, "true")
-        self.leaks = Leaks(self.root, self.env)
-        Micropod.open.append(self)
 
     def close(self):
         Micropod.open.remove(self)
@@ -105,6 +113,29 @@ def nothing_left():
         micropod.empty()
     for micropod in list(Micropod.open):
         micropod.count()
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """Imported here: it needs what this module says."""
+    from engine import Engine, NoEngine
+    try:
+        engine = Engine()
+    except NoEngine as why:
+        pytest.skip(f"no Docker Engine can be started here: {why}")
+    engine.load("busybox")
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(scope="module")
+def docker_root(engine):
+    folder = tempfile.mkdtemp(prefix="micropod-e2e-")
+    micropod = Micropod(folder, engine=engine)
+    yield micropod
+    micropod.close()
+    assert engine.containers() == []
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds for a VM holds for a container of a Docker Engine: the same tests, with the other driver."""
+import pytest
+
+from test_port_forward import echo, test_bytes_and_ends, test_end_of_the_sandbox_ends_it, test_nobody_listens  # noqa: F401
+from test_run import test_a_killed_command_line_harms_nothing, test_attach_without_a_terminal, test_exec, test_exit_codes  # noqa: F401
+from test_run import test_files_last_until_removal, test_leaving_a_terminal_and_coming_back, test_leaving_an_exec  # noqa: F401
+from test_run import test_life_of_a_detached_one, test_output_of_one_that_ends_at_once, test_run_carries_bytes  # noqa: F401
+from test_run import test_run_for_as_long_as_it_may, test_signals_go_through, test_terminal  # noqa: F401
+from test_run import test_terminal_has_its_size_from_the_first_moment  # noqa: F401
+
+
+@pytest.fixture(scope="module")
+def micropod_root(docker_root):
+    return docker_root
