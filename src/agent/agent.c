@@ -109,6 +109,11 @@ int agent_new(
 	agent->self_shutdown = opts->self_shutdown;
 	agent->self_arg = opts->self_arg;
 	agent->self_fd = -1;
+	agent->self_cgroup = (struct cgroup){ .dir = -1, .v2_root = -1 };
+	if (agent->self) {
+		cgroup_open_here(&agent->self_cgroup);
+		agent->self_oom_kills = cgroup_oom_kills(&agent->self_cgroup);
+	}
 	list_init(&agent->containers);
 	list_init(&agent->processes.list);
 	r = set_up(agent, opts, err);
@@ -134,6 +139,7 @@ struct agent *agent_free(struct agent *agent)
 	runtime_deinit(&agent->runtime);
 	agent->waiter = waiter_free(agent->waiter);
 	safe_close(agent->self_fd);
+	cgroup_close(&agent->self_cgroup);
 	free(agent->network);
 	free(agent->containers_dir);
 	free(agent->state_dir);

@@ -2,6 +2,7 @@
 /* What every part of the agent shares. One for each process; passed down, never global. */
 #pragma once
 
+#include "agent/cgroup.h"
 #include "agent/process.h"
 #include "agent/runtime.h"
 #include "rpc/server.h"
@@ -20,6 +21,8 @@ struct agent {
 	bool self;    /* no containers but the one that it is in itself (agent/takeover.h) */
 	void (*self_shutdown)(void *arg, int64_t grace_ns);
 	void *self_arg;
+	struct cgroup self_cgroup; /* to be read only; all zero unless self */
+	uint64_t self_oom_kills;   /* in it, before it was us */
 	struct list containers;
 	size_t n_containers;
 	struct launch_stage *stage;	/* of the container to come (Quiesce); or NULL */

@@ -87,6 +87,17 @@ int cgroup_open(struct cgroup *cg, pid_t pid)
 	return r;
 }
 
+void cgroup_open_here(struct cgroup *cg)
+{
+	static const char *const controllers[] = { "memory", "cpuacct", "pids" };
+
+	*cg = (struct cgroup){ .dir = -1, .v2_root = -1 };
+	if (access(MOUNT "/cgroup.controllers", F_OK) == 0)
+		cg->dir = open(MOUNT, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	for (size_t i = 0; i < ARRAY_SIZE(controllers) && cg->dir < 0; i++)
+		(void)strv_addf(&cg->v1, MOUNT "/%s/", controllers[i]);
+}
+
 void cgroup_close(struct cgroup *cg)
 {
 	cg->dir = safe_close(cg->dir);

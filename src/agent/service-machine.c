@@ -107,7 +107,7 @@ static void container_stats(const struct container *c, API(StatsResponse) * out)
 {
 	struct cgroup_stats s;
 
-	cgroup_read_stats(&c->cgroup, &s);
+	cgroup_read_stats(c->agent->self ? &c->agent->self_cgroup : &c->cgroup, &s);
 	out->cpu_usage_ns = s.cpu_usage_ns;
 	out->cpu_user_ns = s.cpu_user_ns;
 	out->cpu_system_ns = s.cpu_system_ns;

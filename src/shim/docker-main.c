@@ -46,36 +46,39 @@ static void client_close(struct client *c)
 
 /* remove, running */
 
-static int remove_container(struct client *c, const char *container, struct err *err)
+static int ask(struct client *c, const char *method, const char *container, const char *after,
+	json_t **ret_answer, struct err *err)
 {
 	auto_free char *path = NULL;
-	struct engine_request request = { .method = "DELETE", .timeout = CALL_TIME };
-	int r;
+	struct engine_request request = { .method = method, .timeout = CALL_TIME };
 
-	if (asprintf(&path, "/containers/%s?force=1&v=1", container) < 0) {
+	if (asprintf(&path, "/containers/%s%s", container, after) < 0) {
 		path = NULL;
-		return err_errno(err, ENOMEM, "cannot remove the container");
+		return err_errno(err, ENOMEM, "cannot ask the engine");
 	}
 	request.path = path;
-	r = engine_wait(c->loop, c->engine, &request, NULL, err);
-	return r == -ENOENT ? 0 : r;
+	return engine_wait(c->loop, c->engine, &request, ret_answer, err);
+}
+
+static int remove_container(struct client *c, const char *container, struct err *err)
+{
+	int r = ask(c, "DELETE", container, "?force=1&v=1", NULL, err);
+
+	/* Somebody else is at it. */
+	if (r == -EEXIST)
+		r = ask(c, "POST", container, "/wait?condition=removed", NULL, err);
+	if (r != -ENOENT)
+		return r;
+	*err = ERR_INIT;
+	return 0;
 }
 
 static int find_running(struct client *c, const char *container, struct err *err)
 {
-	auto_free char *path = NULL;
-	struct engine_request request = { .method = "GET", .timeout = CALL_TIME };
 	json_t *answer = NULL;
-	bool running;
-	int r;
+	int r = ask(c, "GET", container, "/json", &answer, err);
+	bool running = json_is_true(json_object_get(json_object_get(answer, "State"), "Running"));
 
-	if (asprintf(&path, "/containers/%s/json", container) < 0) {
-		path = NULL;
-		return err_errno(err, ENOMEM, "cannot look for the container");
-	}
-	request.path = path;
-	r = engine_wait(c->loop, c->engine, &request, &answer, err);
-	running = json_is_true(json_object_get(json_object_get(answer, "State"), "Running"));
 	json_decref(answer);
 	return r < 0 || running ? r : err_set(err, ESRCH, "the container does not run");
 }

@@ -136,6 +136,11 @@ int docker_tunnel_open(struct docker *d, struct err *err)
 	fd = addr_listen(&addr, 0666, err);
 	if (fd < 0)
 		return fd;
+	/* bind(2) counts the umask. */
+	if (chmod(addr.path, 0666) < 0) {
+		safe_close(fd);
+		return err_errno(err, errno, "cannot open '%s' to the container", addr.path);
+	}
 	r = rpc_server_new(d->shim->loop, &opts, &d->server);
 	if (r == 0)
 		r = tunnel_acceptor_new(d->shim->loop, d->server, PARKED, &ops, d, &d->acceptor);

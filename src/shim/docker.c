@@ -427,6 +427,9 @@ static int put_beside_socket(struct docker *d, struct err *err)
 	if (r == 0)
 		r = fs_replace_file(
 			d->shim->dfd, DOCKER_FOLDER "/" DOCKER_AGENT_NAME, data, len, 0755, false);
+	/* Our umask is not for it. */
+	if (r == 0 && fchmodat(d->shim->dfd, DOCKER_FOLDER "/" DOCKER_AGENT_NAME, 0755, 0) < 0)
+		r = -errno;
 	return r < 0 ? err_errno(err, -r, "cannot copy the agent '%s'", file) : 0;
 }
 

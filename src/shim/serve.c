@@ -199,6 +199,9 @@ void shim_stop_container(struct shim *shim, const char *signal, int64_t grace_ns
 		shim_save_state(shim);
 	}
 	req.container_id = (char *)SANDBOX_CONTAINER_ID;
+	/* Of a container that it has not made the agent does not know it. */
+	if (!*signal && shim->box.config.stop_signal)
+		signal = shim->box.config.stop_signal;
 	req.signal = (char *)signal;
 	req.grace_ns = grace_ns;
 	if (grace_ns >= 0)

@@ -23,6 +23,8 @@ def run(*words, **kwargs):
 
 
 class Engine:
+    made = 0
+
     def __init__(self):
         if os.geteuid() != 0:
             raise NoEngine("it needs root")
@@ -30,7 +32,8 @@ class Engine:
             raise NoEngine("dockerd is not installed")
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="engine-"))
         self.host = f"unix://{self.folder}/docker.sock"
-        self.network = f"engine-{os.getpid()}"
+        Engine.made += 1
+        self.network = f"engine-{os.getpid()}-{Engine.made}"
         self.process = None
         try:
             self.prepare()
