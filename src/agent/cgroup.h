@@ -30,8 +30,9 @@ struct cgroup_stats {
 /* That of a process, from its /proc/PID/cgroup. 0 or -errno; cgroup_close() is right after either.
  */
 int cgroup_open(struct cgroup *cg, pid_t pid);
-/* That which this process finds at the usual place: inside of a container its own, and with it all of
- * the container's. To be read only: elsewhere it is the whole host's. What is not there counts 0. */
+/* That which this process finds at the usual place: inside of a container its own, and with it all
+ * of the container's. To be read only: elsewhere it is the whole host's. What is not there counts
+ * 0. */
 void cgroup_open_here(struct cgroup *cg);
 void cgroup_close(struct cgroup *cg);
 

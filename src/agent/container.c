@@ -311,9 +311,9 @@ static void on_init_exit(struct process *p, void *arg)
 
 	if (!c || container_init(c) != p)
 		return;
-	c->oom_kills = c->agent->self ? cgroup_oom_kills(&c->agent->self_cgroup) -
-						c->agent->self_oom_kills
-				      : cgroup_oom_kills(&c->cgroup);
+	c->oom_kills = c->agent->self
+			       ? cgroup_oom_kills(&c->agent->self_cgroup) - c->agent->self_oom_kills
+			       : cgroup_oom_kills(&c->cgroup);
 	p->exit.oom_killed = c->oom_kills > 0;
 	/* What does not live in its pid namespace: one that a runtime made may share another's. */
 	if (!c->builtin)

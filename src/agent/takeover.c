@@ -63,7 +63,7 @@ struct takeover {
 	struct loop_timer grace;      /* of a Shutdown */
 	bool input_waits;	      /* for room in the workload's queue */
 	bool tty, ending, leaving;
-	bool swept; /* what the workload has left is killed */
+	bool swept;	/* what the workload has left is killed */
 	bool connected; /* to the server */
 	bool released;	/* it knows how the workload ended */
 	bool raw;	/* the terminal is, and was as in before */
@@ -289,8 +289,9 @@ static void kill_below(pid_t pid, int depth)
 	}
 }
 
-/* With its first process a container ends: the kernel sees to that when it is process 1, as we are in
- * its place, or somebody in ours (an engine's own init, or the host's: then not all are ours). */
+/* With its first process a container ends: the kernel sees to that when it is process 1, as we are
+ * in its place, or somebody in ours (an engine's own init, or the host's: then not all are ours).
+ */
 static void kill_rest(struct takeover *t)
 {
 	if (t->swept)

@@ -29,8 +29,8 @@ int docker_check_options(const struct run_opts *o, struct err *err)
 					      : NULL;
 
 	if (only)
-		return err_set(err, EINVAL, "option '--%s' is for VMs, not for '--driver docker'",
-			only);
+		return err_set(
+			err, EINVAL, "option '--%s' is for VMs, not for '--driver docker'", only);
 	if (o->agent_path && (o->agent_path[0] != '/' || strlen(o->agent_path) < 2 ||
 				     o->agent_path[strlen(o->agent_path) - 1] == '/' ||
 				     strlen(o->agent_path) > 90 || strstr(o->agent_path, "/../")))
@@ -92,8 +92,9 @@ static int ask_engine(const char *host, const char *policy, const char *image, b
 	auto_free char *program = NULL;
 	auto_fclose FILE *lines = NULL;
 	auto_close int theirs = -1;
-	struct proc_opts opts = { .stdin_fd = -1, .stderr_fd = STDERR_FILENO,
-		.die_with_parent = true };
+	struct proc_opts opts = {
+		.stdin_fd = -1, .stderr_fd = STDERR_FILENO, .die_with_parent = true
+	};
 	int fds[2], r = sandbox_program(SHIM, &program, err);
 	pid_t pid;
 

@@ -10,9 +10,9 @@
 int docker_check_options(const struct run_opts *opts, struct err *err);
 
 /*
- * Asks the engine for the image, which it fetches if need be, and makes the sandbox. The container is
- * made when it is started. config: with what needs nothing but the options. Blocks, with progress on
- * stderr. 0 or -errno with err.
+ * Asks the engine for the image, which it fetches if need be, and makes the sandbox. The container
+ * is made when it is started. config: with what needs nothing but the options. Blocks, with
+ * progress on stderr. 0 or -errno with err.
  */
 int docker_create(struct cli *cli, const struct run_opts *opts, const char **words,
 	struct sandbox_config *config, struct err *err);

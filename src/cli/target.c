@@ -57,9 +57,10 @@ static bool engine_runs(struct cli *cli, const char *id)
 int target_open(
 	struct cli *cli, const char *id, bool asked, struct sandbox *ret_box, struct err *err)
 {
-	struct sandbox_start_opts start = {
-		.adopt = true, .detached = true, .timeout_s = ADOPT_TIME, .log_level = LOG_LEVEL_INFO
-	};
+	struct sandbox_start_opts start = { .adopt = true,
+		.detached = true,
+		.timeout_s = ADOPT_TIME,
+		.log_level = LOG_LEVEL_INFO };
 	int code, r = sandbox_load(cli->root, id, ret_box, err);
 	enum sandbox_phase phase;
 

@@ -16,9 +16,9 @@ int target_each(struct cli *cli, const char **words, size_t n,
 int target_load(struct cli *cli, const char *word, struct sandbox *ret_box, struct err *err);
 
 /*
- * sandbox_load(), and more of a container that an engine runs though no shim of ours is there (it has
- * died, or the engine has started it by itself): another shim is started for it. asked: also for one
- * that has ended as far as we know. Blocks. 0 or -errno with err.
+ * sandbox_load(), and more of a container that an engine runs though no shim of ours is there (it
+ * has died, or the engine has started it by itself): another shim is started for it. asked: also
+ * for one that has ended as far as we know. Blocks. 0 or -errno with err.
  */
 int target_open(
 	struct cli *cli, const char *id, bool asked, struct sandbox *ret_box, struct err *err);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How it works: libcurl's multi interface in its event form. It tells which descriptors it waits on
- * and when it wants to be called without one; both are sources of the loop. What has ended is looked
- * for behind every call into it, and told from there, outside of its callbacks.
+ * and when it wants to be called without one; both are sources of the loop. What has ended is
+ * looked for behind every call into it, and told from there, outside of its callbacks.
  */
 #include "http/http.h"
 
@@ -140,8 +140,8 @@ static int on_watch(CURL *easy, curl_socket_t fd, int what, void *arg, void *soc
 {
 	struct watched *w = socket_arg;
 	struct http *http = arg;
-	uint32_t events = (what & CURL_POLL_IN ? EPOLLIN : 0) |
-			  (what & CURL_POLL_OUT ? EPOLLOUT : 0);
+	uint32_t events =
+		(what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
 
 	if (what == CURL_POLL_REMOVE) {
 		if (w)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* HTTP/1.1 requests to one server, over TCP or a unix socket, on the loop (libcurl). Nothing blocks. */
+/* HTTP/1.1 requests to one server, over TCP or a unix socket, on the loop (libcurl). Nothing
+ * blocks. */
 #pragma once
 
 #include "base/err.h"
@@ -14,8 +15,8 @@ struct http_opts {
 };
 
 /* All copied. 0, or -errno with err. */
-int http_new(struct loop *loop, const struct http_opts *opts, struct http **ret_http,
-	struct err *err);
+int http_new(
+	struct loop *loop, const struct http_opts *opts, struct http **ret_http, struct err *err);
 /* Requests still open are dropped without a word. Not from a callback. Returns NULL. */
 struct http *http_free(struct http *http);
 
@@ -26,10 +27,10 @@ struct http_answer {
 };
 
 struct http_request_opts {
-	const char *method; /* "GET" */
-	const char *path;   /* with its query, encoded already */
+	const char *method;		   /* "GET" */
+	const char *path;		   /* with its query, encoded already */
 	const char *content_type, *header; /* header: one more, "Name: value"; NULL: none */
-	const void *body;   /* NULL: none; copied */
+	const void *body;		   /* NULL: none; copied */
 	size_t len;
 	int64_t timeout; /* ns for all of it; 0: none */
 	/* Parts of the body of a 2xx answer as they come; less than 0 ends it. NULL: it is
@@ -41,8 +42,8 @@ struct http_request_opts {
 };
 
 /* *ret_request (may be NULL) is for http_cancel(), until done. 0 or -ENOMEM. */
-int http_send(struct http *http, const struct http_request_opts *opts,
-	struct http_request **ret_request);
+int http_send(
+	struct http *http, const struct http_request_opts *opts, struct http_request **ret_request);
 /* done is not called any more. */
 void http_cancel(struct http_request *request);
 

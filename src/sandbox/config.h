@@ -68,11 +68,11 @@ struct sandbox_config {
 	char *engine;  /* address of the Docker Engine; NULL: a VM of ours */
 	char *network; /* "host", "none", a name; NULL: the engine's default */
 	bool read_only, init;
-	struct strv tmpfs; /* DIR or DIR:OPTIONS */
-	char *image_arch;  /* as in Go: "amd64" */
+	struct strv tmpfs;	   /* DIR or DIR:OPTIONS */
+	char *image_arch;	   /* as in Go: "amd64" */
 	struct strv image_volumes; /* places that the image makes volumes of */
-	char *agent;	   /* binary, absolute; NULL: the one that was installed with us */
-	char *agent_path;  /* where it goes in the container */
+	char *agent;		   /* binary, absolute; NULL: the one that was installed with us */
+	char *agent_path;	   /* where it goes in the container */
 };
 
 void sandbox_config_deinit(struct sandbox_config *config);

@@ -33,12 +33,12 @@
 
 #define VERDICT_SPARE \
 	(15 * NSEC_PER_SEC) /* the shim keeps the deadline itself and says which step missed it */
-#define REMOVE_TIME   (20 * NSEC_PER_SEC) /* for rm -f to get hold of a sandbox */
+#define REMOVE_TIME    (20 * NSEC_PER_SEC)    /* for rm -f to get hold of a sandbox */
 #define ENGINE_PROGRAM "micropod-docker-shim" /* for what a Docker Engine runs */
-#define ENGINE_RECORD  "docker.json" /* what it keeps of a container that there is */
-#define RESERVE_FILE  "state.reserve"
-#define RESERVE_BYTES (64 * KIB) /* more than any state.json */
-#define CONFIG_MAX    (8 * MIB) /* of config.json: argv and environment are bounded by LIMIT_ARGV */
+#define ENGINE_RECORD  "docker.json"	      /* what it keeps of a container that there is */
+#define RESERVE_FILE   "state.reserve"
+#define RESERVE_BYTES  (64 * KIB) /* more than any state.json */
+#define CONFIG_MAX     (8 * MIB) /* of config.json: argv and environment are bounded by LIMIT_ARGV */
 
 void sandbox_deinit(struct sandbox *box)
 {
@@ -602,8 +602,7 @@ static int start_locked(struct sandbox_root *root, const struct sandbox *box, in
 	char line[LIMIT_ERR_MESSAGE + 64];
 	struct launch l;
 	int fds[2];
-	int r = sandbox_program(
-		box->config.engine ? ENGINE_PROGRAM : "micropod-shim", &shim, err);
+	int r = sandbox_program(box->config.engine ? ENGINE_PROGRAM : "micropod-shim", &shim, err);
 
 	if (r < 0)
 		return r;

@@ -41,7 +41,7 @@ int sandbox_list(struct sandbox_root *root, struct strv *ids, struct err *err);
 struct sandbox_start_opts {
 	unsigned timeout_s; /* from the shim's start to the running process */
 	bool adopt; /* no start: another shim for what an engine still runs, whose own has died */
-	bool detached;	    /* nobody will come to read along; else the VM waits for Start to end */
+	bool detached; /* nobody will come to read along; else the VM waits for Start to end */
 	unsigned rows, columns;		  /* of the caller's terminal; 0: it has none */
 	int log_level;			  /* enum log_level for the shim's log */
 	void (*notice)(const char *text); /* what the user should see; NULL: it is dropped */

@@ -16,6 +16,6 @@
 void crilog_format(
 	struct strbuf *out, unsigned stream, int64_t time_ns, const void *data, size_t len);
 
-/* Adds up the bytes of each stream that the entries of text are of. An entry that is cut off does not
- * count. */
+/* Adds up the bytes of each stream that the entries of text are of. An entry that is cut off does
+ * not count. */
 void crilog_count(const char *text, size_t len, uint64_t bytes[static 2]);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * micropod-docker-shim: the shim of a container that a Docker Engine runs, and what else has to talk to
- * one, so that libcurl is loaded by nobody else:
+ * micropod-docker-shim: the shim of a container that a Docker Engine runs, and what else has to
+ * talk to one, so that libcurl is loaded by nobody else:
  *
  *   micropod-docker-shim running ROOT ID          0: its container runs
- *   micropod-docker-shim remove ROOT ID           removes a sandbox' container; the caller has its lock
- *   micropod-docker-shim image HOST POLICY IMAGE  says what an image is, fetched if need be: lines on
- *       stdout, "progress DONE TOTAL WHAT", then "image JSON" or "error ERRNO MESSAGE"
+ *   micropod-docker-shim remove ROOT ID           removes a sandbox' container; the caller has its
+ * lock micropod-docker-shim image HOST POLICY IMAGE  says what an image is, fetched if need be:
+ * lines on stdout, "progress DONE TOTAL WHAT", then "image JSON" or "error ERRNO MESSAGE"
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -58,8 +58,7 @@ static int check_agent(const char *path, const struct arch *arch, struct err *er
 	for (unsigned i = 0; i < head.e_phnum; i++) {
 		if (pread(fd, &ph, sizeof(ph), (off_t)(head.e_phoff + i * sizeof(ph))) !=
 			sizeof(ph))
-			return err_set(
-				err, ENOEXEC, "the agent '%s' is no program of Linux", path);
+			return err_set(err, ENOEXEC, "the agent '%s' is no program of Linux", path);
 		if (ph.p_type == PT_INTERP)
 			return err_set(err, ENOEXEC,
 				"the agent '%s' is not static: the image may lack what it needs",
@@ -214,8 +213,8 @@ static json_t *environment(const struct shim *shim, const char *token)
 		json_string("AGENT_SERVER_URL=unix://" DOCKER_TUNNEL_DIR "/" DOCKER_TUNNEL_NAME));
 	json_array_append_new(array, json_sprintf("AGENT_TOKEN=%s", token));
 	if (shim->box.config.tty && shim->rows && shim->columns)
-		json_array_append_new(array,
-			json_sprintf("AGENT_WINDOW=%ux%u", shim->rows, shim->columns));
+		json_array_append_new(
+			array, json_sprintf("AGENT_WINDOW=%ux%u", shim->rows, shim->columns));
 	return array;
 }
 
@@ -235,9 +234,9 @@ static void add_ports(const struct sandbox_config *c, json_t *body, json_t *host
 			list = json_array();
 			json_object_set_new(bindings, key, list);
 		}
-		json_array_append_new(list,
-			json_pack("{s:s, s:o}", "HostIp", p->host_ip, "HostPort",
-				p->host ? json_sprintf("%u", p->host) : json_string("")));
+		json_array_append_new(
+			list, json_pack("{s:s, s:o}", "HostIp", p->host_ip, "HostPort",
+				      p->host ? json_sprintf("%u", p->host) : json_string("")));
 	}
 	json_object_set_new(body, "ExposedPorts", exposed);
 	json_object_set_new(host, "PortBindings", bindings);
@@ -249,9 +248,9 @@ static json_t *binds(const struct sandbox_config *c, const char *folder)
 
 	json_array_append_new(array, json_sprintf("%s:%s:ro", folder, DOCKER_TUNNEL_DIR));
 	for (size_t i = 0; i + SANDBOX_VOLUME_WORDS <= c->volumes.n; i += SANDBOX_VOLUME_WORDS)
-		if (json_array_append_new(array,
-			    json_sprintf("%s:%s:%s", c->volumes.v[i], c->volumes.v[i + 1],
-				    c->volumes.v[i + 2])) < 0) {
+		if (json_array_append_new(
+			    array, json_sprintf("%s:%s:%s", c->volumes.v[i], c->volumes.v[i + 1],
+					   c->volumes.v[i + 2])) < 0) {
 			json_decref(array);
 			return NULL;
 		}
@@ -317,8 +316,7 @@ json_t *docker_container(
 		r = json_object_set_new(body, "StopSignal", json_string(c->stop_signal));
 	json_object_set_new(body, "Tty", json_boolean(c->tty));
 	json_object_set_new(body, "OpenStdin", json_boolean(c->open_stdin));
-	json_object_set_new(
-		body, "Labels", json_pack("{s:s}", "dev.micropod.sandbox", c->id));
+	json_object_set_new(body, "Labels", json_pack("{s:s}", "dev.micropod.sandbox", c->id));
 	json_object_set_new(body, "HostConfig", host_config(c, folder, body));
 	if (r < 0) {
 		json_decref(body);

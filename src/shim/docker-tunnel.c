@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The socket that the container's agent dials, in a folder of the sandbox that is mounted into the
- * container: so it is the same for every shim of the sandbox, in every network. Token and credential
- * are kept as digests.
+ * container: so it is the same for every shim of the sandbox, in every network. Token and
+ * credential are kept as digests.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -117,8 +117,7 @@ static const struct tunnel_acceptor_ops ops = {
 int docker_tunnel_open(struct docker *d, struct err *err)
 {
 	struct rpc_server_opts opts = { .max_message = TUNNEL_MESSAGE_MAX };
-	auto_free char *folder =
-		sandbox_path(d->shim->root, d->shim->box.config.id, DOCKER_FOLDER);
+	auto_free char *folder = sandbox_path(d->shim->root, d->shim->box.config.id, DOCKER_FOLDER);
 	auto_free char *text = NULL;
 	struct addr addr;
 	int fd, r;

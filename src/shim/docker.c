@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Start: the container is made (once), the agent put into it, the token armed, the container started;
- * the program runs from then, and the sandbox is ready when the agent has registered and answered.
- * From the start on the engine is asked to tell of the container's end, whatever brings it about.
+ * Start: the container is made (once), the agent put into it, the token armed, the container
+ * started; the program runs from then, and the sandbox is ready when the agent has registered and
+ * answered. From the start on the engine is asked to tell of the container's end, whatever brings
+ * it about.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,11 +36,9 @@ static void ask(struct docker *d, const char *method, const char *before, const 
 	json_t *body, int64_t timeout, engine_done done)
 {
 	auto_free char *path = NULL;
-	struct engine_request request = { .method = method,
-		.body = body,
-		.timeout = timeout,
-		.done = done,
-		.arg = d };
+	struct engine_request request = {
+		.method = method, .body = body, .timeout = timeout, .done = done, .arg = d
+	};
 	struct err err = ERR_INIT;
 	int r = -ENOMEM;
 
@@ -287,8 +286,8 @@ static void await_agent(struct docker *d)
 /* The ports as they were bound. */
 static void keep_ports(struct docker *d, const json_t *inspected)
 {
-	const json_t *ports = json_object_get(
-		json_object_get(inspected, "NetworkSettings"), "Ports");
+	const json_t *ports =
+		json_object_get(json_object_get(inspected, "NetworkSettings"), "Ports");
 	const struct sandbox_config *c = &d->shim->box.config;
 	struct sandbox_state *st = &d->shim->box.state;
 
@@ -390,10 +389,9 @@ static void on_folder(void *arg, json_t *answer, const struct err *missing)
 	struct docker *d = arg;
 	const struct sandbox_config *c = &d->shim->box.config;
 	auto_free char *file = NULL, *path = NULL;
-	struct engine_request request = { .method = "PUT",
-		.timeout = CALL_TIME,
-		.done = on_copied,
-		.arg = d };
+	struct engine_request request = {
+		.method = "PUT", .timeout = CALL_TIME, .done = on_copied, .arg = d
+	};
 	struct err err = ERR_INIT;
 	int r;
 
@@ -408,7 +406,7 @@ static void on_folder(void *arg, json_t *answer, const struct err *missing)
 	request.tar = d->tar.data;
 	request.tar_len = d->tar.len;
 	if (r == 0 && (!path || engine_send(d->engine, &request, NULL) < 0))
-		r = err_errno(&err, ENOMEM, "out of memory");
+		r = err_set(&err, ENOMEM, "out of memory");
 	if (r < 0)
 		fail(d, "cannot copy the agent into the container", &err);
 }
@@ -451,7 +449,7 @@ static void copy_agent(struct docker *d)
 		http_escape(&path, folder[0] ? folder : "/");
 	}
 	if (!folder || strbuf_error(&path) < 0) {
-		err_errno(&err, ENOMEM, "out of memory");
+		err_set(&err, ENOMEM, "out of memory");
 		fail(d, "cannot copy the agent into the container", &err);
 		return;
 	}
@@ -510,16 +508,15 @@ static int send_make(struct docker *d, struct err *err)
 	auto_free char *folder = sandbox_path(d->shim->root, c->id, DOCKER_FOLDER);
 	auto_strbuf struct strbuf path = STRBUF_INIT;
 	char token[DOCKER_TOKEN_LEN + 1];
-	struct engine_request request = { .method = "POST",
-		.timeout = CALL_TIME,
-		.done = on_made,
-		.arg = d };
+	struct engine_request request = {
+		.method = "POST", .timeout = CALL_TIME, .done = on_made, .arg = d
+	};
 	int r = docker_place_is_hidden(c) ? put_beside_socket(d, err) : 0;
 
 	if (r < 0)
 		return r;
 	if (!folder || new_token(d, token) < 0)
-		return err_errno(err, ENOMEM, "out of memory");
+		return err_set(err, ENOMEM, "out of memory");
 	request.body = docker_container(d->shim, folder, token, err);
 	explicit_bzero(token, sizeof(token));
 	if (!request.body)
@@ -528,7 +525,7 @@ static int send_make(struct docker *d, struct err *err)
 	request.path = path.data;
 	if (strbuf_error(&path) < 0) {
 		json_decref(request.body);
-		return err_errno(err, ENOMEM, "out of memory");
+		return err_set(err, ENOMEM, "out of memory");
 	}
 	r = engine_send(d->engine, &request, NULL);
 	d->making = r == 0;

@@ -2,8 +2,8 @@
 /*
  * What the files of the shim of a Docker container share. The engine runs the container, with our
  * agent as its process 1: docker-make.c (what the engine is asked to make, and the agent in it),
- * docker.c (start, exit), docker-tunnel.c (the agent's end of the session), docker-record.c (what has
- * to outlive a shim).
+ * docker.c (start, exit), docker-tunnel.c (the agent's end of the session), docker-record.c (what
+ * has to outlive a shim).
  */
 #pragma once
 
@@ -23,8 +23,8 @@
 /* docker-record.c */
 
 struct docker_record {
-	char *container; /* the engine's id; NULL: not made yet */
-	char *token;	 /* digest of the token in its environment */
+	char *container;  /* the engine's id; NULL: not made yet */
+	char *token;	  /* digest of the token in its environment */
 	char *credential; /* digest of what its agent comes back with; NULL: none yet */
 };
 
@@ -66,8 +66,8 @@ bool docker_place_is_hidden(const struct sandbox_config *config);
 /* An archive with the agent at config->agent_path; make_folder: and the folder that it is in. */
 int docker_agent_tar(const struct sandbox_config *config, const char *file, bool make_folder,
 	struct strbuf *out, struct err *err);
-/* The body of the request that makes the container; token: for its environment. folder: on this host,
- * absolute. NULL with err. */
+/* The body of the request that makes the container; token: for its environment. folder: on this
+ * host, absolute. NULL with err. */
 json_t *docker_container(
 	const struct shim *shim, const char *folder, const char *token, struct err *err);
 

@@ -198,8 +198,7 @@ static void begin_end(struct shim *shim)
 		shim_save_state(shim);
 		shim_answer_waiters(shim, SHIM_WAIT_EXIT);
 	}
-	if ((!shim->readers && !shim->awaited) || !shim->agent || shim->agent_lost ||
-		shim->gone) {
+	if ((!shim->readers && !shim->awaited) || !shim->agent || shim->agent_lost || shim->gone) {
 		shut_down(shim);
 		return;
 	}

@@ -124,8 +124,7 @@ int shim_keep_offsets(struct shim *shim, bool again, struct err *err)
 	struct offsets o = { 0 };
 	int r = 0;
 
-	shim->offsets_fd =
-		openat(shim->dfd, OFFSETS_FILE, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	shim->offsets_fd = openat(shim->dfd, OFFSETS_FILE, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (shim->offsets_fd < 0)
 		return err_errno(err, errno, "cannot open %s", OFFSETS_FILE);
 	if (again && pread(shim->offsets_fd, &o, sizeof(o), 0) == sizeof(o)) {

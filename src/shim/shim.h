@@ -123,7 +123,7 @@ struct shim {
 
 	int log_fd, console_fd; /* container.log, console.log */
 	uint64_t log_offset[2]; /* next byte of stdout and stderr */
-	int offsets_fd;		/* where these are kept for a shim after us; -1: there can be none */
+	int offsets_fd; /* where these are kept for a shim after us; -1: there can be none */
 	bool log_partial[2];
 	bool attached;
 	bool started;	 /* the container's first process */
@@ -131,9 +131,9 @@ struct shim {
 	bool early_exit; /* it came before Start was answered, which may say why: early_* */
 	int32_t early_code;
 	bool early_oom;
-	bool stopping; /* Stop has begun, or the end */
-	bool ending;   /* finish.c has begun */
-	bool gone; /* what ran the container is */
+	bool stopping;	   /* Stop has begun, or the end */
+	bool ending;	   /* finish.c has begun */
+	bool gone;	   /* what ran the container is */
 	bool falling_back; /* this VM's end is not the sandbox': another is started */
 	bool agent_lost;   /* no use asking it for an orderly shutdown */
 	bool remove;	   /* --rm, or asked for by Stop */
@@ -195,8 +195,8 @@ void shim_stop_container(struct shim *shim, const char *signal, int64_t grace_ns
 /* monitor.c */
 
 int shim_open_logs(struct shim *shim, struct err *err);
-/* From now it is kept how far the log is. again: it goes on where a shim before us has ended; else at
- * the begin of what the container writes. 0 or -errno with err. */
+/* From now it is kept how far the log is. again: it goes on where a shim before us has ended; else
+ * at the begin of what the container writes. 0 or -errno with err. */
 int shim_keep_offsets(struct shim *shim, bool again, struct err *err);
 /* More of the guest's console. */
 void shim_console(struct shim *shim, const void *data, size_t len);

@@ -118,11 +118,10 @@ def nothing_left():
 @pytest.fixture(scope="session")
 def engine():
     """Imported here: it needs what this module says."""
-    from engine import Engine, NoEngine
-    try:
-        engine = Engine()
-    except NoEngine as why:
-        pytest.skip(f"no Docker Engine can be started here: {why}")
+    from engine import Engine
+    if os.geteuid() != 0:
+        pytest.skip("a Docker Engine of one's own needs root")
+    engine = Engine()
     engine.load("busybox")
     yield engine
     engine.stop()

@@ -11,7 +11,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOC = ROOT / "docs/troubleshooting.md"
-FOLDERS = ("cli", "sandbox", "shim", "driver", "net", "image")
+FOLDERS = ("cli", "sandbox", "shim", "driver", "net", "image", "http")
 LITERAL = r'"(?:\\.|[^"\\])*"'
 CALL = re.compile(r"\berr_(?:set|errno)\(\s*(?:[^;\"]*?),\s*((?:" + LITERAL + r"\s*(?:[A-Z_a-z0-9]+\s*(?=\")|))+)", re.S)
 
@@ -19,7 +19,7 @@ CALL = re.compile(r"\berr_(?:set|errno)\(\s*(?:[^;\"]*?),\s*((?:" + LITERAL + r"
 def messages():
     """The format strings of all errors, placeholders as \"...\"."""
     for folder in FOLDERS:
-        for path in sorted((ROOT / "src" / folder).glob("*.c")):
+        for path in sorted((ROOT / "src" / folder).rglob("*.c")):
             text = path.read_text()
             for call in CALL.finditer(text):
                 words = "".join(part[1:-1] for part in re.findall(LITERAL, call.group(1)))

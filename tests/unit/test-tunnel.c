@@ -170,7 +170,7 @@ static void dial_with(struct tun *t, const char *token)
 
 static void tun_start(struct tun *t)
 {
-	strcpy(t->dir, "/tmp/test-tunnel.XXXXXX");
+	snprintf(t->dir, sizeof(t->dir), "/tmp/test-tunnel.XXXXXX");
 	REQUIRE(mkdtemp(t->dir));
 	snprintf(t->path, sizeof(t->path), "%s/sock", t->dir);
 	t->f.copts.dial = dial_parked;
@@ -373,6 +373,170 @@ static void leaving_loses_nothing(void)
 	CHECK_INT(t.downs, 0);
 }
 
+/* A client that speaks as it likes */
+
+struct raw {
+	struct rpc_channel *channel;
+	unsigned done;
+	enum rpc_code code;
+};
+
+static void raw_message(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw,
+	size_t len, void *arg)
+{
+}
+
+static void raw_done(struct rpc_call *call, const struct rpc_status *status, void *arg)
+{
+	struct raw *r = arg;
+
+	r->done++;
+	r->code = status->code;
+}
+
+static const struct rpc_call_ops raw_ops = { .message = raw_message, .done = raw_done };
+
+static void raw_open(struct tun *t, struct raw *r)
+{
+	char text[80];
+
+	memset(r, 0, sizeof(*r));
+	snprintf(text, sizeof(text), "unix:%s", t->path);
+	REQUIRE(rpc_channel_new_addr(t->f.loop, text, &r->channel, NULL) == 0);
+}
+
+static struct rpc_call *raw_call(struct raw *r, const char *method)
+{
+	struct rpc_call_opts opts = { .retry = RPC_RETRY_NEVER };
+	struct rpc_call *call;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/micropod.tunnel.v1.Tunnel/%s", method);
+	REQUIRE(rpc_channel_call(r->channel, path, NULL, &opts, &raw_ops, r, &call) == 0);
+	return call;
+}
+
+static void raw_hello(struct tun *t, struct raw *r, const void *token, size_t len,
+	const void *credential, size_t credential_len)
+{
+	Micropod__Tunnel__V1__AgentEvent event = MICROPOD__TUNNEL__V1__AGENT_EVENT__INIT;
+	Micropod__Tunnel__V1__Hello hello = MICROPOD__TUNNEL__V1__HELLO__INIT;
+	struct rpc_call *call = raw_call(r, "Register");
+
+	hello.token = (ProtobufCBinaryData){ len, (uint8_t *)(uintptr_t)token };
+	hello.credential =
+		(ProtobufCBinaryData){ credential_len, (uint8_t *)(uintptr_t)credential };
+	event.kind_case = MICROPOD__TUNNEL__V1__AGENT_EVENT__KIND_HELLO;
+	event.hello = &hello;
+	r->done = 0;
+	rpc_call_start(call);
+	CHECK_INT(rpc_call_send(call, &event.base), 0);
+	RUN_UNTIL(&t->f, r->done);
+}
+
+static void hostile_hellos(void)
+{
+	Micropod__Tunnel__V1__AgentEvent event = MICROPOD__TUNNEL__V1__AGENT_EVENT__INIT;
+	Micropod__Tunnel__V1__Heartbeat beat = MICROPOD__TUNNEL__V1__HEARTBEAT__INIT;
+	uint8_t secret[LIMIT_TUNNEL_SECRET + 1] = { 0 };
+	struct rpc_call *call;
+	struct raw r;
+	TUN(t);
+
+	tun_start(&t);
+	raw_open(&t, &r);
+	raw_hello(&t, &r, NULL, 0, NULL, 0);
+	CHECK_INT(r.code, RPC_INVALID_ARGUMENT);
+	raw_hello(&t, &r, secret, 4, secret, 4);
+	CHECK_INT(r.code, RPC_INVALID_ARGUMENT);
+	raw_hello(&t, &r, secret, sizeof(secret), NULL, 0);
+	CHECK_INT(r.code, RPC_INVALID_ARGUMENT);
+	raw_hello(&t, &r, NULL, 0, secret, sizeof(secret));
+	CHECK_INT(r.code, RPC_INVALID_ARGUMENT);
+	raw_hello(&t, &r, secret, LIMIT_TUNNEL_SECRET, NULL, 0);
+	CHECK_INT(r.code, RPC_UNAUTHENTICATED);
+	raw_hello(&t, &r, NULL, 0, secret, TUNNEL_CREDENTIAL_SIZE);
+	CHECK_INT(r.code, RPC_UNAUTHENTICATED);
+	/* Something else first; bytes that are no message. */
+	event.kind_case = MICROPOD__TUNNEL__V1__AGENT_EVENT__KIND_HEARTBEAT;
+	event.heartbeat = &beat;
+	call = raw_call(&r, "Register");
+	r.done = 0;
+	rpc_call_start(call);
+	rpc_call_send(call, &event.base);
+	RUN_UNTIL(&t.f, r.done);
+	CHECK_INT(r.code, RPC_INVALID_ARGUMENT);
+	call = raw_call(&r, "Register");
+	r.done = 0;
+	rpc_call_start(call);
+	rpc_call_send_raw(call, "\xff\xff\xff", 3);
+	RUN_UNTIL(&t.f, r.done);
+	CHECK(r.code != RPC_OK);
+	r.channel = rpc_channel_free(r.channel);
+	/* None of it has harmed the one that is right. */
+	RUN_UNTIL(&t.f, t.n_parked == 2);
+	echo(&t, 1000);
+}
+
+static void hostile_streams(void)
+{
+	static uint8_t bytes[LIMIT_TUNNEL_FRAME + 100];
+	Micropod__Tunnel__V1__Frame frame = MICROPOD__TUNNEL__V1__FRAME__INIT;
+	struct rpc_call *call;
+	struct raw r;
+	TUN(t);
+
+	tun_start(&t);
+	RUN_UNTIL(&t.f, t.n_parked == 2);
+	raw_open(&t, &r);
+	for (int i = 0; i < 3; i++) {
+		call = raw_call(&r, "Serve");
+		if (i)
+			rpc_call_add_metadata(call, "micropod-credential-bin", bytes,
+				i == 1 ? 5 : TUNNEL_CREDENTIAL_SIZE);
+		r.done = 0;
+		rpc_call_start(call);
+		RUN_UNTIL(&t.f, r.done);
+		CHECK_INT(r.code, RPC_UNAUTHENTICATED);
+	}
+	/* With the right one, and a frame that is too large. */
+	call = raw_call(&r, "Serve");
+	rpc_call_add_metadata(call, "micropod-credential-bin", t.credential, sizeof(t.credential));
+	frame.data = (ProtobufCBinaryData){ sizeof(bytes), bytes };
+	r.done = 0;
+	rpc_call_start(call);
+	rpc_call_send(call, &frame.base);
+	RUN_UNTIL(&t.f, r.done);
+	CHECK_INT(r.code, RPC_RESOURCE_EXHAUSTED);
+	r.channel = rpc_channel_free(r.channel);
+	RUN_UNTIL(&t.f, t.n_parked == 2);
+	echo(&t, 1000);
+}
+
+static void too_many_agents(void)
+{
+	struct raw raws[LIMIT_TUNNEL_PEERS / 1000 + 1];
+	unsigned n = 0;
+	TUN(t);
+
+	tun_start(&t);
+	RUN_UNTIL(&t.f, t.n_parked == 2);
+	for (size_t i = 0; i < ARRAY_SIZE(raws); i++)
+		raw_open(&t, &raws[i]);
+	/* One is there already. */
+	for (; n < LIMIT_TUNNEL_PEERS - 1; n++)
+		rpc_call_start(raw_call(&raws[n / 1000], "Register"));
+	fx_idle(&t.f, 500 * NSEC_PER_MSEC);
+	for (size_t i = 0; i < ARRAY_SIZE(raws); i++)
+		CHECK_INT(raws[i].done, 0);
+	rpc_call_start(raw_call(&raws[n / 1000], "Register"));
+	RUN_UNTIL(&t.f, raws[n / 1000].done == 1);
+	CHECK_INT(raws[n / 1000].code, RPC_RESOURCE_EXHAUSTED);
+	echo(&t, 1000);
+	for (size_t i = 0; i < ARRAY_SIZE(raws); i++)
+		raws[i].channel = rpc_channel_free(raws[i].channel);
+}
+
 static void servers(void)
 {
 	static const struct {
@@ -417,4 +581,5 @@ static void servers(void)
 
 TEST_MAIN(TEST(calls_go_through), TEST(a_reader_that_pauses_stops_nobody_else), TEST(many_parked),
 	TEST(it_comes_back), TEST(a_token_is_good_once), TEST(wrong_tokens),
-	TEST(the_newer_session_counts), TEST(leaving_loses_nothing), TEST(servers))
+	TEST(the_newer_session_counts), TEST(leaving_loses_nothing), TEST(hostile_hellos),
+	TEST(hostile_streams), TEST(too_many_agents), TEST(servers))

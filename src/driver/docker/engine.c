@@ -88,8 +88,8 @@ static void set_words(struct err *err, int code, const char *words)
 	err_set(err, code, "the engine says: %.*s", (int)strcspn(words, "\r\n"), words);
 }
 
-static void set_status(const struct engine_call *c, const struct http_answer *answer,
-	struct err *err)
+static void set_status(
+	const struct engine_call *c, const struct http_answer *answer, struct err *err)
 {
 	json_t *body = json_loadb(answer->body, answer->len, 0, NULL);
 	const char *message = json_string_value(json_object_get(body, "message"));
@@ -160,7 +160,9 @@ static void submit(struct engine_call *c)
 		.body = c->body,
 		.len = c->len,
 		.timeout = c->timeout,
-		.part = c->part ? on_part : c->item ? on_lines : NULL,
+		.part = c->part	  ? on_part
+			: c->item ? on_lines
+				  : NULL,
 		.done = on_answer,
 		.arg = c };
 	struct err err = ERR_INIT;
@@ -192,7 +194,8 @@ static void agree(struct engine *e, const struct http_answer *answer, struct err
 		err_set(err, EPROTO, "what answers at %s is no Docker Engine", e->host);
 	else if (minor < API_OLDEST)
 		err_set(err, EPROTONOSUPPORT,
-			"the engine at %s is too old: it speaks version %.20s of the API, 1.%d is needed",
+			"the engine at %s is too old: it speaks version %.20s of the API, 1.%d is "
+			"needed",
 			e->host, theirs, API_OLDEST);
 	else
 		e->minor = MIN(minor, (unsigned)API_NEWEST);

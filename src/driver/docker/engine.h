@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A client of the Docker Engine API (docs.docker.com/reference/api/engine), which Podman has too. What
- * is sent and answered is JSON as documented there; errors carry the engine's own words. Nothing blocks
- * but engine_wait().
+ * A client of the Docker Engine API (docs.docker.com/reference/api/engine), which Podman has too.
+ * What is sent and answered is JSON as documented there; errors carry the engine's own words.
+ * Nothing blocks but engine_wait().
  */
 #pragma once
 
@@ -14,10 +14,9 @@
 struct engine;
 struct engine_call;
 
-/* host: as driver/docker/host.h has it, unix:///PATH, tcp://HOST:PORT or http://HOST:PORT. Does not connect yet. 0, or -errno with
- * err. */
-int engine_new(
-	struct loop *loop, const char *host, struct engine **ret_engine, struct err *err);
+/* host: as driver/docker/host.h has it, unix:///PATH, tcp://HOST:PORT or http://HOST:PORT. Does not
+ * connect yet. 0, or -errno with err. */
+int engine_new(struct loop *loop, const char *host, struct engine **ret_engine, struct err *err);
 /* Calls still open are dropped. Not from a callback. Returns NULL. */
 struct engine *engine_free(struct engine *engine);
 
@@ -39,13 +38,13 @@ struct engine_request {
 	void *arg;
 };
 
-/* The API's version is agreed on before the first. Errors come by done too, out of memory apart: 0 or
- * -ENOMEM. */
+/* The API's version is agreed on before the first. Errors come by done too, out of memory apart: 0
+ * or -ENOMEM. */
 int engine_send(
 	struct engine *engine, const struct engine_request *request, struct engine_call **ret_call);
 void engine_cancel(struct engine_call *call); /* done is not called any more */
 
-/* The same, and runs the loop until it is done: for a program that does nothing else. *ret_answer (may
- * be NULL) is the caller's (json_decref()). 0, or -errno with err. */
+/* The same, and runs the loop until it is done: for a program that does nothing else. *ret_answer
+ * (may be NULL) is the caller's (json_decref()). 0, or -errno with err. */
 int engine_wait(struct loop *loop, struct engine *engine, const struct engine_request *request,
 	json_t **ret_answer, struct err *err);
