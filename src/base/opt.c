@@ -290,3 +290,69 @@ void opt_help(const struct opt *opts, struct strbuf *out)
 		strbuf_adds(out, opts->words ? ")\n" : "\n");
 	}
 }
+
+static int unparse_number(
+	const struct opt *opt, const void *field, const void *before, struct strv *args)
+{
+	uint64_t value = *(const uint64_t *)field;
+
+	if (before && value == *(const uint64_t *)before)
+		return 0;
+	if (!before && !value)
+		return 0;
+	if (opt->type == OPT_DURATION)
+		return strv_addf(args, "--%s=%llu.%06llus", opt->name,
+			(unsigned long long)(value / 1000000000),
+			(unsigned long long)(value % 1000000000 / 1000));
+	if (opt->type == OPT_MILLI)
+		return strv_addf(args, "--%s=%llu.%03llu", opt->name,
+			(unsigned long long)(value / 1000), (unsigned long long)(value % 1000));
+	return strv_addf(args, "--%s=%llu", opt->name, (unsigned long long)value);
+}
+
+static int unparse_one(
+	const struct opt *opt, const void *field, const void *before, struct strv *args)
+{
+	const struct strv *list = field;
+	int r = 0;
+
+	switch (opt->type) {
+	case OPT_FLAG:
+		if (*(const bool *)field != (before ? *(const bool *)before : false))
+			r = strv_addf(args, "--%s=%s", opt->name,
+				*(const bool *)field ? "true" : "false");
+		return r;
+	case OPT_STRING:
+		return *(const char *const *)field
+			       ? strv_addf(args, "--%s=%s", opt->name, *(const char *const *)field)
+			       : 0;
+	case OPT_LIST:
+		for (size_t i = 0; r == 0 && i < list->n; i++)
+			r = strv_addf(args, "--%s=%s", opt->name, list->v[i]);
+		return r;
+	case OPT_SIZE:
+	case OPT_DURATION:
+	case OPT_MILLI:
+		return unparse_number(opt, field, before, args);
+	case OPT_UINT:
+		if (*(const unsigned *)field != (before ? *(const unsigned *)before : 0))
+			r = strv_addf(args, "--%s=%u", opt->name, *(const unsigned *)field);
+		return r;
+	case OPT_WORD:
+		if (*(const int *)field != (before ? *(const int *)before : 0))
+			r = strv_addf(args, "--%s=%s", opt->name, opt->words[*(const int *)field]);
+		return r;
+	default:
+		return 0;
+	}
+}
+
+int opt_unparse(const struct opt *opts, const void *values, const void *defaults, struct strv *args)
+{
+	int r = 0;
+
+	for (const struct opt *o = opts; r == 0 && o->name; o++)
+		r = unparse_one(o, (const char *)values + o->offset,
+			defaults ? (const char *)defaults + o->offset : NULL, args);
+	return r;
+}

@@ -68,6 +68,15 @@ int opt_parse(const struct opt_grammar *grammar, char *const *args, size_t n,
 int opt_store(
 	const struct opt *opt, void *values, const char *what, const char *value, struct err *err);
 
+/*
+ * The other way round: appends "--name=value" for each option of the table whose value differs from
+ * that in defaults (of the same struct; NULL: zeros). What OPT_CALL has made is left out. 0 or
+ * -ENOMEM.
+ */
+struct strv;
+int opt_unparse(
+	const struct opt *opts, const void *values, const void *defaults, struct strv *args);
+
 /* The entry of that long name, or NULL. */
 const struct opt *opt_find(const struct opt *opts, const char *name);
 

@@ -5,6 +5,7 @@
  * from the same tables.
  */
 #include "cli/cli.h"
+#include "cli/remote.h"
 #include "cli/timeline.h"
 
 #include <errno.h>
@@ -15,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/log.h"
 
 #define AT(field) offsetof(struct cli, field)
@@ -22,8 +24,13 @@ static const struct opt global_opts[] = {
 	{ "debug", 'D', OPT_FLAG, AT(debug), NULL,
 		"say on stderr what is done (as MICROPOD_LOG=debug)" },
 	{ "help", 'h', OPT_FLAG, AT(help), NULL, "print this and leave" },
+	{ "on", 0, OPT_STRING, AT(on), "HOST",
+		"with a server: the host to use (default: that with most free memory)" },
 	{ "root", 0, OPT_STRING, AT(root_path), "DIR",
 		"where images and sandboxes are kept (MICROPOD_ROOT)" },
+	{ "server", 0, OPT_STRING, AT(server), "URL",
+		"use the hosts of this server (MICROPOD_SERVER), with the token in "
+		"MICROPOD_TOKEN" },
 	{ "vmm", 0, OPT_STRING, AT(settings.vmm), "FILE", "the QEMU to use (MICROPOD_VMM)" },
 	{ NULL },
 };
@@ -42,7 +49,7 @@ const struct verb *const verb_table[] = { &verb_run, &verb_create, &verb_start, 
 	&verb_kill, &verb_restart, &verb_rm, &verb_ps, &verb_exec, &verb_attach, &verb_cp,
 	&verb_logs, &verb_port_forward, &verb_wait, &verb_inspect, &verb_pull, &verb_images,
 	&verb_rmi, &verb_load, &verb_prune, &verb_doctor, &verb_setup, &verb_stats, &verb_template,
-	&verb_version, NULL };
+	&verb_server, &verb_runner, &verb_token, &verb_version, NULL };
 
 void cli_complain(const struct err *err)
 {
@@ -127,6 +134,65 @@ static int check_words(const struct verb *verb, size_t n, struct err *err)
 	return 0;
 }
 
+/* Without the options that say where: the host has its own. */
+static int strip(char *const *args, size_t n, struct strv *out)
+{
+	static const char *const names[] = { "--server", "--on", "--root" };
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		bool ours = false;
+
+		for (size_t j = 0; j < ARRAY_SIZE(names) && !ours; j++) {
+			size_t len = strlen(names[j]);
+
+			ours = strncmp(args[i], names[j], len) == 0 &&
+			       (!args[i][len] || args[i][len] == '=');
+			if (ours && !args[i][len])
+				i++;
+		}
+		if (!ours)
+			r = strv_add(out, args[i]);
+	}
+	return r;
+}
+
+static int run_there(struct cli *cli, const struct verb *verb, char *const *args, size_t n,
+	const char **words, size_t n_words, struct err *err)
+{
+	auto_strv struct strv kept = STRV_INIT;
+
+	if (verb->remote == VERB_BY_SANDBOX)
+		return remote_verb(cli->remote, verb->name, true, args, n, words, n_words, err);
+	if (strip(args, n, &kept) < 0)
+		return err_errno(err, ENOMEM, "cannot ask the server");
+	return remote_verb(
+		cli->remote, verb->name, false, strv_items(&kept), kept.n, words, n_words, err);
+}
+
+static int run_over_server(struct cli *cli, const struct verb *verb, const void *values,
+	char *const *args, size_t n, const char **words, size_t n_words, struct err *err)
+{
+	int r;
+
+	if (verb->remote == VERB_LOCAL)
+		return err_set(err, EINVAL,
+			"'micropod %s' is for this host alone: leave '--server' out", verb->name);
+	r = remote_open(cli->server, cli->on, &cli->remote, err);
+	if (r < 0)
+		return r;
+	return verb->remote == VERB_HERE ? verb->run(cli, values, words, n_words, err)
+					 : run_there(cli, verb, args, n, words, n_words, err);
+}
+
+static int run_here(struct cli *cli, const struct verb *verb, const void *values,
+	const char **words, size_t n_words, struct err *err)
+{
+	int r = verb->no_root ? 0 : sandbox_root_open(cli->root_path, &cli->root, err);
+
+	return r < 0 ? r : verb->run(cli, values, words, n_words, err);
+}
+
 static int run_with(struct cli *cli, const struct verb *verb, void *values, char *const *args,
 	size_t n, struct err *err)
 {
@@ -154,10 +220,12 @@ static int run_with(struct cli *cli, const struct verb *verb, void *values, char
 		r = check_words(verb, (size_t)count, err);
 	if (cli->debug)
 		log_init("micropod", 2, LOG_LEVEL_DEBUG);
-	if (r == 0 && !verb->no_root)
-		r = sandbox_root_open(cli->root_path, &cli->root, err);
-	if (r == 0)
-		r = verb->run(cli, values, words, (size_t)count, err);
+	if (!cli->server || !*cli->server)
+		cli->server = getenv("MICROPOD_SERVER");
+	if (r == 0 && cli->server && *cli->server && !verb->no_root)
+		r = run_over_server(cli, verb, values, args, n, words, (size_t)count, err);
+	else if (r == 0)
+		r = run_here(cli, verb, values, words, (size_t)count, err);
 	free(words);
 	return r;
 }
@@ -193,6 +261,27 @@ static int set_log_level(struct err *err)
 	return 0;
 }
 
+/* Options and help are that program's. Returns only if it cannot be executed. */
+static int run_program(const struct verb *verb, char *const *args, struct err *err)
+{
+	auto_strv struct strv argv = STRV_INIT;
+	auto_free char *program = NULL;
+	int r = sandbox_program(verb->program, &program, err);
+
+	if (r < 0)
+		return r;
+	r = strv_add(&argv, program);
+	/* One program has several verbs. */
+	if (r == 0 && strcmp(verb->name, strrchr(verb->program, '-') + 1) != 0)
+		r = strv_add(&argv, verb->name);
+	if (r == 0)
+		r = strv_addv(&argv, (const char *const *)args);
+	if (r < 0)
+		return err_errno(err, ENOMEM, "cannot start %s", program);
+	execv(program, argv.v);
+	return err_errno(err, errno, "cannot execute %s", program);
+}
+
 static int run(struct cli *cli, char *const *args, size_t n, struct err *err)
 {
 	const struct opt_set sets[] = { { first_opts, cli }, { global_opts, cli } };
@@ -217,6 +306,8 @@ static int run(struct cli *cli, char *const *args, size_t n, struct err *err)
 		return verb_version.run(cli, NULL, NULL, 0, err);
 	if (!verb)
 		return help_all(); /* with --help and, as Docker, without any word */
+	if (verb->program)
+		return run_program(verb, args + n - (size_t)count + 1, err);
 	/* The verb's words are the last of args, whatever came in front. */
 	return run_verb(cli, verb, args + n - (size_t)count + 1, (size_t)count - 1, err);
 }
@@ -241,6 +332,7 @@ int cli_main(int argc, char **argv)
 	code = timeline_begin(&err);
 	if (code == 0)
 		code = run(&cli, argv + 1, argc > 0 ? (size_t)argc - 1 : 0, &err);
+	remote_close(cli.remote);
 	sandbox_root_free(cli.root);
 	settings_deinit(&cli.settings);
 	if (code < 0 || err.code)

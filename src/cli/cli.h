@@ -15,11 +15,23 @@
 #define EXIT_NOT_FOUND	127
 #define WORDS_ANY	UINT32_MAX
 
+struct remote;
+
 struct cli {
 	const char *root_path; /* --root; NULL: as sandbox_root_open() chooses */
+	const char *server, *on; /* --server, --on; NULL: this host */
 	bool debug, help, version;
 	struct settings settings;
-	struct sandbox_root *root; /* open for verbs with .root */
+	struct sandbox_root *root; /* open unless the verb has .no_root, or there is ... */
+	struct remote *remote;	   /* ... a server */
+};
+
+/* What a verb does with a server. */
+enum verb_remote {
+	VERB_LOCAL,	 /* it is for this host alone */
+	VERB_HERE,	 /* it runs here, and calls go through the server (cli/boxes.h) */
+	VERB_THERE,	 /* a host runs it */
+	VERB_BY_SANDBOX, /* the same: that which has the sandbox, for each word */
 };
 
 struct verb {
@@ -34,6 +46,8 @@ struct verb {
 	bool settings;	      /* takes the options of cli/settings.h too */
 	bool options_first;   /* what follows the first word is another program's */
 	bool no_root;
+	enum verb_remote remote;
+	const char *program; /* the verb is a program of its own, below libexec; args go there */
 	unsigned min_words, max_words; /* WORDS_ANY: no upper bound */
 	/* words: n of them, NULL behind. Returns the exit code, or -errno; err is printed if it is
 	 * set, in either case. */
@@ -43,8 +57,8 @@ struct verb {
 
 extern const struct verb verb_attach, verb_cp, verb_create, verb_doctor, verb_exec, verb_images,
 	verb_inspect, verb_kill, verb_load, verb_logs, verb_port_forward, verb_prune, verb_ps,
-	verb_pull, verb_restart, verb_rm, verb_rmi, verb_run, verb_setup, verb_start, verb_stats,
-	verb_stop, verb_template, verb_version, verb_wait;
+	verb_pull, verb_restart, verb_rm, verb_rmi, verb_run, verb_runner, verb_server, verb_setup, verb_start, verb_stats,
+	verb_stop, verb_template, verb_token, verb_version, verb_wait;
 
 /* All verbs, NULL-terminated, in the order of the help text. */
 extern const struct verb *const verb_table[];

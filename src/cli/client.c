@@ -30,7 +30,11 @@ static int dial(struct loop *loop, struct io_stream **ret_stream, void *arg, str
 {
 	struct client *client = arg;
 	struct addr addr;
-	int fd, r = addr_parse(client->address, &addr, err);
+	int fd, r;
+
+	if (client->remote)
+		return remote_dial(loop, ret_stream, client->remote, err);
+	r = addr_parse(client->address, &addr, err);
 
 	if (r < 0)
 		return r;
@@ -58,10 +62,19 @@ int client_connect(
 
 	*ret_client = (struct client){ 0 };
 	memcpy(ret_client->name, box->config.name, sizeof(ret_client->name));
-	path = sandbox_socket(cli->root, box->config.id);
-	if (!path || asprintf(&ret_client->address, "unix:%s", path) < 0) {
-		ret_client->address = NULL;
-		return err_errno(err, ENOMEM, "cannot connect to sandbox '%s'", box->config.name);
+	ret_client->remote = cli->remote;
+	if (cli->remote) {
+		remote_route(cli->remote, box->config.id, &ret_client->route);
+		opts.headers = ret_client->route.headers;
+		opts.n_headers = ret_client->route.n_headers;
+		opts.authority = remote_authority(cli->remote);
+	} else {
+		path = sandbox_socket(cli->root, box->config.id);
+		if (!path || asprintf(&ret_client->address, "unix:%s", path) < 0) {
+			ret_client->address = NULL;
+			return err_errno(
+				err, ENOMEM, "cannot connect to sandbox '%s'", box->config.name);
+		}
 	}
 	r = loop_new(&ret_client->loop);
 	if (r == 0)

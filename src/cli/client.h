@@ -2,6 +2,7 @@
 /* A connection to a sandbox's shim, and calls on it. */
 #pragma once
 
+#include "cli/remote.h"
 #include "cli/target.h"
 #include "rpc/client.h"
 #include "agent.pb-c.h"
@@ -18,6 +19,8 @@ struct client {
 	struct loop *loop;
 	struct rpc_channel *channel;
 	char *address;
+	const struct remote *remote; /* instead of an address; NULL: this host */
+	struct remote_route route;
 	char name[LIMIT_NAME + 1]; /* of the sandbox, for errors */
 };
 

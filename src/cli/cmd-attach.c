@@ -43,6 +43,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 
 const struct verb verb_attach = {
 	.name = "attach",
+	.remote = VERB_HERE,
 	.usage = "[OPTIONS] SANDBOX",
 	.summary = "Join the terminal, input and output of a running sandbox",
 	.opts = opts,

@@ -421,6 +421,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 
 const struct verb verb_cp = {
 	.name = "cp",
+	.remote = VERB_HERE,
 	.usage = "[OPTIONS] SANDBOX:SOURCE TARGET|- | SOURCE|- SANDBOX:TARGET",
 	.summary = "Copy files between a sandbox and this host",
 	.opts = opts,

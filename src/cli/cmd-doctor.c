@@ -52,6 +52,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 
 const struct verb verb_doctor = {
 	.name = "doctor",
+	.remote = VERB_THERE,
 	.usage = "[OPTIONS]",
 	.summary = "Say what this host has, lacks, and how to get it",
 	.opts = opts,

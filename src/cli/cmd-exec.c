@@ -139,6 +139,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 
 const struct verb verb_exec = {
 	.name = "exec",
+	.remote = VERB_HERE,
 	.usage = "[OPTIONS] SANDBOX COMMAND [ARG...]",
 	.summary = "Run a command in a running sandbox",
 	.opts = opts,

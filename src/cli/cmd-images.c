@@ -235,6 +235,7 @@ static int run_load(
 
 const struct verb verb_pull = {
 	.name = "pull",
+	.remote = VERB_THERE,
 	.usage = "[OPTIONS] IMAGE",
 	.summary = "Fetch an image",
 	.opts = pull_table,
@@ -246,6 +247,7 @@ const struct verb verb_pull = {
 
 const struct verb verb_images = {
 	.name = "images",
+	.remote = VERB_THERE,
 	.usage = "[OPTIONS] [IMAGE]",
 	.summary = "List images",
 	.opts = images_table,
@@ -256,6 +258,7 @@ const struct verb verb_images = {
 
 const struct verb verb_rmi = {
 	.name = "rmi",
+	.remote = VERB_THERE,
 	.usage = "IMAGE...",
 	.summary = "Remove images",
 	.min_words = 1,

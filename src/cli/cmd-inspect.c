@@ -360,6 +360,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 
 const struct verb verb_inspect = {
 	.name = "inspect",
+	.remote = VERB_BY_SANDBOX,
 	.usage = "[OPTIONS] SANDBOX|IMAGE...",
 	.summary = "Print all that is known of sandboxes or images, as JSON",
 	.opts = opts,

@@ -278,6 +278,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 
 const struct verb verb_logs = {
 	.name = "logs",
+	.remote = VERB_BY_SANDBOX,
 	.usage = "[OPTIONS] SANDBOX",
 	.summary = "Print what a sandbox wrote to stdout and stderr",
 	.opts = opts,

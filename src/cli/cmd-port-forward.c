@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/parse.h"
+#include "cli/boxes.h"
 #include "cli/client.h"
 #include "cli/ports.h"
 #include "io/addr.h"
@@ -322,7 +323,7 @@ static int take(struct cli *cli, const char **words, struct forwarder *fw, struc
 				"'%s' is no port to forward: give [[IP:]LOCAL:]SANDBOX:PORT, such "
 				"as 8080:web:80",
 				words[i]);
-		r = sandbox_find(cli->root, f->box, i ? other : id, err);
+		r = boxes_find(cli, f->box, i ? other : id, err);
 		if (r == 0 && i && strcmp(id, other) != 0)
 			r = err_set(err, EINVAL,
 				"'%s' and '%s' are two sandboxes: forward ports of one at a time",
@@ -363,6 +364,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 
 const struct verb verb_port_forward = {
 	.name = "port-forward",
+	.remote = VERB_HERE,
 	.usage = "[[IP:]LOCAL:]SANDBOX:PORT...",
 	.summary = "Reach ports of a running sandbox by ports here",
 	.min_words = 1,

@@ -114,6 +114,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 
 const struct verb verb_prune = {
 	.name = "prune",
+	.remote = VERB_THERE,
 	.usage = "[OPTIONS]",
 	.summary = "Remove sandboxes that do not run, unused images and leftovers",
 	.opts = opts,

@@ -3,7 +3,9 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "cli/boxes.h"
 #include "cli/output.h"
+#include "cli/remote.h"
 #include "cli/target.h"
 
 #define COMMAND_MAX 20 /* characters of COMMAND, as Docker */
@@ -27,13 +29,20 @@ static const struct opt opts[] = {
 };
 
 static const char *const heading[] = { "CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS",
-	"PORTS", "NAMES", NULL };
+	"PORTS", "NAMES", "HOST", NULL };
 static const char *const keys[] = { "ID", "Image", "Command", "RunningFor", "Status", "Ports",
-	"Names" };
-#define COLUMNS ARRAY_SIZE(keys)
-static_assert(ARRAY_SIZE(heading) == COLUMNS + 1, "a key for each column");
+	"Names", "Host" };
+#define COLUMNS_MAX ARRAY_SIZE(keys)
+static_assert(ARRAY_SIZE(heading) == COLUMNS_MAX + 1, "a key for each column");
 
-static int add_row(const struct sandbox *box, const struct ps *ps, struct strv *cells)
+/* The last is for those of a server. */
+static size_t columns(const struct cli *cli)
+{
+	return cli->remote ? COLUMNS_MAX : COLUMNS_MAX - 1;
+}
+
+static int add_row(
+	struct cli *cli, const struct sandbox *box, const struct ps *ps, struct strv *cells)
 {
 	auto_strbuf struct strbuf command = STRBUF_INIT, ports = STRBUF_INIT;
 	char span[32], status[64];
@@ -48,18 +57,21 @@ static int add_row(const struct sandbox *box, const struct ps *ps, struct strv *
 					       span, sizeof(span))) < 0 ||
 			       strv_add(cells, target_status(box, status, sizeof(status))) < 0 ||
 			       strv_add(cells, ports.data ? ports.data : "") < 0 ||
-			       strv_add(cells, box->config.name) < 0
+			       strv_add(cells, box->config.name) < 0 ||
+			       (cli->remote && strv_add(cells, remote_host(cli->remote,
+								       box->config.id)) < 0)
 		       ? -ENOMEM
 		       : 0;
 }
 
-static void print_json(const struct sandbox *box, const struct strv *cells)
+static void print_json(struct cli *cli, const struct sandbox *box, const struct strv *cells)
 {
+	size_t n = columns(cli);
 	json_t *o = json_object();
 	char when[40];
 
-	for (size_t i = 0; i < COLUMNS; i++)
-		json_object_set_new(o, keys[i], output_string(cells->v[cells->n - COLUMNS + i]));
+	for (size_t i = 0; i < n; i++)
+		json_object_set_new(o, keys[i], output_string(cells->v[cells->n - n + i]));
 	json_object_set_new(o, "State", json_string(sandbox_phase_name(box->state.phase)));
 	json_object_set_new(o, "CreatedAt",
 		json_string(output_time(box->config.created_ns, when, sizeof(when))));
@@ -73,7 +85,7 @@ static bool wanted(const struct sandbox *box, const struct ps *ps)
 	       box->state.phase == SANDBOX_DEAD;
 }
 
-static int show(const struct sandbox *box, const struct ps *ps, struct strv *cells)
+static int show(struct cli *cli, const struct sandbox *box, const struct ps *ps, struct strv *cells)
 {
 	int r;
 
@@ -83,9 +95,9 @@ static int show(const struct sandbox *box, const struct ps *ps, struct strv *cel
 		printf("%.*s\n", ps->no_trunc ? ID_LEN : ID_SHOWN_LEN, box->config.id);
 		return 0;
 	}
-	r = add_row(box, ps, cells);
+	r = add_row(cli, box, ps, cells);
 	if (r == 0 && ps->format == OUTPUT_JSON)
-		print_json(box, cells);
+		print_json(cli, box, cells);
 	return r;
 }
 
@@ -94,12 +106,14 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 	const struct ps *ps = values;
 	auto_strv struct strv ids = STRV_INIT, cells = STRV_INIT;
 	size_t most;
-	int r = sandbox_list(cli->root, &ids, err), code = 0;
+	int r = boxes_list(cli, &ids, err), code = 0;
 
 	if (r < 0)
 		return r;
-	if (strv_addv(&cells, heading) < 0)
-		return err_errno(err, ENOMEM, "cannot list the sandboxes");
+	for (size_t i = 0; r == 0 && i < columns(cli); i++)
+		r = strv_add(&cells, heading[i]);
+	if (r < 0)
+		return err_errno(err, -r, "cannot list the sandboxes");
 	most = ps->latest ? 1 : ps->last ? ps->last : ids.n;
 	for (size_t i = 0; i < ids.n && i < most; i++) {
 		struct sandbox box;
@@ -113,18 +127,19 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 			code = EXIT_MICROPOD;
 			continue;
 		}
-		r = show(&box, ps, &cells);
+		r = show(cli, &box, ps, &cells);
 		sandbox_deinit(&box);
 		if (r < 0)
 			return err_errno(err, -r, "cannot list the sandboxes");
 	}
 	if (!ps->quiet && ps->format == OUTPUT_TABLE)
-		output_table(&cells, COLUMNS);
+		output_table(&cells, columns(cli));
 	return code;
 }
 
 const struct verb verb_ps = {
 	.name = "ps",
+	.remote = VERB_HERE,
 	.usage = "[OPTIONS]",
 	.summary = "List sandboxes",
 	.opts = opts,

@@ -47,6 +47,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 
 const struct verb verb_rm = {
 	.name = "rm",
+	.remote = VERB_BY_SANDBOX,
 	.usage = "[OPTIONS] SANDBOX...",
 	.summary = "Remove sandboxes",
 	.opts = opts,

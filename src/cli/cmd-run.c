@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/trace.h"
 #include "cli/relay.h"
+#include "cli/remote.h"
 #include "cli/runopts.h"
 #include "cli/start.h"
 
@@ -28,6 +29,18 @@ static int check_terminal(const struct run_opts *o, struct err *err)
 	return 0;
 }
 
+static void remove_box(struct cli *cli, const char *id, struct err *err)
+{
+	auto_strbuf struct strbuf out = STRBUF_INIT;
+	auto_strv struct strv args = STRV_INIT;
+
+	if (!cli->remote)
+		sandbox_remove(cli->root, id, true, err);
+	else if (strv_add(&args, "rm") == 0 && strv_add(&args, "-f") == 0 &&
+		 strv_add(&args, id) == 0)
+		remote_command(cli->remote, remote_host(cli->remote, id), &args, &out, err);
+}
+
 static int run(struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
 {
 	const struct run_opts *o = values;
@@ -47,15 +60,15 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 	if (r < 0)
 		return r;
 	trace_step("sandbox made");
-	if (!o->quiet && cli->settings.driver == SETTINGS_DRIVER_VM)
+	if (!o->quiet && !cli->remote && cli->settings.driver == SETTINGS_DRIVER_VM)
 		run_notice(cli, (enum vm_accel)cli->settings.accel);
 	code = start_box(cli, id, &start, err);
 	/* Asked for, never run: nothing is left of it. */
 	if (!start.started)
-		sandbox_remove(cli->root, id, true, &ignored);
+		remove_box(cli, id, &ignored);
 	else if (o->detach)
 		printf("%s\n", id);
-	else if (o->remove && !start.left)
+	else if (o->remove && !start.left && !cli->remote)
 		sandbox_wait_gone(cli->root, id, deadline_in(START_REMOVE_TIME));
 	trace_step("sandbox left");
 	return code;
@@ -75,6 +88,7 @@ static int create(
 
 const struct verb verb_run = {
 	.name = "run",
+	.remote = VERB_HERE,
 	.usage = "[OPTIONS] IMAGE [COMMAND [ARG...]]",
 	.summary = "Run an image in a new sandbox",
 	.opts = run_table,
@@ -90,6 +104,7 @@ const struct verb verb_run = {
 
 const struct verb verb_create = {
 	.name = "create",
+	.remote = VERB_HERE,
 	.usage = "[OPTIONS] IMAGE [COMMAND [ARG...]]",
 	.summary = "Make a sandbox without starting it",
 	.shared_opts = run_create_opts,

@@ -43,6 +43,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 
 const struct verb verb_setup = {
 	.name = "setup",
+	.remote = VERB_THERE,
 	.usage = "[OPTIONS]",
 	.summary = "Prepare kernel, guest and template (the first run does it by itself)",
 	.opts = opts,

@@ -2,23 +2,29 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "cli/boxes.h"
 #include "cli/detach.h"
 #include "cli/runopts.h"
 #include "cli/start.h"
 #include "cli/target.h"
 
 struct start {
-	bool attach, interactive;
+	bool attach, interactive, awaited;
+	const char *window;
 	const char *detach_keys;
 };
 
 static const struct opt opts[] = {
 	{ "attach", 'a', OPT_FLAG, offsetof(struct start, attach), NULL,
 		"stay, with its output and its signals" },
+	{ "awaited", 0, OPT_FLAG, offsetof(struct start, awaited), NULL,
+		"it is attached to next, from elsewhere: nothing is lost until then" },
 	{ "detach-keys", 0, OPT_STRING, offsetof(struct start, detach_keys), "KEYS",
 		"keys that leave it running (default: " DETACH_KEYS_DEFAULT ")" },
 	{ "interactive", 'i', OPT_FLAG, offsetof(struct start, interactive), NULL,
 		"stay, with its input too" },
+	{ "window", 0, OPT_STRING, offsetof(struct start, window), "ROWSxCOLUMNS",
+		"with --awaited: size of the terminal there" },
 	{ NULL },
 };
 
@@ -34,6 +40,19 @@ static int start_one(struct cli *cli, const char *word, const char *id, void *ar
 	return 0;
 }
 
+/* For a command line of another host: the exit code tells it what it would have told itself. */
+static int start_awaited(struct cli *cli, const struct start *s, const char *word, struct err *err)
+{
+	struct start_opts start = { .awaited = true };
+	char id[ID_LEN + 1];
+	int r = sandbox_find(cli->root, word, id, err);
+
+	if (r == 0 && s->window && sscanf(s->window, "%ux%u", &start.rows, &start.columns) != 2)
+		r = err_set(
+			err, EINVAL, "option '--window' is '%.100s': give ROWSxCOLUMNS", s->window);
+	return r < 0 ? r : start_box(cli, id, &start, err);
+}
+
 static int run(struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
 {
 	const struct start *s = values;
@@ -44,23 +63,27 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 	char id[ID_LEN + 1];
 	int r;
 
+	if (s->awaited && n == 1 && !cli->remote)
+		return start_awaited(cli, s, words[0], err);
 	if (!s->attach && !s->interactive)
 		return target_each(cli, words, n, start_one, NULL);
 	if (n > 1)
 		return err_set(
 			err, EINVAL, "only one sandbox can be started and attached to at a time");
-	r = sandbox_find(cli->root, words[0], id, err);
+	r = boxes_find(cli, words[0], id, err);
 	if (r == 0)
-		r = sandbox_load(cli->root, id, &box, err);
+		r = boxes_load(cli, id, &box, err);
 	if (r < 0)
 		return r;
-	run_notice(cli, box.config.accel);
+	if (!cli->remote)
+		run_notice(cli, box.config.accel);
 	sandbox_deinit(&box);
 	return start_box(cli, id, &start, err);
 }
 
 const struct verb verb_start = {
 	.name = "start",
+	.remote = VERB_HERE,
 	.usage = "[OPTIONS] SANDBOX...",
 	.summary = "Start sandboxes that were made or have ended",
 	.opts = opts,

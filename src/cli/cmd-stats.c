@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "cli/boxes.h"
 #include "cli/client.h"
 #include "cli/output.h"
 #include "sandbox/cost.h"
@@ -162,9 +163,9 @@ static int choose(struct cli *cli, const char **words, size_t n, struct strv *id
 	char id[ID_LEN + 1];
 
 	if (!n)
-		return sandbox_list(cli->root, ids, err);
+		return boxes_list(cli, ids, err);
 	for (size_t i = 0; i < n; i++) {
-		int r = sandbox_find(cli->root, words[i], id, err);
+		int r = boxes_find(cli, words[i], id, err);
 
 		if (r == 0 && strv_add(ids, id) < 0)
 			r = err_errno(err, ENOMEM, "cannot look at the sandboxes");
@@ -247,6 +248,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 
 const struct verb verb_stats = {
 	.name = "stats",
+	.remote = VERB_HERE,
 	.usage = "[OPTIONS] [SANDBOX...]",
 	.summary = "Show what sandboxes use, and what they cost this host",
 	.opts = opts,

@@ -104,16 +104,17 @@ static int run_kill(
 	return r < 0 ? r : target_each(cli, words, n, kill_one, &k);
 }
 
-#define STOP_VERB(verb_name, what, fn, table, values)                                         \
+#define STOP_VERB(verb_name, where, what, fn, table, values)                                  \
 	{                                                                                     \
 		.name = verb_name, .usage = "[OPTIONS] SANDBOX...", .summary = what,          \
 		.opts = table, .values_size = values, .min_words = 1, .max_words = WORDS_ANY, \
-		.run = fn                                                                     \
+		.remote = where, .run = fn                                                    \
 	}
 
-const struct verb verb_stop = STOP_VERB("stop", "Stop sandboxes: a signal first, then by force",
-	stop, stop_table, sizeof(struct stop_opts));
-const struct verb verb_restart = STOP_VERB("restart", "Stop sandboxes and start them again",
-	restart, stop_table, sizeof(struct stop_opts));
-const struct verb verb_kill =
-	STOP_VERB("kill", "Send a signal to sandboxes", run_kill, kill_table, sizeof(struct kill));
+const struct verb verb_stop =
+	STOP_VERB("stop", VERB_HERE, "Stop sandboxes: a signal first, then by force", stop,
+		stop_table, sizeof(struct stop_opts));
+const struct verb verb_restart = STOP_VERB("restart", VERB_BY_SANDBOX,
+	"Stop sandboxes and start them again", restart, stop_table, sizeof(struct stop_opts));
+const struct verb verb_kill = STOP_VERB(
+	"kill", VERB_HERE, "Send a signal to sandboxes", run_kill, kill_table, sizeof(struct kill));

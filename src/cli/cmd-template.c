@@ -218,6 +218,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 
 const struct verb verb_template = {
 	.name = "template",
+	.remote = VERB_THERE,
 	.usage = "ls | build | rm TEMPLATE... [OPTIONS]",
 	.summary = "List, make and remove the saved VMs that sandboxes start from",
 	.opts = template_table,

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "cli/boxes.h"
 #include "cli/client.h"
 
 static int wait_running(struct cli *cli, const struct sandbox *box, int *ret_code, struct err *err)
@@ -38,7 +39,7 @@ static int wait_one(struct cli *cli, const char *word, const char *id, void *arg
 		 * disk. */
 		sandbox_deinit(&box);
 		box = (struct sandbox){ 0 };
-		r = sandbox_load(cli->root, id, &box, err);
+		r = boxes_load(cli, id, &box, err);
 		if (r < 0 || target_alive(&box))
 			return err_set(err, lost.code, "%s", lost.msg);
 		code = box.state.exit_code;
@@ -54,6 +55,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 
 const struct verb verb_wait = {
 	.name = "wait",
+	.remote = VERB_HERE,
 	.usage = "SANDBOX...",
 	.summary = "Wait until sandboxes have ended and print their exit codes",
 	.min_words = 1,

@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "base/trace.h"
+#include "cli/boxes.h"
 #include "cli/relay.h"
 
 #define AGAIN_AFTER (100 * NSEC_PER_MSEC)
@@ -357,7 +358,7 @@ static bool recorded_exit(struct attach *a)
 	struct sandbox box;
 	bool exited;
 
-	if (sandbox_load(a->cli->root, a->id, &box, &err) < 0)
+	if (boxes_load(a->cli, a->id, &box, &err) < 0)
 		return false;
 	exited = box.state.phase == SANDBOX_EXITED;
 	if (exited)

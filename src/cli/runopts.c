@@ -25,6 +25,7 @@
 #include "cli/guest.h"
 #include "cli/ports.h"
 #include "cli/progress.h"
+#include "cli/remote.h"
 #include "cli/target.h"
 #include "cli/volumes.h"
 #include "driver/accel.h"
@@ -430,11 +431,54 @@ static int create(struct cli *cli, const struct run_opts *o, const char **words,
 	return docker ? docker_create(cli, o, words, c, err) : create_vm(cli, o, words, c, err);
 }
 
+/* As `create` there: what the options name of this host, its environment, is read here. */
+static int create_there(struct cli *cli, const struct run_opts *o, const char **words,
+	char id[static ID_LEN + 1], struct err *err)
+{
+	static const struct settings no_settings;
+	auto_strbuf struct strbuf out = STRBUF_INIT;
+	auto_strv struct strv args = STRV_INIT, env = STRV_INIT;
+	struct run_opts there = *o;
+	int r = envs_build(&o->env_files, &o->env, &env, err);
+
+	if (r < 0)
+		return r;
+	there.env = env;
+	there.env_files = STRV_INIT;
+	r = strv_add(&args, "create");
+	if (r == 0)
+		r = opt_unparse(run_create_opts, &there, &run_defaults, &args);
+	if (r == 0)
+		r = opt_unparse(settings_opts, &cli->settings, &no_settings, &args);
+	if (r == 0 && o->scratch_bytes)
+		r = strv_addf(
+			&args, "--storage-opt=size=%llu", (unsigned long long)o->scratch_bytes);
+	if (r == 0)
+		r = strv_add(&args, "--");
+	if (r == 0)
+		r = strv_addv(&args, words);
+	if (r < 0)
+		return err_errno(err, -r, "cannot ask the server");
+	r = remote_command(cli->remote, NULL, &args, &out, err);
+	if (r != 0)
+		return r < 0 ? r : err_set(err, EREMOTEIO, "the host could not make the sandbox");
+	if (!out.data || out.len < ID_LEN)
+		return err_set(err, EPROTO, "the host's answer has no id");
+	memcpy(id, out.data, ID_LEN);
+	id[ID_LEN] = 0;
+	/* So that the server says who has it. */
+	return remote_find(cli->remote, id, id, err);
+}
+
 int run_create(struct cli *cli, const struct run_opts *opts, const char **words, size_t n,
 	char id[static ID_LEN + 1], struct err *err)
 {
 	struct sandbox_config config = { 0 };
-	int r = create(cli, opts, words, &config, err);
+	int r;
+
+	if (cli->remote)
+		return create_there(cli, opts, words, id, err);
+	r = create(cli, opts, words, &config, err);
 
 	if (r == 0)
 		memcpy(id, config.id, ID_LEN + 1);

@@ -6,12 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/parse.h"
 #include "base/trace.h"
+#include "cli/boxes.h"
 #include "cli/console.h"
 #include "cli/relay.h"
+#include "cli/remote.h"
 #include "cli/term.h"
 #include "oci/signal.h"
 
@@ -32,7 +35,7 @@ static int attach(struct cli *cli, const char *id, struct start_opts *opts,
 {
 	struct relay_opts relay = { .sig_proxy = opts->sig_proxy, .keys = *keys };
 	struct sandbox box;
-	int code = sandbox_load(cli->root, id, &box, err);
+	int code = boxes_load(cli, id, &box, err);
 
 	if (code < 0)
 		return code;
@@ -61,6 +64,26 @@ static void show_notice(const char *text)
 	fprintf(stderr, "micropod: %s\n", text);
 }
 
+/* By the host that has it. Whoever reads along comes next: it waits for that. */
+static int start_there(struct cli *cli, const char *id, const struct start_opts *opts,
+	const struct sandbox_start_opts *start, struct err *err)
+{
+	const char *host = remote_host(cli->remote, id);
+	auto_strbuf struct strbuf out = STRBUF_INIT;
+	auto_strv struct strv args = STRV_INIT;
+	int r = strv_add(&args, "start");
+
+	if (r == 0 && !opts->detached)
+		r = strv_add(&args, "--awaited");
+	if (r == 0 && start->rows)
+		r = strv_addf(&args, "--window=%ux%u", start->rows, start->columns);
+	if (r == 0)
+		r = strv_add(&args, id);
+	if (r < 0)
+		return err_errno(err, -r, "cannot start the sandbox");
+	return remote_command(cli->remote, host, &args, &out, err);
+}
+
 int start_box(struct cli *cli, const char *id, struct start_opts *opts, struct err *err)
 {
 	struct sandbox_start_opts start = {
@@ -76,9 +99,20 @@ int start_box(struct cli *cli, const char *id, struct start_opts *opts, struct e
 			opts->detach_keys ? opts->detach_keys : DETACH_KEYS_DEFAULT, &keys, err);
 	if (r < 0)
 		return r;
-	if (!opts->detached && term_size(&rows, &columns)) {
+	start.rows = opts->rows;
+	start.columns = opts->columns;
+	if (!opts->detached && !opts->awaited && term_size(&rows, &columns)) {
 		start.rows = rows;
 		start.columns = columns;
+	}
+	if (cli->remote) {
+		r = start_there(cli, id, opts, &start, err);
+		if (r != 0)
+			return r;
+		if (!opts->detached)
+			return attach(cli, id, opts, &keys, err);
+		opts->started = true;
+		return 0;
 	}
 	r = sandbox_start(cli->root, id, &start, &code, err);
 	trace_step("verdict heard");
@@ -86,7 +120,7 @@ int start_box(struct cli *cli, const char *id, struct start_opts *opts, struct e
 		console_show_tail(cli->root, id, stderr);
 	if (r < 0)
 		return r == -EALREADY ? r : code;
-	if (!opts->detached)
+	if (!opts->detached && !opts->awaited)
 		return attach(cli, id, opts, &keys, err);
 	opts->started = true;
 	return 0;
@@ -145,8 +179,13 @@ int stop_box(struct cli *cli, const char *id, const struct stop_opts *opts, stru
 		r = client_not_running(&box, err);
 	else if (target_alive(&box))
 		r = stop_running(cli, &box, opts, &lost);
+	/* The host's part, there. */
+	if (cli->remote && lost.code)
+		r = err_set(err, lost.code, "%s", lost.msg);
+	else if (cli->remote)
+		;
 	/* It may have ended by itself meanwhile; only what is on the disk counts. */
-	if (lost.code) {
+	else if (lost.code) {
 		r = sandbox_wait_gone(
 			cli->root, id, deadline_in(lost.code == ETIMEDOUT ? 0 : START_REMOVE_TIME));
 		if (r == -ETIMEDOUT)

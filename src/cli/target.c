@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/proc.h"
+#include "cli/boxes.h"
 #include "cli/output.h"
 
 #define ADOPT_TIME 40 /* seconds */
@@ -21,7 +22,7 @@ int target_each(struct cli *cli, const char **words, size_t n,
 	for (size_t i = 0; i < n; i++) {
 		struct err err = ERR_INIT;
 		char id[ID_LEN + 1];
-		int r = sandbox_find(cli->root, words[i], id, &err);
+		int r = boxes_find(cli, words[i], id, &err);
 
 		if (r == 0)
 			r = fn(cli, words[i], id, arg, &err);
@@ -36,7 +37,7 @@ int target_each(struct cli *cli, const char **words, size_t n,
 int target_load(struct cli *cli, const char *word, struct sandbox *ret_box, struct err *err)
 {
 	char id[ID_LEN + 1];
-	int r = sandbox_find(cli->root, word, id, err);
+	int r = boxes_find(cli, word, id, err);
 
 	return r < 0 ? r : target_open(cli, id, true, ret_box, err);
 }
@@ -61,10 +62,10 @@ int target_open(
 		.detached = true,
 		.timeout_s = ADOPT_TIME,
 		.log_level = LOG_LEVEL_INFO };
-	int code, r = sandbox_load(cli->root, id, ret_box, err);
+	int code, r = boxes_load(cli, id, ret_box, err);
 	enum sandbox_phase phase;
 
-	if (r < 0 || !ret_box->config.engine)
+	if (r < 0 || !ret_box->config.engine || cli->remote)
 		return r;
 	phase = ret_box->state.phase;
 	if (phase != SANDBOX_DEAD && !(asked && phase == SANDBOX_EXITED))

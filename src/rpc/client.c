@@ -281,6 +281,14 @@ int rpc_channel_call(struct rpc_channel *channel, const char *path,
 		call->gzip = call->gzip_header = opts->gzip;
 	}
 	call->tx_keep = call->client.retry != RPC_RETRY_NEVER;
+	for (size_t i = 0; i < channel->opts.n_headers; i++) {
+		const struct rpc_header *h = &channel->opts.headers[i];
+
+		if (rpc_call_add_metadata(call, h->key, h->value, strlen(h->value)) < 0) {
+			rpc_call_unref(call);
+			return -ENOMEM;
+		}
+	}
 	*ret_call = call;
 	return 0;
 }

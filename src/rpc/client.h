@@ -12,11 +12,17 @@
 
 struct rpc_channel;
 
+struct rpc_header {
+	const char *key, *value; /* as for rpc_call_add_metadata(): text */
+};
+
 struct rpc_channel_opts {
 	/* Gives a fresh connected stream, or -errno: it must not block long (a local connect). */
 	int (*dial)(struct loop *loop, struct io_stream **ret_stream, void *arg, struct err *err);
 	void *arg;
 	const char *authority; /* ":authority"; NULL: "localhost" */
+	const struct rpc_header *headers; /* metadata of each call, borrowed */
+	size_t n_headers;
 	bool no_redial; /* one connection only: when it is lost every call fails UNAVAILABLE */
 	/* The connection ended. Optional. */
 	void (*on_disconnect)(struct rpc_channel *channel, const char *why, void *arg);

@@ -78,9 +78,10 @@ static void copy_meta(struct rpc_call *to,
 	const struct rpc_meta *meta)
 {
 	/* What cannot be passed on (a name of this hop's own, say) is not the other side's
-	 * business. */
+	 * business, and neither is how the caller has shown who it is. */
 	for (size_t i = 0; i < meta->n; i++)
-		add(to, rpc_meta_key(meta, i), rpc_meta_value(meta, i), meta->items[i].len);
+		if (strcmp(rpc_meta_key(meta, i), "authorization") != 0)
+			add(to, rpc_meta_key(meta, i), rpc_meta_value(meta, i), meta->items[i].len);
 }
 
 static void back_metadata(struct rpc_call *call, void *arg)

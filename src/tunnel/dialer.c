@@ -186,7 +186,8 @@ static void on_welcome(struct tunnel_dialer *d, const Micropod__Tunnel__V1__Welc
 	}
 	memcpy(d->credential.data, welcome->credential.data, welcome->credential.len);
 	d->credential.len = welcome->credential.len;
-	wipe(&d->token);
+	if (!d->opts.keep_token)
+		wipe(&d->token);
 	d->connected = true;
 	d->failures = 0;
 	d->wanted = MIN(MAX(welcome->parked_streams, 1U), (unsigned)LIMIT_TUNNEL_LINKS);

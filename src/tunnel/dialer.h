@@ -16,6 +16,7 @@ struct tunnel_dialer_opts {
 	struct tunnel_url url;	   /* copied */
 	const void *token;	   /* copied, and wiped once it was used */
 	size_t token_len;	   /* at most LIMIT_TUNNEL_SECRET */
+	bool keep_token;	   /* it is good again and again, also when the credential is not */
 	struct rpc_server *server; /* borrowed: answers what comes */
 	uint32_t api_generation;
 	/* The session begins (why NULL), or has ended or could not be made: why is one line. Must

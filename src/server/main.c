@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* micropod-server: what `micropod server` and `micropod token` start. */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "agent.desc.h"
+#include "base/log.h"
+#include "host.desc.h"
+#include "io/addr.h"
+#include "sandbox.desc.h"
+#include "server.desc.h"
+#include "server/server.h"
+#include "server/token.h"
+#include "tunnel.desc.h"
+#include "tunnel/url.h"
+
+#define PARKED	   2
+#define LOOK_EVERY (2 * NSEC_PER_SEC) /* for tokens that were revoked by another process */
+#define DRAIN_TIME (3 * NSEC_PER_SEC)
+#define KEEPALIVE  (30 * NSEC_PER_SEC)
+
+static const char usage[] = "usage: micropod server --listen ADDRESS --data DIR [OPTIONS]\n"
+			    "\n"
+			    "Collects hosts (micropod runner) and agents that dial it, and lets "
+			    "those who have a token use\n"
+			    "their sandboxes.\n"
+			    "\n"
+			    "  --listen ADDRESS     IP:PORT or unix:PATH\n"
+			    "  --data DIR           tokens and audit (MICROPOD_DATA)\n"
+			    "  --metrics ADDRESS    answer GET /metrics and /healthz there\n"
+			    "  --insecure-plaintext   listen on a network without TLS\n";
+
+struct args {
+	const char *listen, *data, *metrics;
+	bool plain;
+};
+
+struct main {
+	struct server server;
+	struct metrics *metrics;
+	struct loop_signals signals;
+	struct loop_timer drain;
+};
+
+static void on_drained(void *arg)
+{
+	loop_stop(((struct main *)arg)->server.loop, 0);
+}
+
+static void on_drain_time(struct loop_timer *timer)
+{
+	on_drained(container_of(timer, struct main, drain));
+}
+
+static void on_signal(struct loop_signals *signals, const struct signalfd_siginfo *info)
+{
+	struct main *m = container_of(signals, struct main, signals);
+
+	log_info("signal %u: leaving", info->ssi_signo);
+	loop_timer_arm(m->server.loop, &m->drain, deadline_in(DRAIN_TIME), on_drain_time);
+	rpc_server_drain(m->server.rpc, on_drained, m);
+}
+
+static void on_look(struct loop_timer *timer)
+{
+	struct server *s = container_of(timer, struct server, look);
+
+	remotes_check(s);
+	loop_timer_arm(s->loop, timer, deadline_in(LOOK_EVERY), on_look);
+}
+
+/* "IP:PORT" is tcp:IP:PORT. */
+static int parse_address(const char *text, bool plain, struct addr *ret_addr, struct err *err)
+{
+	struct tunnel_url url;
+	char full[300];
+
+	if (strncmp(text, "unix:", 5) == 0)
+		return addr_parse(text, ret_addr, err);
+	/* The same rule as for those who dial: what is loopback needs no TLS. */
+	snprintf(full, sizeof(full), "http://%s", strncmp(text, "tcp:", 4) == 0 ? text + 4 : text);
+	if (tunnel_url_parse(full, &url, NULL) < 0)
+		return err_set(err, EINVAL, "'%s' is no address: give IP:PORT or unix:PATH", text);
+	if (url.exposed && !plain)
+		return err_set(err, EPERM,
+			"tokens would go to '%s' in plain: listen on a loopback address or a unix "
+			"socket behind a proxy with TLS, or allow it with --insecure-plaintext",
+			text);
+	*ret_addr = url.addr;
+	return 0;
+}
+
+static int make_rpc(struct server *s, struct err *err)
+{
+	const struct rpc_descriptors sets[] = { { agent_desc, agent_desc_len },
+		{ sandbox_desc, sandbox_desc_len }, { host_desc, host_desc_len },
+		{ server_desc, server_desc_len }, { tunnel_desc, tunnel_desc_len } };
+	struct rpc_server_opts opts = { .on_call = gate_on_call,
+		.admit = gate_admit,
+		.fallback = route_call,
+		.arg = s,
+		.keepalive_interval = KEEPALIVE,
+		.keepalive_timeout = KEEPALIVE };
+	int r = rpc_server_new(s->loop, &opts, &s->rpc);
+
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(sets); i++)
+		r = rpc_server_add_descriptors(s->rpc, &sets[i]);
+	if (r == 0)
+		r = rpc_server_add_service(s->rpc, &hosts_service, NULL, s);
+	if (r == 0)
+		r = tunnel_acceptor_new(s->loop, s->rpc, PARKED, &remotes_ops, s, &s->acceptor);
+	return r < 0 ? err_errno(err, -r, "cannot serve") : 0;
+}
+
+static int set_up(struct main *m, const struct args *a, struct err *err)
+{
+	struct server *s = &m->server;
+	struct addr addr;
+	sigset_t mask;
+	int r = parse_address(a->listen, a->plain, &addr, err);
+
+	if (r == 0)
+		r = store_open(a->data, &s->store, err);
+	if (r == 0 && (r = loop_new(&s->loop)) < 0)
+		err_errno(err, -r, "cannot set up the event loop");
+	if (r == 0)
+		r = make_rpc(s, err);
+	if (r == 0)
+		r = addr_listen(&addr, 0666, err);
+	if (r >= 0 && (r = rpc_server_listen(s->rpc, r)) < 0)
+		err_errno(err, -r, "cannot listen at '%s'", a->listen);
+	if (r == 0 && a->metrics)
+		r = metrics_listen(s, a->metrics, &m->metrics, err);
+	if (r < 0)
+		return r;
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGTERM);
+	sigaddset(&mask, SIGINT);
+	r = loop_signals_add(s->loop, &m->signals, &mask, on_signal);
+	if (r == 0)
+		r = loop_timer_arm(s->loop, &s->look, deadline_in(LOOK_EVERY), on_look);
+	return r < 0 ? err_errno(err, -r, "cannot serve") : 0;
+}
+
+static void tear_down(struct main *m)
+{
+	struct server *s = &m->server;
+
+	metrics_free(m->metrics);
+	loop_timer_disarm(&s->look);
+	loop_timer_disarm(&m->drain);
+	rpc_server_free(s->rpc);
+	tunnel_acceptor_free(s->acceptor);
+	loop_signals_remove(&m->signals);
+	loop_free(s->loop);
+	store_close(s->store);
+}
+
+/* -1 to go on, else the exit code. */
+static int parse(struct args *a, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "listen", required_argument, NULL, 'l' },
+		{ "data", required_argument, NULL, 'd' },
+		{ "metrics", required_argument, NULL, 'm' },
+		{ "insecure-plaintext", no_argument, NULL, 'p' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "h", options, NULL)) >= 0) {
+		switch (c) {
+		case 'l':
+			a->listen = optarg;
+			break;
+		case 'd':
+			a->data = optarg;
+			break;
+		case 'm':
+			a->metrics = optarg;
+			break;
+		case 'p':
+			a->plain = true;
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			return 0;
+		default:
+			return 125;
+		}
+	}
+	if (optind < argc || !a->listen || !a->data) {
+		fputs(usage, stderr);
+		return 125;
+	}
+	return -1;
+}
+
+int main(int argc, char **argv)
+{
+	struct main m = { 0 };
+	struct args a = { .data = getenv("MICROPOD_DATA") };
+	struct err err = ERR_INIT;
+	int code;
+
+	umask(077);
+	if (argc > 1 && strcmp(argv[1], "token") == 0)
+		return token_main(argc - 1, argv + 1);
+	code = parse(&a, argc, argv);
+	if (code >= 0)
+		return code;
+	log_init("server", 2, LOG_LEVEL_INFO);
+	list_init(&m.server.remotes);
+	code = set_up(&m, &a, &err);
+	if (code == 0) {
+		printf("listening at %s\n", a.listen);
+		fflush(stdout);
+		loop_run(m.server.loop);
+	}
+	tear_down(&m);
+	if (code < 0)
+		fprintf(stderr, "micropod: %s\n", err.msg);
+	return code < 0 ? 125 : 0;
+}
