@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: all help demo test test-long test-kvm bench bench-rpc asan fuzz lint format generate build-agent kernel agent-rootfs \
+.PHONY: all help demo demo-docker demo-server test test-long test-kvm bench bench-rpc asan fuzz lint format generate build-agent kernel agent-rootfs \
 	install uninstall clean deps configure
 
 all: configure ## build everything
@@ -25,6 +25,16 @@ demo: ## install what is missing, build, and run a container in a VM
 	scripts/install-deps.sh build run demo
 	@$(MAKE) --no-print-directory all
 	scripts/demo.sh $(BUILD)
+
+demo-docker: ## the same in a container of a Docker Engine of its own, with the agent put in (root)
+	scripts/install-deps.sh build run demo-docker
+	@$(MAKE) --no-print-directory all
+	scripts/demo-docker.sh $(BUILD)
+
+demo-server: ## a server, a host behind a firewall, a sandbox on it (root)
+	scripts/install-deps.sh build run demo demo-server
+	@$(MAKE) --no-print-directory all
+	scripts/demo-server.sh $(BUILD)
 
 test: deps all kernel ## every test; ends with the counts
 	scripts/test.sh $(BUILD)

@@ -4,7 +4,7 @@
 # Installs the Debian packages that micropod is built, run and tested with, those that are missing only.
 # When nothing is missing it needs neither root nor network and is done at once.
 #
-# usage: install-deps.sh [--check] [build|run|demo|kernel|test|bench]...        (default: build run test)
+# usage: install-deps.sh [--check] [build|run|demo|demo-docker|demo-server|kernel|test|bench]...   (default: build run test)
 #   --check   install nothing: name what is missing, exit 1 if there is any
 set -euo pipefail
 
@@ -65,8 +65,8 @@ groups=()
 for arg in "$@"; do
 	case $arg in
 	--check) check=1 ;;
-	build | run | demo | kernel | test | bench) groups+=("$arg") ;;
-	*) die "unknown argument '$arg': usage: install-deps.sh [--check] [build|run|demo|kernel|test|bench]..." ;;
+	build | run | demo | demo-docker | demo-server | kernel | test | bench) groups+=("$arg") ;;
+	*) die "unknown argument '$arg': usage: install-deps.sh [--check] [build|run|demo|demo-docker|demo-server|kernel|test|bench]..." ;;
 	esac
 done
 ((${#groups[@]})) || groups=(build run test)
@@ -77,6 +77,8 @@ for group in "${groups[@]}"; do
 	case $group in
 	build) wanted+=("${build_packages[@]}") ;;
 	demo) wanted+=(umoci) ;; # its image is made here
+	demo-docker) wanted+=(docker.io iproute2 busybox-static) ;;
+	demo-server) wanted+=(iproute2 nftables socat) ;;
 	kernel) wanted+=("${kernel_packages[@]}") ;;
 	bench) wanted+=("${bench_packages[@]}") ;;
 	run) wanted+=("${run_packages[@]}") ;;

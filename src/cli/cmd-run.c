@@ -57,7 +57,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 		r = detach_keys_parse(o->detach_keys, &keys, err);
 	if (r == 0)
 		r = run_create(cli, o, words, n, id, err);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	trace_step("sandbox made");
 	if (!o->quiet && !cli->remote && cli->settings.driver == SETTINGS_DRIVER_VM)
@@ -80,7 +80,7 @@ static int create(
 	char id[ID_LEN + 1];
 	int r = run_create(cli, values, words, n, id, err);
 
-	if (r < 0)
+	if (r != 0)
 		return r;
 	printf("%s\n", id);
 	return 0;

@@ -461,7 +461,7 @@ static int create_there(struct cli *cli, const struct run_opts *o, const char **
 		return err_errno(err, -r, "cannot ask the server");
 	r = remote_command(cli->remote, NULL, &args, &out, err);
 	if (r != 0)
-		return r < 0 ? r : err_set(err, EREMOTEIO, "the host could not make the sandbox");
+		return r;
 	if (!out.data || out.len < ID_LEN)
 		return err_set(err, EPROTO, "the host's answer has no id");
 	memcpy(id, out.data, ID_LEN);

@@ -26,8 +26,8 @@ extern const struct opt run_create_opts[];
 
 /*
  * Checks the options, fetches the image, prepares the guest if need be, and makes the sandbox.
- * words: image, then the command. id: of the new sandbox. Blocks, with progress on stderr. 0 or
- * -errno with err, and then nothing is left.
+ * words: image, then the command. id: of the new sandbox. Blocks, with progress on stderr. 0, or
+ * -errno with err, or the exit code of a host that has said why itself; then nothing is left.
  */
 int run_create(struct cli *cli, const struct run_opts *opts, const char **words, size_t n,
 	char id[static ID_LEN + 1], struct err *err);

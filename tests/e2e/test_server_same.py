@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds on this host holds over a server: the same tests, with the sandboxes on a host that has joined one."""
+import pathlib
+import tempfile
+
+import pytest
+
+from servers import Remote, Runner, Server
+from test_port_forward import echo, test_bytes_and_ends, test_nobody_listens  # noqa: F401
+from test_run import test_exec, test_exec_for_as_long_as_it_may, test_exit_codes, test_files_last_until_removal  # noqa: F401
+from test_run import test_output_of_one_that_ends_at_once, test_run_carries_bytes, test_signals_go_through, test_terminal  # noqa: F401
+from test_run import test_environment_user_and_folder, test_leaving_an_exec, test_terminal_has_its_size_from_the_first_moment  # noqa: F401
+
+
+@pytest.fixture(scope="module")
+def micropod(micropod_root):
+    with tempfile.TemporaryDirectory(prefix="server-") as folder:
+        folder = pathlib.Path(folder)
+        server = Server(folder)
+        runner = Runner(server, folder, "alpha", micropod_root.root, env=micropod_root.env)
+        yield Remote(micropod_root, server, server.token("--user", "tests"))
+        runner.kill()
+        server.kill()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(micropod, micropod_root):
+    """The runner and the server are here for all: only the rest is counted."""
+    yield
+    micropod_root.empty()
