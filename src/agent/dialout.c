@@ -32,7 +32,7 @@ static int check(
 
 	if (!url || !*url)
 		return 0;
-	if (tunnel_url_parse(url, &d->url, err) < 0)
+	if (tunnel_url_parse(url, NULL, &d->url, err) < 0)
 		return err_wrap(err, "AGENT_SERVER_URL");
 	if (!len || len > sizeof(d->token))
 		return err_set(err, EINVAL, "AGENT_TOKEN is %s: AGENT_SERVER_URL needs one",

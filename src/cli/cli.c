@@ -49,7 +49,7 @@ const struct verb *const verb_table[] = { &verb_run, &verb_create, &verb_start, 
 	&verb_kill, &verb_restart, &verb_rm, &verb_ps, &verb_exec, &verb_attach, &verb_cp,
 	&verb_logs, &verb_port_forward, &verb_wait, &verb_inspect, &verb_pull, &verb_images,
 	&verb_rmi, &verb_load, &verb_prune, &verb_doctor, &verb_setup, &verb_stats, &verb_template,
-	&verb_server, &verb_runner, &verb_token, &verb_version, NULL };
+	&verb_server, &verb_runner, &verb_token, &verb_context, &verb_version, NULL };
 
 void cli_complain(const struct err *err)
 {
@@ -178,11 +178,22 @@ static int run_over_server(struct cli *cli, const struct verb *verb, const void 
 	if (verb->remote == VERB_LOCAL)
 		return err_set(err, EINVAL,
 			"'micropod %s' is for this host alone: leave '--server' out", verb->name);
-	r = remote_open(cli->server, cli->on, &cli->remote, err);
+	r = remote_open(&cli->context, cli->on, &cli->remote, err);
 	if (r < 0)
 		return r;
 	return verb->remote == VERB_HERE ? verb->run(cli, values, words, n_words, err)
 					 : run_there(cli, verb, args, n, words, n_words, err);
+}
+
+/* --server, else MICROPOD_SERVER, else the current context. */
+static int choose_server(struct cli *cli, struct err *err)
+{
+	const char *url = cli->server ? cli->server : getenv("MICROPOD_SERVER");
+
+	if (!url || !*url)
+		return context_current(&cli->context, err);
+	cli->context.server = strdup(url);
+	return cli->context.server ? 0 : err_errno(err, ENOMEM, "cannot read the command line");
 }
 
 static int run_here(struct cli *cli, const struct verb *verb, const void *values,
@@ -220,9 +231,9 @@ static int run_with(struct cli *cli, const struct verb *verb, void *values, char
 		r = check_words(verb, (size_t)count, err);
 	if (cli->debug)
 		log_init("micropod", 2, LOG_LEVEL_DEBUG);
-	if (!cli->server || !*cli->server)
-		cli->server = getenv("MICROPOD_SERVER");
-	if (r == 0 && cli->server && *cli->server && !verb->no_root)
+	if (r == 0 && !verb->no_root)
+		r = choose_server(cli, err);
+	if (r == 0 && cli->context.server)
 		r = run_over_server(cli, verb, values, args, n, words, (size_t)count, err);
 	else if (r == 0)
 		r = run_here(cli, verb, values, words, (size_t)count, err);
@@ -333,6 +344,7 @@ int cli_main(int argc, char **argv)
 	if (code == 0)
 		code = run(&cli, argv + 1, argc > 0 ? (size_t)argc - 1 : 0, &err);
 	remote_close(cli.remote);
+	context_deinit(&cli.context);
 	sandbox_root_free(cli.root);
 	settings_deinit(&cli.settings);
 	if (code < 0 || err.code)

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/opt.h"
+#include "cli/context.h"
 #include "cli/settings.h"
 #include "sandbox/manager.h"
 
@@ -18,11 +19,12 @@
 struct remote;
 
 struct cli {
-	const char *root_path; /* --root; NULL: as sandbox_root_open() chooses */
+	const char *root_path;	 /* --root; NULL: as sandbox_root_open() chooses */
 	const char *server, *on; /* --server, --on; NULL: this host */
 	bool debug, help, version;
 	struct settings settings;
 	struct sandbox_root *root; /* open unless the verb has .no_root, or there is ... */
+	struct context context;	   /* where the server is, if there is one */
 	struct remote *remote;	   /* ... a server */
 };
 
@@ -55,10 +57,11 @@ struct verb {
 		struct cli *cli, const void *values, const char **words, size_t n, struct err *err);
 };
 
-extern const struct verb verb_attach, verb_cp, verb_create, verb_doctor, verb_exec, verb_images,
-	verb_inspect, verb_kill, verb_load, verb_logs, verb_port_forward, verb_prune, verb_ps,
-	verb_pull, verb_restart, verb_rm, verb_rmi, verb_run, verb_runner, verb_server, verb_setup, verb_start, verb_stats,
-	verb_stop, verb_template, verb_token, verb_version, verb_wait;
+extern const struct verb verb_attach, verb_context, verb_cp, verb_create, verb_doctor, verb_exec,
+	verb_images, verb_inspect, verb_kill, verb_load, verb_logs, verb_port_forward, verb_prune,
+	verb_ps, verb_pull, verb_restart, verb_rm, verb_rmi, verb_run, verb_runner, verb_server,
+	verb_setup, verb_start, verb_stats, verb_stop, verb_template, verb_token, verb_version,
+	verb_wait;
 
 /* All verbs, NULL-terminated, in the order of the help text. */
 extern const struct verb *const verb_table[];

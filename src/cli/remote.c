@@ -13,6 +13,7 @@
 #include "base/fs.h"
 #include "host.pb-c.h"
 #include "server.pb-c.h"
+#include "tls/tls.h"
 #include "tunnel/url.h"
 
 #define HOST(name)     Micropod__Host__V1__##name
@@ -30,6 +31,7 @@ struct remote {
 	struct loop *loop;
 	struct rpc_channel *channel;
 	struct tunnel_url url;
+	struct tls *tls; /* NULL: plain */
 	char *authorization;
 	char request[REQUEST_ID_LEN + 1];
 	const char *on;
@@ -38,15 +40,23 @@ struct remote {
 	size_t n_places;
 };
 
-/* The token: MICROPOD_TOKEN, or the file that MICROPOD_TOKEN_FILE names. */
-static int read_token(char **ret_token, struct err *err)
+static const char *setting(const char *name, const char *otherwise)
 {
-	const char *token = getenv("MICROPOD_TOKEN"), *path = getenv("MICROPOD_TOKEN_FILE");
+	const char *value = getenv(name);
+
+	return value && *value ? value : otherwise;
+}
+
+/* MICROPOD_TOKEN, or the file that MICROPOD_TOKEN_FILE or the context names. */
+static int read_token(const struct context *context, char **ret_token, struct err *err)
+{
+	const char *token = setting("MICROPOD_TOKEN", NULL);
+	const char *path = setting("MICROPOD_TOKEN_FILE", context->token_file);
 	int r = 0;
 
-	if (token && *token)
+	if (token)
 		*ret_token = strdup(token);
-	else if (path && *path)
+	else if (path)
 		r = fs_read_file(AT_FDCWD, path, TOKEN_FILE_MAX, ret_token, NULL);
 	else
 		return err_set(err, EACCES,
@@ -74,6 +84,8 @@ int remote_dial(struct loop *loop, struct io_stream **ret_stream, const struct r
 	if (fd < 0)
 		return err_wrap(err, "the server");
 	r = io_stream_new_fd(loop, fd, ret_stream);
+	if (r == 0 && remote->tls)
+		r = tls_wrap(loop, remote->tls, *ret_stream, remote->url.host, ret_stream);
 	return r < 0 ? err_errno(err, -r, "cannot talk to the server") : 0;
 }
 
@@ -82,23 +94,28 @@ const char *remote_authority(const struct remote *remote)
 	return remote->url.authority;
 }
 
-int remote_open(const char *url, const char *on, struct remote **ret_remote, struct err *err)
+int remote_open(
+	const struct context *context, const char *on, struct remote **ret_remote, struct err *err)
 {
+	const char *url = context->server;
 	struct remote *m = calloc(1, sizeof(*m));
 	struct rpc_channel_opts opts = { .dial = dial, .arg = m, .no_redial = true };
 	const char *plain = getenv("MICROPOD_INSECURE_PLAINTEXT");
+	const struct tunnel_url_opts url_opts = { .tls = true, .resolve = tunnel_resolve };
 	auto_free char *token = NULL;
 	uint8_t random[REQUEST_ID_LEN / 2];
-	int r = m ? tunnel_url_parse(url, &m->url, err) : -ENOMEM;
+	int r = m ? tunnel_url_parse(url, &url_opts, &m->url, err) : -ENOMEM;
 
 	if (r == 0 && m->url.exposed && !(plain && strcmp(plain, "1") == 0))
 		r = err_set(err, EPERM,
-			"the token would go to '%s' in plain: use a loopback address or "
-			"unix:///PATH, "
-			"or allow it with MICROPOD_INSECURE_PLAINTEXT=1",
+			"the token would go to '%s' in plain: use https://, a loopback address or "
+			"unix:///PATH, or allow it with MICROPOD_INSECURE_PLAINTEXT=1",
 			url);
 	if (r == 0)
-		r = read_token(&token, err);
+		r = read_token(context, &token, err);
+	if (r == 0 && m->url.tls)
+		r = tls_new_client(setting("MICROPOD_SERVER_CA", context->ca),
+			setting("MICROPOD_SERVER_PIN", context->pin), &m->tls, err);
 	if (r < 0) {
 		free(m);
 		return r;
@@ -128,6 +145,7 @@ struct remote *remote_close(struct remote *m)
 		return NULL;
 	rpc_channel_free(m->channel);
 	loop_free(m->loop);
+	tls_free(m->tls);
 	free(m->authorization);
 	free(m->places);
 	free(m);

@@ -11,9 +11,10 @@
 
 struct remote;
 
-/* on: the host to use where there is a choice, or NULL. Does not connect yet. 0 or -errno with err.
- */
-int remote_open(const char *url, const char *on, struct remote **ret_remote, struct err *err);
+/* context: of a server, borrowed; what it leaves open the environment says. on: the host to use
+ * where there is a choice, or NULL. Does not connect yet. 0 or -errno with err. */
+int remote_open(
+	const struct context *context, const char *on, struct remote **ret_remote, struct err *err);
 struct remote *remote_close(struct remote *remote);
 
 int remote_find(

@@ -381,7 +381,7 @@ static int check_vm_options(const struct run_opts *o, struct err *err)
 		return err_set(err, EINVAL, "option '--%s' needs '--driver docker'", only);
 	if (o->network && strcmp(o->network, "default") != 0 && !is_none(o->network))
 		return err_set(err, EINVAL,
-			"option '--network' is '%.100s': give one of: default, none", o->network);
+			"option '--network' is '%.100s': give one of default, none", o->network);
 	return 0;
 }
 

@@ -7,9 +7,9 @@
 #define START_REMOVE_TIME (20 * NSEC_PER_SEC) /* for the shim's end, --rm included */
 
 struct start_opts {
-	bool awaited;  /* by another command line, which reads along: none of it is ours */
+	bool awaited;		/* by another command line, which reads along: none of it is ours */
 	unsigned rows, columns; /* of its terminal; 0: it has none */
-	bool detached; /* else stdin, stdout and stderr are the process's until it ends */
+	bool detached;		/* else stdin, stdout and stderr are the process's until it ends */
 	bool input, sig_proxy;
 	const char *detach_keys; /* NULL: the usual ones */
 	bool started;		 /* out: its process was started */

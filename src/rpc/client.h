@@ -20,7 +20,7 @@ struct rpc_channel_opts {
 	/* Gives a fresh connected stream, or -errno: it must not block long (a local connect). */
 	int (*dial)(struct loop *loop, struct io_stream **ret_stream, void *arg, struct err *err);
 	void *arg;
-	const char *authority; /* ":authority"; NULL: "localhost" */
+	const char *authority;		  /* ":authority"; NULL: "localhost" */
 	const struct rpc_header *headers; /* metadata of each call, borrowed */
 	size_t n_headers;
 	bool no_redial; /* one connection only: when it is lost every call fails UNAVAILABLE */

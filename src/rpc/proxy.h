@@ -7,8 +7,8 @@
 
 /*
  * For rpc_server_opts.fallback: opens the same path on channel with the same deadline and metadata
- * and relays both ways, initial and trailing metadata (but for "authorization") and status included. A slow reader on one
- * side stops the sender on the other. Cancelling either cancels the other. Takes the call over;
- * always returns true.
+ * and relays both ways, initial and trailing metadata (but for "authorization") and status
+ * included. A slow reader on one side stops the sender on the other. Cancelling either cancels the
+ * other. Takes the call over; always returns true.
  */
 bool rpc_proxy_call(struct rpc_call *call, struct rpc_channel *channel);

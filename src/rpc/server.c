@@ -513,8 +513,11 @@ static void on_accept(struct loop_fd *src, uint32_t events)
 			l->server->loop, &l->pause, deadline_in(ACCEPT_PAUSE), on_accept_again);
 		return;
 	}
-	if (io_stream_new_fd(l->server->loop, fd, &stream) == 0)
-		rpc_server_add_stream(l->server, stream, NULL);
+	if (io_stream_new_fd(l->server->loop, fd, &stream) < 0)
+		return;
+	if (l->server->opts.wrap && l->server->opts.wrap(stream, &stream, l->server->opts.arg) < 0)
+		return;
+	rpc_server_add_stream(l->server, stream, NULL);
 }
 
 static void listener_free(struct listener *l)

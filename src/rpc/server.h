@@ -50,6 +50,9 @@ struct rpc_server_opts {
 	bool (*admit)(struct rpc_call *call, struct rpc_conn *conn, void *arg);
 	/* A connection has ended (peer left, error, drained). Optional. */
 	void (*on_conn_closed)(struct rpc_conn *conn, const char *why, void *arg);
+	/* What is spoken on an accepted connection below HTTP/2: takes plain over, also on failure.
+	 * 0 or -errno. Optional. */
+	int (*wrap)(struct io_stream *plain, struct io_stream **ret_stream, void *arg);
 	void *arg;
 	int64_t keepalive_interval, keepalive_timeout; /* ns; 0: no PINGs */
 	unsigned max_streams;			       /* 0: LIMIT_RPC_STREAMS */

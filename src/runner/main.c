@@ -17,6 +17,7 @@
 #include "host.desc.h"
 #include "runner/runner.h"
 #include "sandbox.desc.h"
+#include "tls/tls.h"
 #include "tunnel/dialer.h"
 
 #define TOKEN_FILE_MAX 4096
@@ -30,7 +31,9 @@ static const char usage[] =
 	"user\n"
 	"that runs this.\n"
 	"\n"
-	"  --server URL         http://IP:PORT or unix:///PATH\n"
+	"  --server URL         https://HOST[:PORT], http://HOST[:PORT] or unix:///PATH\n"
+	"  --ca FILE            trust the authorities in it (PEM), not the system's\n"
+	"  --pin SHA256         trust the certificate with this digest alone\n"
 	"  --token-file FILE    a file with the token that 'micropod token create --host NAME' has "
 	"said\n"
 	"  --token TOKEN        the token itself, which others on this host can see\n"
@@ -39,13 +42,15 @@ static const char usage[] =
 	"  --insecure-plaintext   send the token over a network in plain\n";
 
 struct args {
-	const char *root, *server, *token, *token_file, *name;
+	const char *root, *server, *token, *token_file, *name, *ca, *pin;
 	bool plain;
 };
 
 struct main {
 	struct runner runner;
 	struct tunnel_dialer *dialer;
+	struct tunnel_url url;
+	struct tls *tls;
 	struct loop_signals signals;
 	int code;
 };
@@ -108,22 +113,34 @@ static int read_token(const struct args *a, char **ret_token, struct err *err)
 	return 0;
 }
 
+static int wrap(struct io_stream *plain, struct io_stream **ret_stream, void *arg)
+{
+	struct main *m = arg;
+
+	return tls_wrap(m->runner.loop, m->tls, plain, m->url.host, ret_stream);
+}
+
 static int set_up(struct main *m, const struct args *a, struct err *err)
 {
 	struct tunnel_dialer_opts dial = {
 		.changed = on_changed, .arg = m, .api_generation = GENERATION
 	};
+	const struct tunnel_url_opts url_opts = { .tls = true, .resolve = tunnel_resolve };
 	auto_free char *token = NULL;
 	struct runner *r = &m->runner;
 	sigset_t mask;
-	int code = tunnel_url_parse(a->server, &dial.url, err);
+	int code = tunnel_url_parse(a->server, &url_opts, &m->url, err);
 
-	if (code == 0 && dial.url.exposed && !a->plain)
+	if (code == 0 && m->url.exposed && !a->plain)
 		return err_set(err, EPERM,
-			"the token would go to '%s' in plain: use a loopback address or "
-			"unix:///PATH, "
-			"or allow it with --insecure-plaintext",
+			"the token would go to '%s' in plain: use https://, a loopback address or "
+			"unix:///PATH, or allow it with --insecure-plaintext",
 			a->server);
+	if (code == 0 && m->url.tls)
+		code = tls_new_client(a->ca, a->pin, &m->tls, err);
+	dial.url = m->url;
+	dial.wrap = m->tls ? wrap : NULL;
+	dial.wrap_arg = m;
 	if (code == 0)
 		code = read_token(a, &token, err);
 	if (code == 0)
@@ -159,6 +176,8 @@ static int parse(struct args *a, int argc, char **argv)
 		{ "token", required_argument, NULL, 't' },
 		{ "token-file", required_argument, NULL, 'f' },
 		{ "name", required_argument, NULL, 'n' },
+		{ "ca", required_argument, NULL, 'c' },
+		{ "pin", required_argument, NULL, 'i' },
 		{ "root", required_argument, NULL, 'r' },
 		{ "insecure-plaintext", no_argument, NULL, 'p' },
 		{ "help", no_argument, NULL, 'h' },
@@ -182,6 +201,12 @@ static int parse(struct args *a, int argc, char **argv)
 			break;
 		case 'r':
 			a->root = optarg;
+			break;
+		case 'c':
+			a->ca = optarg;
+			break;
+		case 'i':
+			a->pin = optarg;
 			break;
 		case 'p':
 			a->plain = true;
@@ -217,6 +242,7 @@ int main(int argc, char **argv)
 	list_init(&m.runner.routes);
 	/* Commands of its own are for this host. */
 	unsetenv("MICROPOD_SERVER");
+	setenv("MICROPOD_CONTEXT", "default", 1);
 	code = set_up(&m, &a, &err);
 	if (code == 0)
 		loop_run(m.runner.loop);
@@ -225,6 +251,7 @@ int main(int argc, char **argv)
 	runner_drop_routes(&m.runner);
 	loop_signals_remove(&m.signals);
 	loop_free(m.runner.loop);
+	tls_free(m.tls);
 	sandbox_root_free(m.runner.root);
 	free(m.runner.program);
 	if (code < 0)

@@ -171,11 +171,12 @@ struct sandbox_root *sandbox_root_free(struct sandbox_root *root)
 
 /*
  * Places to look in, relative to the folder of this executable: beside it (installed helpers look
- * for each other there), the installed layout from PREFIX/bin and PREFIX/libexec/micropod, and the build tree.
+ * for each other there), the installed layout from PREFIX/bin and PREFIX/libexec/micropod, and the
+ * build tree.
  */
 static const char *const program_places[] = { "%s/%s", "%s/../libexec/micropod/%s", "%s/../cli/%s",
-	"%s/../shim/%s", "%s/../net/%s", "%s/../driver/%s", "%s/../../guest/%s",
-	"%s/../runner/%s", "%s/../server/%s", "%s/../../bin/%s", "%s/../../lib/micropod/%s" };
+	"%s/../shim/%s", "%s/../net/%s", "%s/../driver/%s", "%s/../../guest/%s", "%s/../runner/%s",
+	"%s/../server/%s", "%s/../../bin/%s", "%s/../../lib/micropod/%s" };
 
 int sandbox_program(const char *name, char **ret_path, struct err *err)
 {

@@ -17,6 +17,7 @@
 #include "server/server.h"
 #include "server/token.h"
 #include "tunnel.desc.h"
+#include "tls/tls.h"
 #include "tunnel/url.h"
 
 #define PARKED	   2
@@ -36,7 +37,7 @@ static const char usage[] = "usage: micropod server --listen ADDRESS --data DIR 
 			    "  --insecure-plaintext   listen on a network without TLS\n";
 
 struct args {
-	const char *listen, *data, *metrics;
+	const char *listen, *data, *metrics, *cert, *key;
 	bool plain;
 };
 
@@ -84,15 +85,23 @@ static int parse_address(const char *text, bool plain, struct addr *ret_addr, st
 		return addr_parse(text, ret_addr, err);
 	/* The same rule as for those who dial: what is loopback needs no TLS. */
 	snprintf(full, sizeof(full), "http://%s", strncmp(text, "tcp:", 4) == 0 ? text + 4 : text);
-	if (tunnel_url_parse(full, &url, NULL) < 0)
+	if (tunnel_url_parse(full, NULL, &url, NULL) < 0)
 		return err_set(err, EINVAL, "'%s' is no address: give IP:PORT or unix:PATH", text);
 	if (url.exposed && !plain)
 		return err_set(err, EPERM,
-			"tokens would go to '%s' in plain: listen on a loopback address or a unix "
-			"socket behind a proxy with TLS, or allow it with --insecure-plaintext",
+			"tokens would go to '%s' in plain: give --tls-cert and --tls-key, or "
+			"listen on a "
+			"loopback address, or allow it with --insecure-plaintext",
 			text);
 	*ret_addr = url.addr;
 	return 0;
+}
+
+static int wrap(struct io_stream *plain, struct io_stream **ret_stream, void *arg)
+{
+	struct server *s = arg;
+
+	return tls_wrap(s->loop, s->tls, plain, NULL, ret_stream);
 }
 
 static int make_rpc(struct server *s, struct err *err)
@@ -103,6 +112,7 @@ static int make_rpc(struct server *s, struct err *err)
 	struct rpc_server_opts opts = { .on_call = gate_on_call,
 		.admit = gate_admit,
 		.fallback = route_call,
+		.wrap = s->tls ? wrap : NULL,
 		.arg = s,
 		.keepalive_interval = KEEPALIVE,
 		.keepalive_timeout = KEEPALIVE };
@@ -122,8 +132,10 @@ static int set_up(struct main *m, const struct args *a, struct err *err)
 	struct server *s = &m->server;
 	struct addr addr;
 	sigset_t mask;
-	int r = parse_address(a->listen, a->plain, &addr, err);
+	int r = parse_address(a->listen, a->plain || a->cert, &addr, err);
 
+	if (r == 0 && a->cert)
+		r = tls_new_server(a->cert, a->key, &s->tls, err);
 	if (r == 0)
 		r = store_open(a->data, &s->store, err);
 	if (r == 0 && (r = loop_new(&s->loop)) < 0)
@@ -159,6 +171,7 @@ static void tear_down(struct main *m)
 	tunnel_acceptor_free(s->acceptor);
 	loop_signals_remove(&m->signals);
 	loop_free(s->loop);
+	tls_free(s->tls);
 	store_close(s->store);
 }
 
@@ -169,6 +182,8 @@ static int parse(struct args *a, int argc, char **argv)
 		{ "listen", required_argument, NULL, 'l' },
 		{ "data", required_argument, NULL, 'd' },
 		{ "metrics", required_argument, NULL, 'm' },
+		{ "tls-cert", required_argument, NULL, 'c' },
+		{ "tls-key", required_argument, NULL, 'k' },
 		{ "insecure-plaintext", no_argument, NULL, 'p' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
@@ -186,6 +201,12 @@ static int parse(struct args *a, int argc, char **argv)
 		case 'm':
 			a->metrics = optarg;
 			break;
+		case 'c':
+			a->cert = optarg;
+			break;
+		case 'k':
+			a->key = optarg;
+			break;
 		case 'p':
 			a->plain = true;
 			break;
@@ -196,7 +217,7 @@ static int parse(struct args *a, int argc, char **argv)
 			return 125;
 		}
 	}
-	if (optind < argc || !a->listen || !a->data) {
+	if (optind < argc || !a->listen || !a->data || !a->cert != !a->key) {
 		fputs(usage, stderr);
 		return 125;
 	}

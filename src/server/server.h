@@ -18,6 +18,7 @@
 struct server {
 	struct loop *loop;
 	struct store *store;
+	struct tls *tls; /* NULL: plain */
 	struct rpc_server *rpc;
 	struct tunnel_acceptor *acceptor;
 	struct list remotes;

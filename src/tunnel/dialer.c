@@ -234,6 +234,8 @@ static int dial(struct loop *loop, struct io_stream **ret_stream, void *arg, str
 	if (fd < 0)
 		return fd;
 	r = io_stream_new_fd(loop, fd, ret_stream);
+	if (r == 0 && d->opts.wrap)
+		r = d->opts.wrap(*ret_stream, ret_stream, d->opts.wrap_arg);
 	return r < 0 ? err_errno(err, -r, "cannot use the connection") : 0;
 }
 

@@ -18,6 +18,9 @@ struct tunnel_dialer_opts {
 	size_t token_len;	   /* at most LIMIT_TUNNEL_SECRET */
 	bool keep_token;	   /* it is good again and again, also when the credential is not */
 	struct rpc_server *server; /* borrowed: answers what comes */
+	/* What is spoken below HTTP/2, as in rpc/server.h; wrap_arg goes with it. Optional. */
+	int (*wrap)(struct io_stream *plain, struct io_stream **ret_stream, void *arg);
+	void *wrap_arg;
 	uint32_t api_generation;
 	/* The session begins (why NULL), or has ended or could not be made: why is one line. Must
 	 * not free the dialer. Optional. */

@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DEFAULT_PORT "80"
-
 /* 1: loopback, 0: another address, -EINVAL: a name. */
 static int is_loopback(const char *host)
 {
@@ -22,7 +20,9 @@ static int is_loopback(const char *host)
 	return -EINVAL;
 }
 
-/* HOST, HOST:PORT, [HOST]:PORT of authority; its parts to host and *ret_port (borrowed). */
+/* HOST, HOST:PORT, [HOST]:PORT of authority; its parts to host and, if it is there, *ret_port
+ * (borrowed).
+ */
 static int split(const char *authority, char *host, size_t size, const char **ret_port)
 {
 	const char *end = authority + strcspn(authority, ":");
@@ -37,16 +37,17 @@ static int split(const char *authority, char *host, size_t size, const char **re
 	memcpy(host, begin, (size_t)(end - begin));
 	host[end - begin] = 0;
 	end += *end == ']';
-	*ret_port = *end == ':' ? end + 1 : DEFAULT_PORT;
+	if (*end == ':')
+		*ret_port = end + 1;
 	return *end && *end != ':' ? -EINVAL : 0;
 }
 
-/* rest: what follows http://. */
-static int parse_http(const char *rest, struct tunnel_url *url)
+/* rest: what follows the scheme. */
+static int parse_http(const char *rest, const struct tunnel_url_opts *opts, struct tunnel_url *url)
 {
-	char host[sizeof(url->addr.host)], text[sizeof(host) + 32];
+	const char *port = url->tls ? "443" : "80";
+	char address[sizeof(url->addr.host)] = "", text[sizeof(address) + 32];
 	size_t len = strcspn(rest, "/");
-	const char *port;
 	int r;
 
 	/* A path would be a mistake: the methods have theirs. */
@@ -54,34 +55,42 @@ static int parse_http(const char *rest, struct tunnel_url *url)
 		return -EINVAL;
 	memcpy(url->authority, rest, len);
 	url->authority[len] = 0;
-	if (split(url->authority, host, sizeof(host), &port) < 0)
+	if (split(url->authority, url->host, sizeof(url->host), &port) < 0)
 		return -EINVAL;
-	if (strcmp(host, "localhost") == 0)
-		snprintf(host, sizeof(host), "127.0.0.1");
-	r = is_loopback(host);
-	if (r < 0)
+	r = is_loopback(url->host);
+	if (strcmp(url->host, "localhost") == 0)
+		snprintf(address, sizeof(address), "127.0.0.1");
+	else if (r >= 0)
+		snprintf(address, sizeof(address), "%.*s", (int)sizeof(address) - 1, url->host);
+	else if (!opts || !opts->resolve)
 		return -ENXIO;
-	url->exposed = !r;
-	snprintf(text, sizeof(text), "tcp:%s:%s", host, port);
+	else if (opts->resolve(url->host, address, sizeof(address)) < 0)
+		return -EHOSTUNREACH;
+	url->exposed = !url->tls && is_loopback(address) != 1;
+	snprintf(text, sizeof(text), "tcp:%s:%s", address, port);
 	return addr_parse(text, &url->addr, NULL);
 }
 
-int tunnel_url_parse(const char *text, struct tunnel_url *ret_url, struct err *err)
+int tunnel_url_parse(const char *text, const struct tunnel_url_opts *opts,
+	struct tunnel_url *ret_url, struct err *err)
 {
 	struct tunnel_url url = { .authority = "localhost" };
 	int r = -EINVAL;
 
-	if (strncmp(text, "https://", 8) == 0)
+	url.tls = strncmp(text, "https://", 8) == 0;
+	if (url.tls && (!opts || !opts->tls))
 		return err_set(err, EPROTONOSUPPORT,
 			"'%s' needs TLS, which this agent was built without", text);
 	if (strncmp(text, "unix:", 5) == 0)
 		r = addr_parse(text, &url.addr, NULL);
-	else if (strncmp(text, "http://", 7) == 0)
-		r = parse_http(text + 7, &url);
+	else if (url.tls || strncmp(text, "http://", 7) == 0)
+		r = parse_http(text + (url.tls ? 8 : 7), opts, &url);
 	if (r == -ENXIO)
 		return err_set(err, EINVAL,
 			"the name in '%s' cannot be looked up by this agent: give an address",
 			text);
+	if (r == -EHOSTUNREACH)
+		return err_set(err, EHOSTUNREACH, "the name in '%s' is not known", text);
 	if (r < 0)
 		return err_set(err, EINVAL,
 			"'%s' is no server: give unix:///PATH or http://IP:PORT", text);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where an agent finds its server: unix:///PATH, http://HOST:PORT. */
+/* Where a server is: unix:///PATH, http://HOST:PORT, https://HOST:PORT. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,12 +8,23 @@
 
 struct tunnel_url {
 	struct addr addr;
-	char authority[80]; /* for the request's ":authority" */
-	bool exposed;	    /* what is sent there can be read on the way */
+	char host[256];	     /* as given, for who has to check a certificate */
+	char authority[272]; /* for the request's ":authority" */
+	bool tls;	     /* https */
+	bool exposed;	     /* what is sent there can be read on the way */
 };
 
-/*
- * HOST is a numeric address or "localhost". 0; -EINVAL; -EPROTONOSUPPORT: https, which this agent
- * does not speak; each with err.
- */
-int tunnel_url_parse(const char *text, struct tunnel_url *ret_url, struct err *err);
+/* What the caller can do beyond numeric addresses and "localhost" in plain. */
+struct tunnel_url_opts {
+	bool tls;
+	/* The numeric address of a name to out. 0 or -errno. NULL: names are not known. */
+	int (*resolve)(const char *name, char *out, size_t size);
+};
+
+/* A resolver, by getaddrinfo(3). Blocks. */
+int tunnel_resolve(const char *name, char *out, size_t size);
+
+/* opts: NULL for none. 0; -EINVAL; -EPROTONOSUPPORT: https, which the caller does not speak;
+ * -EHOSTUNREACH: the name is not known; each with err. */
+int tunnel_url_parse(const char *text, const struct tunnel_url_opts *opts,
+	struct tunnel_url *ret_url, struct err *err);

@@ -18,8 +18,8 @@ def free_port():
 
 
 class Server:
-    def __init__(self, folder, prefix=(), address=None, url=None):
-        self.folder, self.data, self.prefix = folder, folder / "data", list(prefix)
+    def __init__(self, folder, prefix=(), address=None, url=None, extra=()):
+        self.folder, self.data, self.prefix, self.extra = folder, folder / "data", list(prefix), list(extra)
         port = free_port()
         self.address = address or f"127.0.0.1:{port}"
         self.url = url or f"http://{self.address}"
@@ -32,7 +32,7 @@ class Server:
     def start(self):
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [*self.prefix, PROGRAM, "server", "--listen", self.address, "--data", self.data, "--metrics", f"tcp:{self.metrics}"],
+                [*self.prefix, PROGRAM, "server", "--listen", self.address, "--data", self.data, "--metrics", f"tcp:{self.metrics}", *self.extra],
                 stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, env=self.env)
         assert self.process.stdout.readline() == f"listening at {self.address}\n".encode(), self.log.read_text()
 
@@ -56,8 +56,8 @@ class Server:
 
 
 class Runner:
-    def __init__(self, server, folder, name, root, prefix=(), env=None, url=None):
-        self.server, self.name, self.prefix, self.root, self.url = server, name, list(prefix), root, url or server.url
+    def __init__(self, server, folder, name, root, prefix=(), env=None, url=None, extra=()):
+        self.server, self.name, self.prefix, self.root, self.url, self.extra = server, name, list(prefix), root, url or server.url, list(extra)
         self.file = folder / f"{name}.token"
         self.file.write_text(server.token("--host", name) + "\n")
         self.log = folder / f"{name}.log"
@@ -66,12 +66,13 @@ class Runner:
         self.start()
 
     def start(self, wait=True):
+        before = self.log.read_text().count("runner info joined") if self.log.exists() else 0
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [*self.prefix, PROGRAM, "runner", "--server", self.url, "--token-file", self.file, "--name", self.name, "--root", self.root],
+                [*self.prefix, PROGRAM, "runner", "--server", self.url, "--token-file", self.file, "--name", self.name, "--root", self.root, *self.extra],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env)
         if wait:
-            self.joined()
+            self.joined(before + 1)
 
     def joined(self, times=1):
         deadline = time.monotonic() + 40

@@ -2,6 +2,7 @@
 """micropod server and runner: who may, where things are, and what happens when one of them dies. The sandboxes are containers of a
 Docker Engine, which start in a moment; test_server_same.py has VMs."""
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -21,7 +22,7 @@ import pytest
 
 from conftest import BUILD, TOP, Micropod
 from engine import run as command
-from servers import PROGRAM, Remote, Runner, Server
+from servers import PROGRAM, Remote, Runner, Server, free_port
 from test_run import until
 
 sys.path.append(str(TOP / "tests/integration"))
@@ -212,7 +213,7 @@ def test_what_is_read_here_and_what_there(setup, tmp_path):
     (tmp_path / "env").write_text("FILE=from a file\n")
     out = m.ok("run", "--rm", "-e", "HERE", "-e", "GIVEN=1 2", "--env-file", tmp_path / "env", m.busybox, "env", env={"HERE": "from here"})
     assert {"HERE=from here", "GIVEN=1 2", "FILE=from a file"} < set(out.splitlines())
-    assert "KEY" in m.ok("template", "ls")
+    assert m.ok("template", "ls").startswith("TEMPLATE ")
     assert "is for this host alone" in m.error(m("load"))
     done = m("run", "--network", "nosuch", m.busybox, "true")
     assert done.returncode == 125 and b"network nosuch not found" in done.stderr
@@ -315,6 +316,60 @@ def test_a_command_ends_with_its_call(setup):
     child.kill()
     child.wait()
     until(lambda: not any("logs" in p for p in setup.hosts[0].processes()))
+
+
+# TLS
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    done = command("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=test",
+                   "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem")
+    assert done.returncode == 0, done
+    der = subprocess.run(["openssl", "x509", "-in", tmp_path / "cert.pem", "-outform", "der"], capture_output=True, check=True).stdout
+    return tmp_path / "cert.pem", tmp_path / "key.pem", hashlib.sha256(der).hexdigest()
+
+
+def test_tls(tmp_path, hosts, certificate):
+    cert, key, pin = certificate
+    port = free_port()
+    server = Server(tmp_path, address=f"127.0.0.1:{port}", url=f"https://localhost:{port}", extra=["--tls-cert", cert, "--tls-key", key])
+    runner = Runner(server, tmp_path, "alpha", hosts[0].root, env=hosts[0].env, extra=["--pin", pin])
+    m = Remote(hosts[0], server, server.token("--user", "tests"))
+    trusted = {"MICROPOD_SERVER_CA": str(cert)}
+    try:
+        assert m.ok("ps", "-q", env=trusted) == "" and m.ok("ps", "-q", env={"MICROPOD_SERVER_PIN": pin}) == ""
+        box = m.ok("run", "-d", "--name", "box", m.busybox, "sleep", "1000", env=trusted).strip()
+        data = os.urandom(8 << 20)
+        assert m("exec", "-i", "box", "cat", input=data, env=trusted).stdout == data
+        for env in ({}, {"MICROPOD_SERVER_PIN": "0" * 64}, {"MICROPOD_SERVER_CA": str(cert), "MICROPOD_SERVER": f"https://127.0.0.2:{port}"}):
+            done = m("ps", env=env)
+            assert done.returncode == 125, done
+        assert "Key was rejected" in m.error(m("ps")) and "Key was rejected" in m.error(m("ps", env={"MICROPOD_SERVER_PIN": "0" * 64}))
+        assert "is no pin" in m.error(m("ps", env={"MICROPOD_SERVER_PIN": "00"}))
+        assert "cannot use the file of authorities" in m.error(m("ps", env={"MICROPOD_SERVER_CA": str(key)}))
+        assert m("ps", env={"MICROPOD_SERVER": f"http://127.0.0.1:{port}"}).returncode == 125
+        assert m.ok("ps", "-q", env={"MICROPOD_SERVER_CA": str(cert), "MICROPOD_SERVER": f"https://127.0.0.1:{port}"}).strip() == box[:12]
+        # Others speak it too, and nothing older is spoken.
+        if not API:
+            API["folder"] = tempfile.TemporaryDirectory()
+            API["modules"] = generate(pathlib.Path(API["folder"].name))
+        credentials = grpc.ssl_channel_credentials(cert.read_bytes())
+        with grpc.secure_channel(f"localhost:{port}", credentials) as channel:
+            assert Stub(channel, *API["modules"], m.env["MICROPOD_TOKEN"]).exec("box", "echo", "over TLS").out == b"over TLS\n"
+        for version, code in (("-tls1_3", 0), ("-tls1_2", 1)):
+            done = subprocess.run(["openssl", "s_client", version, "-alpn", "h2", "-CAfile", cert, "-connect", f"127.0.0.1:{port}"],
+                                  stdin=subprocess.DEVNULL, capture_output=True, timeout=20)
+            assert done.returncode == code, done
+        server.kill()
+        server.start()
+        runner.joined(2)
+        assert m.ok("exec", "box", "echo", "again", env=trusted) == "again\n"
+        m.ok("rm", "-f", "box", env=trusted)
+    finally:
+        runner.kill()
+        server.kill()
+        hosts[0].empty()
 
 
 # Listening

@@ -11,7 +11,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOC = ROOT / "docs/troubleshooting.md"
-FOLDERS = ("cli", "sandbox", "shim", "driver", "net", "image", "http", "runner", "server")
+FOLDERS = ("cli", "sandbox", "shim", "driver", "net", "image", "http", "runner", "server", "tls")
 LITERAL = r'"(?:\\.|[^"\\])*"'
 CALL = re.compile(r"\berr_(?:set|errno)\(\s*(?:[^;\"]*?),\s*((?:" + LITERAL + r"\s*(?:[A-Z_a-z0-9]+\s*(?=\")|))+)", re.S)
 

@@ -164,7 +164,7 @@ static void dial_with(struct tun *t, const char *token)
 	char text[80];
 
 	snprintf(text, sizeof(text), "unix://%s", t->path);
-	REQUIRE(tunnel_url_parse(text, &opts.url, NULL) == 0);
+	REQUIRE(tunnel_url_parse(text, NULL, &opts.url, NULL) == 0);
 	REQUIRE(tunnel_dialer_new(t->f.loop, &opts, &t->dialer) == 0);
 }
 
@@ -567,7 +567,7 @@ static void servers(void)
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct err err = ERR_INIT;
 		struct tunnel_url url;
-		int r = tunnel_url_parse(cases[i].text, &url, &err);
+		int r = tunnel_url_parse(cases[i].text, NULL, &url, &err);
 
 		CHECK_INT(r, -cases[i].code);
 		if (r < 0) {
