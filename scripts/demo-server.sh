@@ -58,8 +58,11 @@ data=$folder/data
 "$build/src/cli/micropod" server --listen 10.213.7.1:8080 --data "$data" --insecure-plaintext >"$folder/server.log" 2>&1 &
 pids+=($!)
 await "$folder/server.log" 'listening at'
-show micropod token create --data "$data" --host beta >"$folder/beta.token"
-show micropod token create --data "$data" --user demo >"$folder/demo.token"
+for who in "host beta" "user demo"; do
+	echo "\$ micropod token create --data $data --$who >${who#* }.token"
+	# shellcheck disable=SC2086 # two words
+	"$build/src/cli/micropod" token create --data "$data" --$who >"$folder/${who#* }.token"
+done
 nsenter --net="/run/netns/$space" "$build/src/cli/micropod" runner --server http://10.213.7.1:8080 --insecure-plaintext \
 	--token-file "$folder/beta.token" --name beta --root "$folder/root" >"$folder/runner.log" 2>&1 &
 pids+=($!)
@@ -71,11 +74,13 @@ show micropod ps
 show micropod exec demo uname -a
 show micropod logs demo
 "$build/src/cli/micropod" port-forward 0:demo:7 >"$folder/forward.log" &
-pids+=($!)
+forward=$!
 await "$folder/forward.log" ' -> '
 port=$(sed -n 's/.*:\([0-9]*\) -> .*/\1/p' "$folder/forward.log")
 echo "\$ echo there and back | nc 127.0.0.1 $port"
 echo there and back | timeout 20 socat - "TCP:127.0.0.1:$port,shut-down"
+kill "$forward"
+wait "$forward" || true
 id=$(MICROPOD_SERVER='' "$build/src/cli/micropod" token ls --data "$data" | awk '$3 == "demo" { print $1 }')
 show micropod token rm --data "$data" "$id"
 show micropod ps || echo "(refused, as it should be)"
