@@ -69,7 +69,7 @@ pids+=($!)
 await "$folder/runner.log" 'info joined'
 
 export MICROPOD_SERVER=http://10.213.7.1:8080 MICROPOD_INSECURE_PLAINTEXT=1 MICROPOD_TOKEN_FILE=$folder/demo.token
-show micropod run --on beta -d -q --name demo "oci:$build/test-images/busybox" sh -c 'echo hello from a VM on beta; nc -ll -p 7 -e cat'
+show micropod run --on beta --cold -d -q --name demo "oci:$build/test-images/busybox" sh -c 'echo hello from a VM on beta; nc -ll -p 7 -e cat'
 show micropod ps
 show micropod exec demo uname -a
 show micropod logs demo

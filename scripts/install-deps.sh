@@ -22,7 +22,7 @@ run_packages=(
 kernel_packages=(flex bison bc libelf-dev libssl-dev binutils xz-utils)
 test_packages=(
 	python3-pytest python3-grpcio python3-protobuf protobuf-compiler-grpc ruby-grpc grpc-proto nghttp2-client
-	crun docker-registry umoci mmdebstrap socat iproute2 nftables curl jq docker.io
+	crun docker-registry umoci mmdebstrap socat iproute2 nftables curl jq docker.io nginx-light haproxy openssl
 	clang libclang-rt-14-dev clang-format-14 shellcheck
 )
 bench_packages=(libgrpc-dev nghttp2-client docker.io podman conmon netavark aardvark-dns iproute2 e2fsprogs umoci)

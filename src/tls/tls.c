@@ -32,7 +32,9 @@ struct tls_stream {
 	SSL *ssl;
 	struct loop_defer wake;
 	uint32_t wanted;
-	bool wants_read, wants_write; /* OpenSSL does, whatever the user wants */
+	/* What the inner stream must be able to do for a read, and for a write, to go on: EPOLLIN
+	 * or EPOLLOUT. */
+	uint32_t read_needs, write_needs;
 	int error;
 };
 
@@ -88,15 +90,15 @@ static int make_method(void)
 	return 0;
 }
 
-/* What comes of a call of OpenSSL's that has returned r, not more than 0. */
-static ssize_t outcome(struct tls_stream *t, int r)
+/* What comes of a call of OpenSSL's that has returned r, not more than 0. *needs: of such calls. */
+static ssize_t outcome(struct tls_stream *t, int r, uint32_t *needs)
 {
 	int why = SSL_get_error(t->ssl, r);
 
-	t->wants_read = why == SSL_ERROR_WANT_READ;
-	t->wants_write = why == SSL_ERROR_WANT_WRITE;
-	if (t->wants_read || t->wants_write)
+	if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE) {
+		*needs = why == SSL_ERROR_WANT_READ ? EPOLLIN : EPOLLOUT;
 		return -EAGAIN;
+	}
 	if (why == SSL_ERROR_ZERO_RETURN)
 		return 0;
 	if (!t->error)
@@ -107,14 +109,8 @@ static ssize_t outcome(struct tls_stream *t, int r)
 
 static void ask_inner(struct tls_stream *t)
 {
-	uint32_t events = 0;
-
-	if (t->wants_read || (t->wanted & EPOLLIN))
-		events |= EPOLLIN;
-	/* While the handshake waits for the peer, room to write tells nothing. */
-	if (t->wants_write || ((t->wanted & EPOLLOUT) && !t->wants_read))
-		events |= EPOLLOUT;
-	io_stream_want(t->inner, events);
+	io_stream_want(t->inner, (t->wanted & EPOLLIN ? t->read_needs : 0) |
+					 (t->wanted & EPOLLOUT ? t->write_needs : 0));
 }
 
 static void on_wake(struct loop_defer *defer)
@@ -147,13 +143,12 @@ static ssize_t tls_read(struct io_stream *s, void *buf, size_t n)
 		return t->error;
 	r = SSL_read_ex(t->ssl, buf, n, &got);
 	if (r > 0) {
-		t->wants_read = t->wants_write = false;
+		t->read_needs = EPOLLIN;
 		if (SSL_has_pending(t->ssl))
 			loop_defer_queue(t->loop, &t->wake, on_wake);
-		ask_inner(t);
 		return (ssize_t)got;
 	}
-	r = outcome(t, (int)r);
+	r = outcome(t, (int)r, &t->read_needs);
 	ask_inner(t);
 	return r;
 }
@@ -174,10 +169,10 @@ static ssize_t tls_writev(struct io_stream *s, const struct iovec *iov, int n)
 		return 0;
 	r = SSL_write_ex(t->ssl, iov->iov_base, iov->iov_len, &put);
 	if (r > 0) {
-		t->wants_read = t->wants_write = false;
+		t->write_needs = EPOLLOUT;
 		return (ssize_t)put;
 	}
-	r = outcome(t, (int)r);
+	r = outcome(t, (int)r, &t->write_needs);
 	ask_inner(t);
 	return r == 0 ? -EPIPE : r;
 }
@@ -239,6 +234,8 @@ int tls_wrap(struct loop *loop, struct tls *tls, struct io_stream *inner, const 
 	t->stream.fd = -1;
 	t->loop = loop;
 	t->inner = inner;
+	t->read_needs = EPOLLIN;
+	t->write_needs = EPOLLOUT;
 	inner->on_event = on_inner;
 	inner->arg = t;
 	BIO_set_data(bio, t);
