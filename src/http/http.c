@@ -80,9 +80,9 @@ static int status_errno(CURLcode code)
 
 static void tell(struct http_request *r, CURLcode code)
 {
-	struct http_answer answer = { .body = r->body.data ? r->body.data : "",
-		.len = r->body.len,
-		.header = r->value };
+	struct http_answer answer = {
+		.body = r->body.data ? r->body.data : "", .len = r->body.len, .header = r->value
+	};
 	struct err err = ERR_INIT;
 	long status = 0;
 

@@ -33,8 +33,9 @@ struct http_request_opts {
 	const char *content_type, *header; /* header: one more, "Name: value"; NULL: none */
 	const void *body;		   /* NULL: none; copied */
 	size_t len;
-	int64_t timeout; /* ns for all of it; 0: none */
-	const char *answer_header; /* name of a header of the answer that is wanted, borrowed; NULL: none */
+	int64_t timeout;	   /* ns for all of it; 0: none */
+	const char *answer_header; /* name of a header of the answer that is wanted, borrowed; NULL:
+				      none */
 	/* Parts of the body of a 2xx answer as they come; less than 0 ends it. NULL: it is
 	 * collected, up to LIMIT_HTTP_BODY. */
 	int (*part)(void *arg, const char *data, size_t len);

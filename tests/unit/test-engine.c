@@ -45,8 +45,9 @@ static void answer(int fd, const char *rest, size_t len)
 		return;
 	request[n] = 0;
 	if (strncmp(request, "GET /_ping ", 11) == 0) {
-		static const char pong[] = "HTTP/1.1 200 OK\r\nConnection: close\r\napi-version:  1.41 \r\n"
-					   "Content-Length: 2\r\n\r\nOK";
+		static const char pong[] =
+			"HTTP/1.1 200 OK\r\nConnection: close\r\napi-version:  1.41 \r\n"
+			"Content-Length: 2\r\n\r\nOK";
 
 		put(fd, pong, sizeof(pong) - 1);
 	} else {

@@ -192,7 +192,8 @@ static void agree(struct engine *e, const struct http_answer *answer, struct err
 		err_set(err, EPROTO, "what answers at %s is no Docker Engine", e->host);
 	else if (minor < API_OLDEST)
 		err_set(err, EPROTONOSUPPORT,
-			"the engine at %s is too old: it speaks version %.20s of the API, 1.%d is needed",
+			"the engine at %s is too old: it speaks version %.20s of the API, 1.%d is "
+			"needed",
 			e->host, answer->header, API_OLDEST);
 	else
 		e->minor = MIN(minor, (unsigned)API_NEWEST);
