@@ -27,6 +27,7 @@ from test_run import until
 
 sys.path.append(str(TOP / "tests/integration"))
 from agent_fixture import collect, generate  # noqa: E402
+from test_agent_clients import node_modules  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +235,21 @@ def test_ports_are_forwarded_from_here(setup):
         assert s.makefile("rb").read() == b"there and back"
     child.send_signal(signal.SIGINT)
     child.communicate(timeout=20)
+
+
+@pytest.mark.parametrize("language", ["python", "node"])
+def test_examples(setup, language):
+    m = setup.micropod
+    (setup.folder / "user.token").write_text(setup.token + "\n")
+    words = ["/usr/bin/python3", TOP / "examples/run.py"] if language == "python" else ["node", TOP / "examples/run.js"]
+    env = {**os.environ, "MICROPOD_NODE_MODULES": str(node_modules()) if language == "node" else ""}
+    done = subprocess.run([*words, setup.server.address, setup.folder / "user.token", m.busybox], capture_output=True, text=True, timeout=120, env=env)
+    assert done.returncode == 0, done
+    lines = done.stdout.splitlines()
+    assert "hello from a sandbox" in lines[0] and lines[1:] == ["3 MB there and back", "through a port"]
+    assert m.ok("ps", "-aq") == ""
+    done = subprocess.run([*words, setup.server.address, setup.folder / "user.token", "nosuch:1"], capture_output=True, text=True, timeout=120, env=env)
+    assert done.returncode == 1 and "nosuch" in done.stderr
 
 
 # Agents without a host
