@@ -112,8 +112,11 @@ static json_t *host_config_json(const struct sandbox_config *c)
 	set_int(o, "NanoCpus", (int64_t)c->cpu_milli * 1000000);
 	set_bool(o, "AutoRemove", c->remove);
 	set_int(o, "Timeout", c->timeout_ns);
-	set_string(o, "NetworkMode", c->no_network ? "none" : "default");
-	set_string(o, "Runtime", c->runtime);
+	set_string(o, "NetworkMode", c->no_network ? "none" : c->network ? c->network : "default");
+	set_string(o, "Runtime", c->engine ? NULL : c->runtime);
+	set_bool(o, "ReadonlyRootfs", c->read_only);
+	set_bool(o, "Init", c->init);
+	json_object_set_new(o, "Tmpfs", words_json(&c->tmpfs));
 	json_object_set_new(o, "Binds", binds_json(&c->volumes));
 	return o;
 }
@@ -203,12 +206,15 @@ static json_t *micropod_json(struct cli *cli, const struct sandbox *box)
 	auto_free char *dir = sandbox_path(cli->root, c->id, NULL);
 	json_t *o = json_object(), *root = json_object();
 
-	set_string(root, "Type", "block");
+	set_string(root, "Type", c->engine ? "engine" : "block");
 	set_string(root, "ImageDisk", c->image_disk);
-	set_int(root, "ScratchBytes", (int64_t)c->scratch_bytes);
+	set_int(root, "ScratchBytes", c->engine ? 0 : (int64_t)c->scratch_bytes);
 	json_object_set_new(o, "Rootfs", root);
-	set_string(o, "Kernel", c->kernel ? c->kernel : "prepared");
-	set_string(o, "AgentRootfs", c->agent_rootfs ? c->agent_rootfs : "initramfs");
+	set_string(o, "Engine", c->engine);
+	set_string(o, "AgentPath", c->agent_path);
+	set_string(o, "Kernel", c->engine ? "" : c->kernel ? c->kernel : "prepared");
+	set_string(o, "AgentRootfs",
+		c->engine ? "" : c->agent_rootfs ? c->agent_rootfs : "initramfs");
 	set_bool(o, "HostAccess", c->host_access);
 	set_bool(o, "Cold", c->cold);
 	set_int(o, "ShimPid", target_alive(box) ? box->state.shim_pid : 0);
@@ -233,7 +239,7 @@ static json_t *box_json(struct cli *cli, const struct sandbox *box)
 	set_string(o, "Image", c->image_digest);
 	set_string(o, "LogPath", log);
 	set_string(o, "Name", c->name);
-	set_string(o, "Driver", "vm");
+	set_string(o, "Driver", c->engine ? "docker" : "vm");
 	json_object_set_new(o, "HostConfig", host_config_json(c));
 	json_object_set_new(o, "Mounts", mounts_json(&c->volumes));
 	json_object_set_new(o, "Config", config_json(c));

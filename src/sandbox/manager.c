@@ -733,13 +733,14 @@ static int kill_and_lock(struct sandbox_root *root, int dfd, const char *id)
 	return lock;
 }
 
-/* The container that an engine has of it. */
-static int remove_container(struct sandbox_root *root, int dfd, const char *id, struct err *err)
+/* The container that an engine has of it, unless it was never started. */
+static int remove_container(
+	struct sandbox_root *root, const struct sandbox *box, const char *id, struct err *err)
 {
 	auto_free char *program = NULL;
 	int r;
 
-	if (faccessat(dfd, ENGINE_RECORD, F_OK, 0) < 0)
+	if (!box->config.engine || box->state.phase == SANDBOX_CREATED)
 		return 0;
 	r = sandbox_program(ENGINE_PROGRAM, &program, err);
 	if (r == 0) {
@@ -756,7 +757,7 @@ int sandbox_remove(struct sandbox_root *root, const char *id, bool force, struct
 	struct sandbox box = { 0 };
 	struct err load_err = ERR_INIT;
 	char name[LIMIT_NAME + 1];
-	int r;
+	int r = 0;
 
 	if (dfd < 0)
 		return dfd;
@@ -767,6 +768,11 @@ int sandbox_remove(struct sandbox_root *root, const char *id, bool force, struct
 	lock = lock_box(dfd, deadline_in(force ? 0 : 2 * NSEC_PER_SEC));
 	if (lock == -ETIMEDOUT && force)
 		lock = kill_and_lock(root, dfd, id);
+	/* As it is now that nobody works on it any more. */
+	sandbox_deinit(&box);
+	box = (struct sandbox){ 0 };
+	if (lock >= 0 && sandbox_load(root, id, &box, &load_err) == 0)
+		r = remove_container(root, &box, id, err);
 	sandbox_deinit(&box);
 	if (lock == -ETIMEDOUT && force)
 		return err_set(err, EBUSY,
@@ -779,7 +785,6 @@ int sandbox_remove(struct sandbox_root *root, const char *id, bool force, struct
 			name, name);
 	if (lock < 0)
 		return err_errno(err, -lock, "cannot lock sandbox %.12s", id);
-	r = remove_container(root, dfd, id, err);
 	return r < 0 ? r : delete_box(root, id, name, err);
 }
 

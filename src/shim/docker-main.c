@@ -83,6 +83,25 @@ static int find_running(struct client *c, const char *container, struct err *err
 	return r < 0 || running ? r : err_set(err, ESRCH, "the container does not run");
 }
 
+/* One that no record names: its shim was killed in between. */
+static int find_ours(struct client *c, const struct sandbox_config *config,
+	struct docker_record *record, struct err *err)
+{
+	json_t *answer = NULL;
+	const char *id;
+	int r = ask(c, "GET", config->name, "/json", &answer, err);
+
+	if (r == -ENOENT) {
+		*err = ERR_INIT;
+		return 0;
+	}
+	id = docker_is_ours(answer, config);
+	if (id && !(record->container = strdup(id)))
+		r = err_errno(err, ENOMEM, "cannot look for the container");
+	json_decref(answer);
+	return r;
+}
+
 /* Does something with the container of a sandbox; nothing if there is none: then absent counts. */
 static int container_main(const char *root_path, const char *id,
 	int (*fn)(struct client *c, const char *container, struct err *err), int absent)
@@ -103,10 +122,12 @@ static int container_main(const char *root_path, const char *id,
 		dfd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 		r = docker_record_read(dfd, &record, &err);
 	}
+	if (r == 0)
+		r = client_open(&c, box.config.engine, &err);
 	if (r == 0 && !record.container)
-		r = absent;
-	else if (r == 0 && (r = client_open(&c, box.config.engine, &err)) == 0)
-		r = fn(&c, record.container, &err);
+		r = find_ours(&c, &box.config, &record, &err);
+	if (r == 0)
+		r = record.container ? fn(&c, record.container, &err) : absent;
 	if (err.code)
 		fprintf(stderr, "%s\n", err.msg);
 	client_close(&c);

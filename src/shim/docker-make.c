@@ -16,8 +16,6 @@
 #include "base/fs.h"
 #include "shim/docker.h"
 
-#define AGENT_MAX (64 * MIB)
-
 /* The agent's file */
 
 static const struct arch {
@@ -151,7 +149,7 @@ int docker_agent_tar(const struct sandbox_config *config, const char *file, bool
 	auto_free char *data = NULL, *folder = NULL;
 	struct archive *a;
 	size_t len;
-	int r = fs_read_file(AT_FDCWD, file, AGENT_MAX, &data, &len);
+	int r = fs_read_file(AT_FDCWD, file, DOCKER_AGENT_MAX, &data, &len);
 
 	if (r < 0)
 		return err_errno(err, -r, "cannot read the agent '%s'", file);
@@ -293,6 +291,15 @@ static json_t *host_config(const struct sandbox_config *c, const char *folder, j
 	return host;
 }
 
+const char *docker_is_ours(const json_t *inspected, const struct sandbox_config *c)
+{
+	const json_t *labels = json_object_get(json_object_get(inspected, "Config"), "Labels");
+	const char *label = json_string_value(json_object_get(labels, DOCKER_LABEL));
+	const char *id = json_string_value(json_object_get(inspected, "Id"));
+
+	return label && id && strlen(id) <= LIMIT_ID && strcmp(label, c->id) == 0 ? id : NULL;
+}
+
 json_t *docker_container(
 	const struct shim *shim, const char *folder, const char *token, struct err *err)
 {
@@ -317,7 +324,7 @@ json_t *docker_container(
 		r = json_object_set_new(body, "StopSignal", json_string(c->stop_signal));
 	json_object_set_new(body, "Tty", json_boolean(c->tty));
 	json_object_set_new(body, "OpenStdin", json_boolean(c->open_stdin));
-	json_object_set_new(body, "Labels", json_pack("{s:s}", "dev.micropod.sandbox", c->id));
+	json_object_set_new(body, "Labels", json_pack("{s:s}", DOCKER_LABEL, c->id));
 	json_object_set_new(body, "HostConfig", host_config(c, folder, body));
 	if (r < 0) {
 		json_decref(body);

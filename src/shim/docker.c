@@ -18,6 +18,7 @@
 #include "base/fs.h"
 #include "base/id.h"
 #include "base/log.h"
+#include "base/proc.h"
 #include "base/trace.h"
 #include "http/http.h"
 #include "shim/docker.h"
@@ -328,10 +329,14 @@ static int64_t parse_time(const char *text)
 static void keep_facts(struct docker *d, const json_t *inspected)
 {
 	const json_t *state = json_object_get(inspected, "State");
+	struct sandbox_state *st = &d->shim->box.state;
 
 	keep_ports(d, inspected);
-	d->shim->box.state.started_ns =
-		parse_time(json_string_value(json_object_get(state, "StartedAt")));
+	st->started_ns = parse_time(json_string_value(json_object_get(state, "StartedAt")));
+	/* Of its process 1, as this host counts; what it uses is what the sandbox costs. */
+	st->vmm_pid = (int32_t)json_integer_value(json_object_get(state, "Pid"));
+	if (st->vmm_pid <= 0 || proc_start_time(st->vmm_pid, &st->vmm_start) < 0)
+		st->vmm_pid = 0;
 }
 
 static void on_inspected(void *arg, json_t *answer, const struct err *err)
@@ -421,7 +426,7 @@ static int put_beside_socket(struct docker *d, struct err *err)
 
 	if (r < 0)
 		return r;
-	r = fs_read_file(AT_FDCWD, file, 64 * MIB, &data, &len);
+	r = fs_read_file(AT_FDCWD, file, DOCKER_AGENT_MAX, &data, &len);
 	if (r == 0)
 		r = fs_replace_file(
 			d->shim->dfd, DOCKER_FOLDER "/" DOCKER_AGENT_NAME, data, len, 0755, false);
@@ -456,6 +461,52 @@ static void copy_agent(struct docker *d)
 	ask(d, "HEAD", "/containers/", path.data, NULL, CALL_TIME, on_folder);
 }
 
+static void make(struct docker *d);
+
+static void on_own_removed(void *arg, json_t *answer, const struct err *err)
+{
+	struct docker *d = arg;
+
+	free(take_ptr(d->record.container));
+	if (d->shim->ending)
+		return;
+	if (err && err->code != ENOENT)
+		fail(d, "cannot remove what an earlier start has left", err);
+	else
+		make(d);
+}
+
+/* A shim that was killed between the engine's work and its note of it has left one behind. */
+static void on_namesake(void *arg, json_t *answer, const struct err *err)
+{
+	struct docker *d = arg;
+	const char *id = docker_is_ours(answer, &d->shim->box.config);
+
+	if (d->shim->ending)
+		return;
+	d->record.container = id ? strdup(id) : NULL;
+	if (d->record.container)
+		ask(d, "DELETE", "/containers/", "?force=1&v=1", NULL, CALL_TIME, on_own_removed);
+	else
+		fail(d, "cannot make the container", &d->conflict);
+}
+
+static void look_for_namesake(struct docker *d)
+{
+	auto_free char *path = NULL;
+	struct engine_request request = { .method = "GET",
+		.timeout = CALL_TIME,
+		.done = on_namesake,
+		.arg = d };
+
+	d->looked = true;
+	if (asprintf(&path, "/containers/%s/json", d->shim->box.config.name) < 0)
+		path = NULL;
+	request.path = path;
+	if (!path || engine_send(d->engine, &request, NULL) < 0)
+		fail(d, "cannot make the container", &d->conflict);
+}
+
 static void on_made(void *arg, json_t *answer, const struct err *err)
 {
 	struct docker *d = arg;
@@ -476,6 +527,11 @@ static void on_made(void *arg, json_t *answer, const struct err *err)
 			d->shim->backend->kill(d->shim);
 		else
 			tell_gone(d, "it was not made");
+		return;
+	}
+	if (err && err->code == EEXIST && !d->looked) {
+		d->conflict = *err;
+		look_for_namesake(d);
 		return;
 	}
 	if (err || failed.code) {

@@ -13,6 +13,7 @@
 #include "tunnel/acceptor.h"
 
 #define DOCKER_TOKEN_LEN   64 /* hex digits */
+#define DOCKER_AGENT_MAX   (64 * MIB) /* bytes of its binary */
 #define DOCKER_ARMED_TIME  (60 * NSEC_PER_SEC)
 #define DOCKER_TUNNEL_DIR  "/.micropod" /* in the container */
 #define DOCKER_TUNNEL_NAME "sock"
@@ -42,6 +43,8 @@ struct docker {
 	bool running;  /* as far as we know */
 	bool removing; /* it has been asked to remove it */
 	bool gone;     /* and the shim has been told */
+	bool looked;   /* for one of ours that no record names */
+	struct err conflict; /* why it was looked for */
 	bool same_run; /* its agent has come back: not started since a shim before us */
 	int exit_code; /* as the engine has it, once it does not run */
 	struct strbuf tar;
@@ -58,6 +61,12 @@ struct docker {
 };
 
 /* docker-make.c */
+
+#define DOCKER_LABEL "dev.micropod.sandbox" /* the sandbox' id */
+
+/* The engine's id of an inspected container, if that is this sandbox'; NULL: it is somebody else's.
+ * Borrowed. */
+const char *docker_is_ours(const json_t *inspected, const struct sandbox_config *config);
 
 /* The binary that goes in, checked to fit the image. 0, or -errno with err. */
 int docker_agent_file(const struct sandbox_config *config, char **ret_path, struct err *err);

@@ -223,7 +223,10 @@ void shim_container_exited(struct shim *shim, const Micropod__Agent__V1__Exit *e
 	shim->exited = true;
 	shim->box.state.exit_code = exit->code;
 	shim->box.state.oom_killed = exit->oom_killed;
-	if (exit->oom_killed)
+	if (exit->oom_killed && !shim->box.config.memory)
+		snprintf(shim->box.state.error, sizeof(shim->box.state.error),
+			"the OOM killer has killed a process of it: the host is out of memory");
+	else if (exit->oom_killed)
 		snprintf(shim->box.state.error, sizeof(shim->box.state.error),
 			"the guest's OOM killer has killed a process of it: memory of %llu MiB is "
 			"too small, raise -m",

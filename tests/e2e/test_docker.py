@@ -271,6 +271,9 @@ def test_ports_networks_and_limits(micropod, engine):
         assert int(port) > 0 and f":{port}->80/tcp" in engine.ok("ps")
         found = json.loads(engine.ok("inspect", "box"))[0]
         assert (found["HostConfig"]["Memory"], found["HostConfig"]["NanoCpus"]) == (64 << 20, 500_000_000)
+        one = micropod.inspect("box")
+        assert (one["Driver"], one["HostConfig"]["NetworkMode"], one["Micropod"]["Engine"]) == ("docker", "mine", engine.host)
+        assert one["State"]["Pid"] == found["State"]["Pid"] > 0 and one["State"]["StartedAt"] == found["State"]["StartedAt"]
         assert list(found["NetworkSettings"]["Networks"]) == ["mine"] and micropod.ok("exec", "box", "hostname") == "here\n"
         micropod.ok("rm", "-f", "box")
         assert "mine" in engine.ok("network", "ls"), "one that was there stays"
@@ -318,6 +321,25 @@ def test_a_container_that_ended_without_a_shim(micropod, engine):
     assert "Dead" in micropod.ok("ps", "-a") and "is dead" in micropod.error(micropod("exec", "box", "true"))
     micropod.ok("start", "box")
     assert micropod.ok("wait", "box") == "9\n"
+
+
+def test_killed_at_any_moment_of_the_start(micropod, engine):
+    """Whatever a shim has left, the next start goes on from there, or rm takes it away."""
+    for i in range(14):
+        child = micropod.popen("run", "-d", "--name", "box", micropod.busybox, "sleep", "1000", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 20
+        while not (shims := [int(p.split()[0]) for p in micropod.processes() if "docker-shim --root" in p]) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(0.05 * i)
+        for pid in shims:
+            os.kill(pid, signal.SIGKILL)
+        child.communicate(timeout=60)
+        if i % 2 and micropod.ok("ps", "-aq"):
+            micropod("start", "box")
+            assert micropod.ok("exec", "box", "echo", "up") == "up\n"
+        if micropod.ok("ps", "-aq"):
+            micropod.ok("rm", "-f", "box")
+        assert engine.containers() == [], i
 
 
 @pytest.mark.parametrize("how", ["restart", "kill and start", "restart while the shim is dead"])
