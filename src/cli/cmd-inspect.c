@@ -214,7 +214,9 @@ static json_t *micropod_json(struct cli *cli, const struct sandbox *box)
 	set_string(o, "AgentPath", c->agent_path);
 	set_string(o, "Kernel", c->engine ? "" : c->kernel ? c->kernel : "prepared");
 	set_string(o, "AgentRootfs",
-		c->engine ? "" : c->agent_rootfs ? c->agent_rootfs : "initramfs");
+		c->engine	  ? ""
+		: c->agent_rootfs ? c->agent_rootfs
+				  : "initramfs");
 	set_bool(o, "HostAccess", c->host_access);
 	set_bool(o, "Cold", c->cold);
 	set_int(o, "ShimPid", target_alive(box) ? box->state.shim_pid : 0);

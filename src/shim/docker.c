@@ -494,10 +494,9 @@ static void on_namesake(void *arg, json_t *answer, const struct err *err)
 static void look_for_namesake(struct docker *d)
 {
 	auto_free char *path = NULL;
-	struct engine_request request = { .method = "GET",
-		.timeout = CALL_TIME,
-		.done = on_namesake,
-		.arg = d };
+	struct engine_request request = {
+		.method = "GET", .timeout = CALL_TIME, .done = on_namesake, .arg = d
+	};
 
 	d->looked = true;
 	if (asprintf(&path, "/containers/%s/json", d->shim->box.config.name) < 0)

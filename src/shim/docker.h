@@ -12,7 +12,7 @@
 #include "shim/shim.h"
 #include "tunnel/acceptor.h"
 
-#define DOCKER_TOKEN_LEN   64 /* hex digits */
+#define DOCKER_TOKEN_LEN   64	      /* hex digits */
 #define DOCKER_AGENT_MAX   (64 * MIB) /* bytes of its binary */
 #define DOCKER_ARMED_TIME  (60 * NSEC_PER_SEC)
 #define DOCKER_TUNNEL_DIR  "/.micropod" /* in the container */
@@ -38,15 +38,15 @@ struct docker {
 	struct shim *shim;
 	struct engine *engine;
 	struct docker_record record;
-	bool making;   /* the engine has been asked to, and has not answered */
-	bool made;     /* by this start: its failure removes it */
-	bool running;  /* as far as we know */
-	bool removing; /* it has been asked to remove it */
-	bool gone;     /* and the shim has been told */
-	bool looked;   /* for one of ours that no record names */
+	bool making;	     /* the engine has been asked to, and has not answered */
+	bool made;	     /* by this start: its failure removes it */
+	bool running;	     /* as far as we know */
+	bool removing;	     /* it has been asked to remove it */
+	bool gone;	     /* and the shim has been told */
+	bool looked;	     /* for one of ours that no record names */
 	struct err conflict; /* why it was looked for */
-	bool same_run; /* its agent has come back: not started since a shim before us */
-	int exit_code; /* as the engine has it, once it does not run */
+	bool same_run;	     /* its agent has come back: not started since a shim before us */
+	int exit_code;	     /* as the engine has it, once it does not run */
 	struct strbuf tar;
 	struct strbuf words; /* the last of its output, when it has failed */
 

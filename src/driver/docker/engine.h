@@ -44,7 +44,7 @@ int engine_send(
 	struct engine *engine, const struct engine_request *request, struct engine_call **ret_call);
 void engine_cancel(struct engine_call *call); /* done is not called any more */
 
-/* The same, and runs the loop until it is done: for a program that does nothing else. *ret_answer
- * (may be NULL) is the caller's (json_decref()). 0, or -errno with err. */
+/* The same (without part), and runs the loop until it is done: for a program that does nothing
+ * else. *ret_answer (may be NULL) is the caller's (json_decref()). 0, or -errno with err. */
 int engine_wait(struct loop *loop, struct engine *engine, const struct engine_request *request,
 	json_t **ret_answer, struct err *err);
