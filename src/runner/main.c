@@ -52,7 +52,6 @@ struct main {
 	struct tunnel_url url;
 	struct tls *tls;
 	struct loop_signals signals;
-	int code;
 };
 
 static void on_left(void *arg)
