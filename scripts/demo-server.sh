@@ -36,6 +36,8 @@ await() {
 	timeout 60 grep -qm1 "$2" <(tail -n +1 -f --pid=$$ "$1")
 }
 
+# Here, for the host has no way to the distribution's servers.
+"$build/guest/prepare-guest" --progress "$folder/root"
 ip netns add "$space"
 ip link add mpd$$ type veth peer name host netns "$space"
 ip addr add 10.213.7.1/30 dev mpd$$
