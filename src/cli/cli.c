@@ -233,6 +233,9 @@ static int run_with(struct cli *cli, const struct verb *verb, void *values, char
 		log_init("micropod", 2, LOG_LEVEL_DEBUG);
 	if (r == 0 && !verb->no_root)
 		r = choose_server(cli, err);
+	if (r == 0 && cli->on && !cli->context.server)
+		r = err_set(err, EINVAL,
+			"option '--on' needs a server: give --server URL, or choose a context");
 	if (r == 0 && cli->context.server)
 		r = run_over_server(cli, verb, values, args, n, words, (size_t)count, err);
 	else if (r == 0)

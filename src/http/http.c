@@ -84,11 +84,17 @@ static void tell(struct http_request *r, CURLcode code)
 		.body = r->body.data ? r->body.data : "", .len = r->body.len, .header = r->value
 	};
 	struct err err = ERR_INIT;
-	long status = 0;
+	long status = 0, os_errno = 0;
 
 	curl_easy_getinfo(r->easy, CURLINFO_RESPONSE_CODE, &status);
+	curl_easy_getinfo(r->easy, CURLINFO_OS_ERRNO, &os_errno);
 	answer.status = (int)status;
-	if (r->too_large)
+	/* What libcurl says of a socket that is a file names a host and a port. The code is one:
+	 * ENOENT would be an answer. */
+	if (code == CURLE_COULDNT_CONNECT && r->http->unix_socket)
+		err_set(&err, ECONNREFUSED, "%s",
+			os_errno ? strerror((int)os_errno) : "cannot connect");
+	else if (r->too_large)
 		err_set(&err, EMSGSIZE, "the answer is too large");
 	else if (r->broken_off)
 		err_set(&err, ECANCELED, "broken off");
@@ -289,8 +295,7 @@ static int set_up(struct http_request *r, const struct http_request_opts *o)
 	return set_headers(r, o);
 }
 
-int http_send(
-	struct http *http, const struct http_request_opts *opts, struct http_request **ret_request)
+int http_send(struct http *http, const struct http_request_opts *opts)
 {
 	struct http_request *r = calloc(1, sizeof(*r));
 
@@ -305,14 +310,7 @@ int http_send(
 		request_free(r);
 		return -ENOMEM;
 	}
-	if (ret_request)
-		*ret_request = r;
 	return 0;
-}
-
-void http_cancel(struct http_request *request)
-{
-	request_free(request);
 }
 
 int http_new(

@@ -7,7 +7,6 @@
 #include "io/loop.h"
 
 struct http;
-struct http_request;
 
 struct http_opts {
 	const char *unix_socket; /* path; NULL: over TCP, to what base names */
@@ -44,11 +43,8 @@ struct http_request_opts {
 	void *arg;
 };
 
-/* *ret_request (may be NULL) is for http_cancel(), until done. 0 or -ENOMEM. */
-int http_send(
-	struct http *http, const struct http_request_opts *opts, struct http_request **ret_request);
-/* done is not called any more. */
-void http_cancel(struct http_request *request);
+/* 0 or -ENOMEM. */
+int http_send(struct http *http, const struct http_request_opts *opts);
 
 /* Appends text as part of a path or query (RFC 3986 section 2.1). */
 struct strbuf;

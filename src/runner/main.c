@@ -32,12 +32,13 @@ static const char usage[] =
 	"that runs this.\n"
 	"\n"
 	"  --server URL         https://HOST[:PORT], http://HOST[:PORT] or unix:///PATH\n"
-	"  --ca FILE            trust the authorities in it (PEM), not the system's\n"
-	"  --pin SHA256         trust the certificate with this digest alone\n"
 	"  --token-file FILE    a file with the token that 'micropod token create --host NAME' has "
 	"said\n"
 	"  --token TOKEN        the token itself, which others on this host can see\n"
-	"  --name NAME          for the server's logs (default: the host's name)\n"
+	"  --ca FILE            trust the authorities in it (PEM), not the system's\n"
+	"  --pin SHA256         trust the certificate with this digest alone\n"
+	"  --name NAME          for its own logs (default: the host's name); the server goes by "
+	"the token\n"
 	"  --root DIR           where images and sandboxes are kept\n"
 	"  --insecure-plaintext   send the token over a network in plain\n";
 
@@ -218,7 +219,9 @@ static int parse(struct args *a, int argc, char **argv)
 		}
 	}
 	if (optind < argc || !a->server || !a->token == !a->token_file) {
-		fputs(usage, stderr);
+		fputs("micropod: runner: give --server URL, and --token-file FILE or --token TOKEN "
+		      "(micropod runner --help)\n",
+			stderr);
 		return 125;
 	}
 	return -1;

@@ -25,16 +25,19 @@
 #define DRAIN_TIME (3 * NSEC_PER_SEC)
 #define KEEPALIVE  (30 * NSEC_PER_SEC)
 
-static const char usage[] = "usage: micropod server --listen ADDRESS --data DIR [OPTIONS]\n"
-			    "\n"
-			    "Collects hosts (micropod runner) and agents that dial it, and lets "
-			    "those who have a token use\n"
-			    "their sandboxes.\n"
-			    "\n"
-			    "  --listen ADDRESS     IP:PORT or unix:PATH\n"
-			    "  --data DIR           tokens and audit (MICROPOD_DATA)\n"
-			    "  --metrics ADDRESS    answer GET /metrics and /healthz there\n"
-			    "  --insecure-plaintext   listen on a network without TLS\n";
+static const char usage[] =
+	"usage: micropod server --listen ADDRESS [OPTIONS]\n"
+	"\n"
+	"Collects hosts (micropod runner) and agents that dial it, and lets those who have a token "
+	"use\n"
+	"their sandboxes.\n"
+	"\n"
+	"  --listen ADDRESS     IP:PORT or unix:PATH\n"
+	"  --data DIR           tokens and audit (MICROPOD_DATA; default: " STORE_DEFAULT_HELP ")\n"
+	"  --tls-cert FILE      speak TLS 1.3 with this certificate and its chain (PEM) ...\n"
+	"  --tls-key FILE       ... and its key\n"
+	"  --metrics ADDRESS    answer GET /metrics and /healthz there\n"
+	"  --insecure-plaintext   listen on a network without TLS\n";
 
 struct args {
 	const char *listen, *data, *metrics, *cert, *key;
@@ -217,8 +220,11 @@ static int parse(struct args *a, int argc, char **argv)
 			return 125;
 		}
 	}
-	if (optind < argc || !a->listen || !a->data || !a->cert != !a->key) {
-		fputs(usage, stderr);
+	if (optind < argc || !a->listen || !a->cert != !a->key) {
+		fputs("micropod: server: give --listen ADDRESS, and --tls-cert and --tls-key or "
+		      "neither "
+		      "(micropod server --help)\n",
+			stderr);
 		return 125;
 	}
 	return -1;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -107,12 +108,41 @@ static int prepare(struct store *s)
 	return r;
 }
 
-int store_open(const char *dir, struct store **ret_store, struct err *err)
+/* A copy. */
+static int choose_folder(const char *given, char **ret_folder, struct err *err)
+{
+	const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+	int n;
+
+	if (!given || !*given)
+		given = getenv("MICROPOD_DATA");
+	if (given && *given)
+		n = asprintf(ret_folder, "%s", given);
+	else if (geteuid() == 0)
+		n = asprintf(ret_folder, "/var/lib/micropod-server");
+	else if (data && *data == '/')
+		n = asprintf(ret_folder, "%s/micropod-server", data);
+	else if (home && *home == '/')
+		n = asprintf(ret_folder, "%s/.local/share/micropod-server", home);
+	else
+		return err_set(err, ENOENT, "there is no HOME to keep tokens in: give --data DIR");
+	if (n >= 0)
+		return 0;
+	*ret_folder = NULL;
+	return err_errno(err, ENOMEM, "cannot find the server's folder");
+}
+
+int store_open(const char *given, struct store **ret_store, struct err *err)
 {
 	struct store *s = calloc(1, sizeof(*s));
-	auto_free char *path = NULL;
-	int r = s ? fs_private_dir(dir, err) : err_errno(err, ENOMEM, "cannot open '%s'", dir);
+	auto_free char *path = NULL, *dir = NULL;
+	int r = s ? choose_folder(given, &dir, err)
+		  : err_errno(err, ENOMEM, "cannot open the server's folder");
 
+	if (r == 0 && (r = fs_make_dirs(dir, 0700)) < 0)
+		err_errno(err, -r, "cannot make the folder '%s'", dir);
+	if (r == 0)
+		r = fs_private_dir(dir, err);
 	if (r == 0 && asprintf(&path, "%s/" FILE_NAME, dir) < 0) {
 		path = NULL;
 		r = err_errno(err, ENOMEM, "cannot open '%s'", dir);

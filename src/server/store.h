@@ -32,7 +32,11 @@ struct store_identity {
 
 struct store;
 
-/* dir is made if it is missing (0700). 0 or -errno with err. */
+#define STORE_DEFAULT_HELP "/var/lib/micropod-server, or ~/.local/share/micropod-server"
+
+/* dir is made if it is missing (0700); NULL: MICROPOD_DATA, else /var/lib/micropod-server for root
+ * and $XDG_DATA_HOME/micropod-server or ~/.local/share/micropod-server for others. 0 or -errno with
+ * err. */
 int store_open(const char *dir, struct store **ret_store, struct err *err);
 struct store *store_close(struct store *store);
 

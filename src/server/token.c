@@ -12,20 +12,21 @@
 #include "base/id.h"
 #include "server/store.h"
 
-static const char usage[] = "usage: micropod token create [--data DIR] (--user NAME | --host NAME "
-			    "| --sandbox ID | --agent "
-			    "NAME)\n"
-			    "       micropod token ls [--data DIR]\n"
-			    "       micropod token rm [--data DIR] ID...\n"
-			    "\n"
-			    "Who may use a server. The token is said once, on stdout; the server "
-			    "keeps a digest of it.\n"
-			    "\n"
-			    "  --user NAME     calls everything, on every host\n"
-			    "  --host NAME     joins as that host (micropod runner)\n"
-			    "  --sandbox ID    calls one sandbox, by its whole id\n"
-			    "  --agent NAME    joins as one agent, once (AGENT_TOKEN)\n"
-			    "  --data DIR      the server's (MICROPOD_DATA)\n";
+static const char usage[] =
+	"usage: micropod token create [--data DIR] (--user NAME | --host NAME "
+	"| --sandbox ID | --agent "
+	"NAME)\n"
+	"       micropod token ls [--data DIR]\n"
+	"       micropod token rm [--data DIR] ID...\n"
+	"\n"
+	"Who may use a server. The token is said once, on stdout; the server "
+	"keeps a digest of it.\n"
+	"\n"
+	"  --user NAME     calls everything, on every host\n"
+	"  --host NAME     joins as that host (micropod runner)\n"
+	"  --sandbox ID    calls one sandbox, by its whole id\n"
+	"  --agent NAME    joins as one agent, once (AGENT_TOKEN)\n"
+	"  --data DIR      the server's (MICROPOD_DATA; default: as the server's)\n";
 
 struct args {
 	const char *data, *subject;
@@ -137,10 +138,12 @@ int token_main(int argc, char **argv)
 	if (r >= 0)
 		return r;
 	verb = n > 0 ? argv[optind] : "";
-	if (!a.data || !((strcmp(verb, "create") == 0 && a.subject && n == 1) ||
-			       (strcmp(verb, "ls") == 0 && n == 1) ||
-			       (strcmp(verb, "rm") == 0 && n > 1))) {
-		fputs(usage, stderr);
+	if (!((strcmp(verb, "create") == 0 && a.subject && n == 1) ||
+		    (strcmp(verb, "ls") == 0 && n == 1) || (strcmp(verb, "rm") == 0 && n > 1))) {
+		fputs("micropod: token: give create and whom for, ls, or rm and an id (micropod "
+		      "token "
+		      "--help)\n",
+			stderr);
 		return 125;
 	}
 	r = store_open(a.data, &store, &err);

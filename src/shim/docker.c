@@ -48,7 +48,7 @@ static void ask(struct docker *d, const char *method, const char *before, const 
 		json_decref(body);
 	} else {
 		request.path = path;
-		r = engine_send(d->engine, &request, NULL);
+		r = engine_send(d->engine, &request);
 	}
 	if (r < 0) {
 		err_errno(&err, -r, "cannot ask the engine");
@@ -140,7 +140,7 @@ static void ask_for_words(struct docker *d)
 		0)
 		path = NULL;
 	request.path = path;
-	if (!path || engine_send(d->engine, &request, NULL) < 0) {
+	if (!path || engine_send(d->engine, &request) < 0) {
 		err_errno(&err, ENOMEM, "cannot ask the engine");
 		on_all_words(d, NULL, &err);
 	}
@@ -410,7 +410,7 @@ static void on_folder(void *arg, json_t *answer, const struct err *missing)
 	request.path = path;
 	request.tar = d->tar.data;
 	request.tar_len = d->tar.len;
-	if (r == 0 && (!path || engine_send(d->engine, &request, NULL) < 0))
+	if (r == 0 && (!path || engine_send(d->engine, &request) < 0))
 		r = err_set(&err, ENOMEM, "out of memory");
 	if (r < 0)
 		fail(d, "cannot copy the agent into the container", &err);
@@ -502,7 +502,7 @@ static void look_for_namesake(struct docker *d)
 	if (asprintf(&path, "/containers/%s/json", d->shim->box.config.name) < 0)
 		path = NULL;
 	request.path = path;
-	if (!path || engine_send(d->engine, &request, NULL) < 0)
+	if (!path || engine_send(d->engine, &request) < 0)
 		fail(d, "cannot make the container", &d->conflict);
 }
 
@@ -582,7 +582,7 @@ static int send_make(struct docker *d, struct err *err)
 		json_decref(request.body);
 		return err_set(err, ENOMEM, "out of memory");
 	}
-	r = engine_send(d->engine, &request, NULL);
+	r = engine_send(d->engine, &request);
 	d->making = r == 0;
 	return r < 0 ? err_errno(err, -r, "cannot ask the engine") : 0;
 }

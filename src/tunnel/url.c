@@ -92,8 +92,8 @@ int tunnel_url_parse(const char *text, const struct tunnel_url_opts *opts,
 	if (r == -EHOSTUNREACH)
 		return err_set(err, EHOSTUNREACH, "the name in '%s' is not known", text);
 	if (r < 0)
-		return err_set(err, EINVAL,
-			"'%s' is no server: give unix:///PATH or http://IP:PORT", text);
+		return err_set(err, EINVAL, "'%s' is no server: give unix:///PATH or %s", text,
+			opts && opts->tls ? "https://HOST:PORT" : "http://IP:PORT");
 	*ret_url = url;
 	return 0;
 }

@@ -226,7 +226,7 @@ def test_engines_that_are_not_there(micropod, tmp_path):
     def error(host, **env):
         return micropod.error(micropod("run", micropod.busybox, "true", env={"DOCKER_HOST": host, **env}))
 
-    assert "cannot reach the engine at unix:///nosuch" in error("unix:///nosuch")
+    assert error("unix:///nosuch") == "cannot reach the engine at unix:///nosuch: No such file or directory (is it running, and may you use it?)"
     assert "is not on this host" in error("tcp://192.0.2.1:2375")
     assert "is not on this host" in error("nonsense")
     # The older name goes first.

@@ -399,9 +399,15 @@ def test_what_it_listens_to(tmp_path):
 
     assert "tokens would go to '0.0.0.0:1' in plain" in error("--listen", "0.0.0.0:1")
     assert "'nonsense' is no address" in error("--listen", "nonsense")
-    assert "usage: micropod server" in error()
+    assert error() == "micropod: server: give --listen ADDRESS, and --tls-cert and --tls-key or neither (micropod server --help)\n"
+    assert "--tls-cert" in subprocess.run([PROGRAM, "server", "--help"], capture_output=True, text=True, timeout=20).stdout
+    done = subprocess.run([PROGRAM, "token", "create", "--user", "someone"], capture_output=True, text=True, timeout=20, env={**os.environ, "MICROPOD_DATA": str(tmp_path / "made/here")})
+    assert done.returncode == 0 and len(done.stdout) == 65 and (tmp_path / "made/here/server.db").exists()
+    done = subprocess.run([PROGRAM, "ps", "--on", "x"], capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stderr) == (125, "micropod: option '--on' needs a server: give --server URL, or choose a context\n")
     assert "'nonsense' is no address" in error("--listen", f"unix:{tmp_path}/sock", "--metrics", "nonsense")
-    assert "usage: micropod runner" in subprocess.run([PROGRAM, "runner"], capture_output=True, text=True, timeout=20).stderr
+    assert subprocess.run([PROGRAM, "runner"], capture_output=True, text=True, timeout=20).stderr.startswith("micropod: runner: give --server URL")
+    assert "--pin SHA256" in subprocess.run([PROGRAM, "runner", "--help"], capture_output=True, text=True, timeout=20).stdout
     (tmp_path / "token").write_text("x")
     done = subprocess.run([PROGRAM, "runner", "--server", "http://192.0.2.1", "--token-file", tmp_path / "token"], capture_output=True, text=True, timeout=20)
     assert done.returncode == 125 and "in plain" in done.stderr

@@ -30,7 +30,6 @@ struct engine {
 struct engine_call {
 	struct list link;
 	struct engine *engine;
-	struct http_request *request;
 	char *method, *path, *header;
 	char *body; /* sent as it is */
 	size_t len;
@@ -108,7 +107,6 @@ static void on_answer(void *arg, const struct http_answer *answer, const struct 
 	struct err failed = ERR_INIT;
 	json_t *json = NULL;
 
-	c->request = NULL;
 	if (err) {
 		err_set(&failed, err->code, "cannot talk to the engine at %s: %s", c->engine->host,
 			err->msg);
@@ -172,7 +170,7 @@ static void submit(struct engine_call *c)
 	list_add_tail(&c->engine->calls, &c->link);
 	if (asprintf(&path, "/v1.%u%s", c->engine->minor, c->path) >= 0) {
 		opts.path = path;
-		r = http_send(c->engine->http, &opts, &c->request);
+		r = http_send(c->engine->http, &opts);
 	} else {
 		path = NULL;
 	}
@@ -230,7 +228,7 @@ static int ask_version(struct engine *e)
 		.timeout = VERSION_TIME,
 		.done = on_ping,
 		.arg = e };
-	int r = e->asking ? 0 : http_send(e->http, &opts, NULL);
+	int r = e->asking ? 0 : http_send(e->http, &opts);
 
 	e->asking = r == 0;
 	return r;
@@ -260,8 +258,7 @@ static int fill_call(struct engine_call *c, const struct engine_request *r)
 	return 0;
 }
 
-int engine_send(
-	struct engine *e, const struct engine_request *request, struct engine_call **ret_call)
+int engine_send(struct engine *e, const struct engine_request *request)
 {
 	struct engine_call *c = calloc(1, sizeof(*c));
 	int r = -ENOMEM;
@@ -284,19 +281,10 @@ int engine_send(
 			call_free(c);
 		return r;
 	}
-	if (ret_call)
-		*ret_call = c;
 	list_add_tail(&e->waiting, &c->link);
 	if (e->minor)
 		submit(c);
 	return 0;
-}
-
-void engine_cancel(struct engine_call *call)
-{
-	if (call->request)
-		http_cancel(call->request);
-	call_free(call);
 }
 
 /* The engine */
@@ -389,7 +377,7 @@ int engine_wait(struct loop *loop, struct engine *engine, const struct engine_re
 	mine.arg = &w;
 	if (request->item)
 		mine.item = on_waited_item;
-	r = engine_send(engine, &mine, NULL);
+	r = engine_send(engine, &mine);
 	while (r == 0 && !w.done)
 		r = loop_once(loop, DEADLINE_NONE);
 	if (r < 0)

@@ -12,7 +12,6 @@
 #include "io/loop.h"
 
 struct engine;
-struct engine_call;
 
 /* host: as driver/docker/host.h has it, unix:///PATH, tcp://HOST:PORT or http://HOST:PORT. Does not
  * connect yet. 0, or -errno with err. */
@@ -40,9 +39,7 @@ struct engine_request {
 
 /* The API's version is agreed on before the first. Errors come by done too, out of memory apart: 0
  * or -ENOMEM. */
-int engine_send(
-	struct engine *engine, const struct engine_request *request, struct engine_call **ret_call);
-void engine_cancel(struct engine_call *call); /* done is not called any more */
+int engine_send(struct engine *engine, const struct engine_request *request);
 
 /* The same (without part), and runs the loop until it is done: for a program that does nothing
  * else. *ret_answer (may be NULL) is the caller's (json_decref()). 0, or -errno with err. */
