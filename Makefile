@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: all help demo demo-docker demo-server test test-long test-kvm bench bench-rpc asan fuzz lint format generate build-agent kernel agent-rootfs \
+.PHONY: all help demo demo-docker demo-server test test-long test-kvm bench bench-rpc asan fuzz lint format generate build-agent agents kernel agent-rootfs \
 	install uninstall clean deps configure
 
 all: configure ## build everything
@@ -36,10 +36,10 @@ demo-server: ## a server, a host behind a firewall, a sandbox on it (root)
 	@$(MAKE) --no-print-directory all
 	scripts/demo-server.sh $(BUILD)
 
-test: deps all kernel ## every test; ends with the counts
+test: deps all kernel agents ## every test; ends with the counts
 	scripts/test.sh $(BUILD)
 
-test-long: deps all kernel ## the same with full counts of cycles, outages and soaks
+test-long: deps all kernel agents ## the same with full counts of cycles, outages and soaks
 	scripts/test.sh --long $(BUILD)
 
 test-kvm: deps all kernel ## the end-to-end tests with KVM; fails where KVM does not work
@@ -75,8 +75,13 @@ format: ## rewrite all C files with clang-format
 generate: configure ## C from proto/ (every build does it anyway)
 	ninja -C $(BUILD) proto/all
 
-build-agent: ## bin/agent: the static agent
+build-agent: ## bin/agent, bin/agent-arm64: the static agents
 	scripts/build-agent.sh bin
+
+agents: configure ## the agents of other machines and with TLS, installed when they are there (once, some minutes)
+	scripts/install-deps.sh build agents
+	scripts/build-agent.sh --build-dir $(BUILD)/agent-musl --arch aarch64 $(BUILD)/agents
+	scripts/build-agent.sh --build-dir $(BUILD)/agent-musl --arch x86_64 --tls $(BUILD)/agents
 
 kernel: configure ## the small guest kernel, used when it is there (once, some minutes)
 	scripts/install-deps.sh build kernel
@@ -92,6 +97,9 @@ install: configure ## install below PREFIX (default /usr/local)
 	@# The small kernel only if it has been built.
 	[ ! -e $(BUILD)/guest/kernel/vmlinuz ] || install -D -m 644 -t $(DESTDIR)$(abspath $(PREFIX))/lib/micropod/kernel \
 		$(BUILD)/guest/kernel/vmlinuz $(BUILD)/guest/kernel/version
+	@# The other agents likewise.
+	for agent in agent-arm64 micropod-agent-tls; do [ ! -e $(BUILD)/agents/$$agent ] || \
+		install -D -m 755 -t $(DESTDIR)$(abspath $(PREFIX))/lib/micropod $(BUILD)/agents/$$agent; done
 
 uninstall: configure ## remove what install installed below PREFIX
 	meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX))

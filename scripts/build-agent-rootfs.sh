@@ -42,7 +42,7 @@ done
 [[ $runc ]] || die "runc was not found: install it, or give --runc FILE"
 if [[ -z $files ]]; then
 	files=$here/../bin
-	"$here/build-agent.sh" "$files"
+	"$here/build-agent.sh" --arch x86_64 "$files"
 	"$here/build-crun.sh" "$files/crun"
 fi
 

@@ -31,6 +31,28 @@ cached_dsc() {
 	return 0
 }
 
+# The versions that the index has of source package $1, newest first.
+versions_of() {
+	LC_ALL=C apt-cache -c "$apt_private_conf" showsrc --only-source "$1" 2>/dev/null |
+		awk -v name="$1" '/^Package:/ { ours = $2 == name } /^Version:/ && ours { print $2 }' | sort -ruV
+}
+
+# Any version of source package $1 that can be had, the newest first, into this folder. The mirror of the security archive
+# does not always have the sources whose index it has; an older one is taken aloud.
+download_one() {
+	local version newest=''
+	for version in $(versions_of "$1"); do
+		newest=${newest:-$version}
+		if apt_private source --download-only "$1=$version" >>.log 2>&1; then
+			[[ $version == "$newest" ]] ||
+				echo "fetch-sources: the source of $1 $newest cannot be had: taking $version" >&2
+			return 0
+		fi
+		find . -type f ! -name .log -delete
+	done
+	return 1
+}
+
 # Brings source package $1 into the cache. apt checks the files against the signed index.
 download() {
 	local name=$1 tmp
@@ -45,10 +67,10 @@ download() {
 		# An index that another package source does not offer is no reason to stop: the download below decides.
 		[[ -n $(find "$cache/.apt/state/lists" -name '*_Sources*' -mmin -360 -print -quit) ]] ||
 			apt_private update >"$tmp/.log" 2>&1 || true
-		if ! (cd "$tmp" && apt_private source --download-only "$name" >>.log 2>&1); then
+		if ! (cd "$tmp" && download_one "$name"); then
 			# The mirror may have moved on since the index was read.
 			apt_private update >>"$tmp/.log" 2>&1 || true
-			if ! (cd "$tmp" && apt_private source --download-only "$name" >>.log 2>&1); then
+			if ! (cd "$tmp" && download_one "$name"); then
 				cat "$tmp/.log" >&2
 				rm -rf "$tmp"
 				die "cannot fetch the source of $name: is the network there?"

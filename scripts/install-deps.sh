@@ -4,7 +4,7 @@
 # Installs the Debian packages that micropod is built, run and tested with, those that are missing only.
 # When nothing is missing it needs neither root nor network and is done at once.
 #
-# usage: install-deps.sh [--check] [build|run|demo|demo-docker|demo-server|kernel|test|bench]...   (default: build run test)
+# usage: install-deps.sh [--check] [build|run|agents|demo|demo-docker|demo-server|kernel|test|bench]...   (default: build run test)
 #   --check   install nothing: name what is missing, exit 1 if there is any
 set -euo pipefail
 
@@ -19,9 +19,10 @@ build_packages=(
 run_packages=(
 	qemu-system-x86 skopeo cpio kmod uidmap e2fsprogs zstd xz-utils dpkg-dev busybox-static runc util-linux
 )
+agents_packages=(gcc-aarch64-linux-gnu linux-libc-dev-arm64-cross) # the agent for arm64
 kernel_packages=(flex bison bc libelf-dev libssl-dev binutils xz-utils)
 test_packages=(
-	python3-pytest python3-grpcio python3-protobuf protobuf-compiler-grpc ruby-grpc grpc-proto nghttp2-client
+	qemu-user-static python3-pytest python3-grpcio python3-protobuf protobuf-compiler-grpc ruby-grpc grpc-proto nghttp2-client
 	crun docker-registry umoci mmdebstrap socat iproute2 nftables curl jq docker.io nginx-light haproxy openssl
 	clang libclang-rt-14-dev clang-format-14 shellcheck
 )
@@ -65,8 +66,8 @@ groups=()
 for arg in "$@"; do
 	case $arg in
 	--check) check=1 ;;
-	build | run | demo | demo-docker | demo-server | kernel | test | bench) groups+=("$arg") ;;
-	*) die "unknown argument '$arg': usage: install-deps.sh [--check] [build|run|demo|demo-docker|demo-server|kernel|test|bench]..." ;;
+	build | run | agents | demo | demo-docker | demo-server | kernel | test | bench) groups+=("$arg") ;;
+	*) die "unknown argument '$arg': usage: install-deps.sh [--check] [build|run|agents|demo|demo-docker|demo-server|kernel|test|bench]..." ;;
 	esac
 done
 ((${#groups[@]})) || groups=(build run test)
@@ -79,6 +80,7 @@ for group in "${groups[@]}"; do
 	demo) wanted+=(umoci) ;; # its image is made here
 	demo-docker) wanted+=(docker.io iproute2 busybox-static) ;;
 	demo-server) wanted+=(iproute2 nftables socat) ;;
+	agents) wanted+=("${agents_packages[@]}") ;;
 	kernel) wanted+=("${kernel_packages[@]}") ;;
 	bench) wanted+=("${bench_packages[@]}") ;;
 	run) wanted+=("${run_packages[@]}") ;;

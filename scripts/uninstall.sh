@@ -10,9 +10,10 @@ set -euo pipefail
 [[ ${1:-} ]] || { echo "usage: uninstall.sh BUILD" >&2 && exit 2; }
 mapfile -t files < <(meson introspect "$1" --installed |
 	python3 -c 'import json, sys; print("\n".join(sorted(set(json.load(sys.stdin).values()))))')
-# The small kernel is installed beside meson's files, when it has been built.
+# The small kernel and the other agents are installed beside meson's files, when they have been built.
 prefix=$(meson introspect "$1" --buildoptions | python3 -c 'import json, sys; print(next(o["value"] for o in json.load(sys.stdin) if o["name"] == "prefix"))')
 rm -rf "${DESTDIR:-}$prefix/lib/micropod/kernel"
+rm -f "${DESTDIR:-}$prefix/lib/micropod/"{agent-arm64,micropod-agent-tls}
 for file in "${files[@]}"; do
 	[[ $file == /* ]] || continue
 	rm -f "${DESTDIR:-}$file"

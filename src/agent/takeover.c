@@ -443,6 +443,7 @@ static void leave(struct takeover *t)
 	loop_timer_disarm(&t->server);
 	loop_timer_disarm(&t->grace);
 	tunnel_dialer_free(t->dialer);
+	dialout_deinit(&t->dialout);
 	loop_signals_remove(&t->signals);
 	process_unwatch(&t->watch);
 	agent_free(t->agent);
@@ -458,8 +459,11 @@ static const char usage[] =
 	"  --listen unix:PATH   serve the agent's API there\n"
 	"\n"
 	"Environment, not passed on:\n"
-	"  AGENT_SERVER_URL     server to dial: unix:///PATH or http://IP:PORT\n"
+	"  AGENT_SERVER_URL     server to dial: unix:///PATH, http://IP:PORT; micropod-agent-tls\n"
+	"                       also https://HOST:PORT\n"
 	"  AGENT_TOKEN          who we are there, good once\n"
+	"  AGENT_SERVER_PIN     with https: SHA-256 of the server's certificate, in hex; or\n"
+	"  AGENT_SERVER_CA      the authorities to trust, the text of a PEM file\n"
 	"  AGENT_INSECURE_PLAINTEXT=1   send the token over a network in plain\n"
 	"  AGENT_WINDOW=ROWSxCOLUMNS    size of a terminal that has none yet\n";
 

@@ -114,8 +114,10 @@ int remote_open(
 	if (r == 0)
 		r = read_token(context, &token, err);
 	if (r == 0 && m->url.tls)
-		r = tls_new_client(setting("MICROPOD_SERVER_CA", context->ca),
-			setting("MICROPOD_SERVER_PIN", context->pin), &m->tls, err);
+		r = tls_new_client(
+			&(struct tls_trust){ .pin = setting("MICROPOD_SERVER_PIN", context->pin),
+				.ca_file = setting("MICROPOD_SERVER_CA", context->ca) },
+			&m->tls, err);
 	if (r < 0) {
 		free(m);
 		return r;

@@ -137,7 +137,8 @@ static int set_up(struct main *m, const struct args *a, struct err *err)
 			"unix:///PATH, or allow it with --insecure-plaintext",
 			a->server);
 	if (code == 0 && m->url.tls)
-		code = tls_new_client(a->ca, a->pin, &m->tls, err);
+		code = tls_new_client(
+			&(struct tls_trust){ .pin = a->pin, .ca_file = a->ca }, &m->tls, err);
 	dial.url = m->url;
 	dial.wrap = m->tls ? wrap : NULL;
 	dial.wrap_arg = m;

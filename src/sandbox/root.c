@@ -175,8 +175,9 @@ struct sandbox_root *sandbox_root_free(struct sandbox_root *root)
  * build tree.
  */
 static const char *const program_places[] = { "%s/%s", "%s/../libexec/micropod/%s", "%s/../cli/%s",
-	"%s/../shim/%s", "%s/../net/%s", "%s/../driver/%s", "%s/../../guest/%s", "%s/../runner/%s",
-	"%s/../server/%s", "%s/../../bin/%s", "%s/../../lib/micropod/%s" };
+	"%s/../shim/%s", "%s/../net/%s", "%s/../driver/%s", "%s/../../guest/%s",
+	"%s/../../agents/%s", "%s/../runner/%s", "%s/../server/%s", "%s/../../bin/%s",
+	"%s/../../lib/micropod/%s" };
 
 int sandbox_program(const char *name, char **ret_path, struct err *err)
 {

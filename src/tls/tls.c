@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <stdlib.h>
@@ -325,7 +326,47 @@ int tls_new_server(const char *cert, const char *key, struct tls **ret_tls, stru
 	return 0;
 }
 
-int tls_new_client(const char *ca, const char *pin, struct tls **ret_tls, struct err *err)
+/* The certificates in the text, of which there must be one. */
+static int add_authorities(SSL_CTX *ctx, const char *text, struct err *err)
+{
+	BIO *bio = BIO_new_mem_buf(text, -1);
+	bool good = bio != NULL;
+	unsigned n = 0;
+	X509 *cert;
+
+	while (good && (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL))) {
+		good = X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), cert);
+		X509_free(cert);
+		n++;
+	}
+	BIO_free(bio);
+	/* The end of the text is an error of the reader's. */
+	good = good && n && ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+	ERR_clear_error();
+	return good ? 0 : err_set(err, EINVAL, "the authorities are no certificates in PEM");
+}
+
+static int set_trust(struct tls *tls, const struct tls_trust *trust, struct err *err)
+{
+	if (trust->pin && hex_decode(trust->pin, tls->pin, sizeof(tls->pin)) < 0)
+		return err_set(err, EINVAL,
+			"'%.100s' is no pin: give the SHA-256 of the certificate as %d hex digits",
+			trust->pin, TLS_PIN_LEN);
+	if (trust->pin) {
+		tls->pinned = true;
+		SSL_CTX_set_cert_verify_callback(tls->ctx, on_verify_pin, tls);
+		return 0;
+	}
+	if (trust->ca)
+		return add_authorities(tls->ctx, trust->ca, err);
+	if (trust->ca_file && SSL_CTX_load_verify_file(tls->ctx, trust->ca_file) != 1)
+		return ssl_err(err, "file of authorities", trust->ca_file);
+	if (!trust->ca_file && SSL_CTX_set_default_verify_paths(tls->ctx) != 1)
+		return ssl_err(err, "authorities of", "the system");
+	return 0;
+}
+
+int tls_new_client(const struct tls_trust *trust, struct tls **ret_tls, struct err *err)
 {
 	struct tls *tls = NULL;
 	int r = new_context(false, &tls, err);
@@ -333,23 +374,13 @@ int tls_new_client(const char *ca, const char *pin, struct tls **ret_tls, struct
 	if (r < 0)
 		return r;
 	SSL_CTX_set_verify(tls->ctx, SSL_VERIFY_PEER, NULL);
-	if (pin && hex_decode(pin, tls->pin, sizeof(tls->pin)) < 0)
-		r = err_set(err, EINVAL,
-			"'%.100s' is no pin: give the SHA-256 of the certificate as %d hex digits",
-			pin, TLS_PIN_LEN);
-	else if (!pin && ca && SSL_CTX_load_verify_file(tls->ctx, ca) != 1)
-		r = ssl_err(err, "file of authorities", ca);
-	else if (!pin && !ca && SSL_CTX_set_default_verify_paths(tls->ctx) != 1)
-		r = ssl_err(err, "authorities of", "the system");
+	r = set_trust(tls, trust, err);
 	if (r == 0 && SSL_CTX_set_alpn_protos(tls->ctx, h2, sizeof(h2)) != 0)
 		r = err_errno(err, ENOMEM, "cannot set up TLS");
 	if (r < 0) {
 		tls_free(tls);
 		return r;
 	}
-	tls->pinned = pin != NULL;
-	if (pin)
-		SSL_CTX_set_cert_verify_callback(tls->ctx, on_verify_pin, tls);
 	*ret_tls = tls;
 	return 0;
 }

@@ -16,11 +16,18 @@ struct tls;
 int tls_new_server(const char *cert, const char *key, struct tls **ret_tls, struct err *err);
 
 /*
- * pin: the SHA-256 of the peer's certificate (DER) in hex, and nothing else is trusted or checked.
- * Without it the peer's chain and name are, by the authorities in ca, a PEM file; NULL: by the
- * system's. 0 or -errno with err. Blocks on the disk.
+ * Whom a client trusts. With a pin, the SHA-256 of the peer's certificate (DER) in hex, nothing
+ * else is trusted or checked. Without one the peer's chain and name are, by the authorities in one
+ * of the other two; by the system's if there is neither.
  */
-int tls_new_client(const char *ca, const char *pin, struct tls **ret_tls, struct err *err);
+struct tls_trust {
+	const char *pin;
+	const char *ca_file; /* PEM */
+	const char *ca;	     /* its text */
+};
+
+/* 0 or -errno with err. Blocks on the disk for a file or the system's. */
+int tls_new_client(const struct tls_trust *trust, struct tls **ret_tls, struct err *err);
 struct tls *tls_free(struct tls *tls);
 
 /*

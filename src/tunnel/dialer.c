@@ -69,6 +69,7 @@ static void wipe(struct secret *secret)
 }
 
 static void attempt(struct tunnel_dialer *d);
+static void forget_name(struct tunnel_dialer *d);
 
 /* Streams */
 
@@ -272,6 +273,7 @@ static void on_again(struct loop_defer *defer)
 	memcpy(why, d->why, sizeof(why));
 	d->connected = false;
 	loop_timer_disarm(&d->timer);
+	forget_name(d);
 	if (d->control) {
 		rpc_call_set_ops(d->control, NULL, NULL);
 		d->control = rpc_call_unref(d->control);
@@ -312,7 +314,7 @@ static void say_hello(struct tunnel_dialer *d)
 	send_event(d, &event);
 }
 
-static void attempt(struct tunnel_dialer *d)
+static void connect_channel(struct tunnel_dialer *d)
 {
 	struct rpc_channel_opts opts = {
 		.dial = dial,
@@ -340,6 +342,47 @@ static void attempt(struct tunnel_dialer *d)
 	rpc_call_start(call);
 }
 
+static void on_found(void *arg, int r, const char *address)
+{
+	struct tunnel_dialer *d = arg;
+	struct addr *addr = &d->opts.url.addr;
+	char why[LIMIT_ERR_MESSAGE];
+
+	if (r < 0) {
+		snprintf(why, sizeof(why), "the name '%s' cannot be looked up: %s",
+			d->opts.url.host, strerror(-r));
+		end_attempt(d, why);
+		return;
+	}
+	snprintf(addr->host, sizeof(addr->host), "%s", address);
+	connect_channel(d);
+}
+
+static void on_no_name(struct loop_timer *timer)
+{
+	end_attempt(container_of(timer, struct tunnel_dialer, timer),
+		"the server's name was not found in time");
+}
+
+static void attempt(struct tunnel_dialer *d)
+{
+	const struct tunnel_names *names = &d->opts.names;
+
+	if (!d->opts.url.named) {
+		connect_channel(d);
+		return;
+	}
+	loop_timer_arm(d->loop, &d->timer, deadline_in(HELLO_TIME), on_no_name);
+	if (names->lookup(names->arg, d->opts.url.host, on_found, d) < 0)
+		end_attempt(d, "out of memory");
+}
+
+static void forget_name(struct tunnel_dialer *d)
+{
+	if (d->opts.names.cancel)
+		d->opts.names.cancel(d->opts.names.arg);
+}
+
 int tunnel_dialer_new(
 	struct loop *loop, const struct tunnel_dialer_opts *opts, struct tunnel_dialer **ret_dialer)
 {
@@ -365,6 +408,7 @@ struct tunnel_dialer *tunnel_dialer_free(struct tunnel_dialer *d)
 	loop_defer_cancel(&d->again);
 	loop_timer_disarm(&d->timer);
 	loop_timer_disarm(&d->leave_timer);
+	forget_name(d);
 	if (d->control) {
 		rpc_call_set_ops(d->control, NULL, NULL);
 		d->control = rpc_call_unref(d->control);

@@ -12,8 +12,19 @@
 
 struct tunnel_dialer;
 
+/* Who looks up the name in a URL, before each attempt. */
+struct tunnel_names {
+	/* found() comes once, from the loop, unless cancel() comes first: r 0 and a numeric
+	 * address, or -errno. 0 or -ENOMEM. */
+	int (*lookup)(void *arg, const char *name,
+		void (*found)(void *found_arg, int r, const char *address), void *found_arg);
+	void (*cancel)(void *arg); /* no-op if there is nothing */
+	void *arg;
+};
+
 struct tunnel_dialer_opts {
 	struct tunnel_url url;	   /* copied */
+	struct tunnel_names names; /* needed for a url that is "named" */
 	const void *token;	   /* copied, and wiped once it was used */
 	size_t token_len;	   /* at most LIMIT_TUNNEL_SECRET */
 	bool keep_token;	   /* it is good again and again, also when the credential is not */

@@ -62,12 +62,14 @@ static int parse_http(const char *rest, const struct tunnel_url_opts *opts, stru
 		snprintf(address, sizeof(address), "127.0.0.1");
 	else if (r >= 0)
 		snprintf(address, sizeof(address), "%.*s", (int)sizeof(address) - 1, url->host);
-	else if (!opts || !opts->resolve)
+	else if (!opts || (!opts->resolve && !opts->later))
 		return -ENXIO;
+	else if (!opts->resolve)
+		url->named = true;
 	else if (opts->resolve(url->host, address, sizeof(address)) < 0)
 		return -EHOSTUNREACH;
-	url->exposed = !url->tls && is_loopback(address) != 1;
-	snprintf(text, sizeof(text), "tcp:%s:%s", address, port);
+	url->exposed = !url->tls && (url->named || is_loopback(address) != 1);
+	snprintf(text, sizeof(text), "tcp:%s:%s", url->named ? "0.0.0.0" : address, port);
 	return addr_parse(text, &url->addr, NULL);
 }
 

@@ -11,6 +11,7 @@ struct tunnel_url {
 	char host[256];	     /* as given, for who has to check a certificate */
 	char authority[272]; /* for the request's ":authority" */
 	bool tls;	     /* https */
+	bool named;	     /* host is a name, still to be looked up; addr has only the port */
 	bool exposed;	     /* what is sent there can be read on the way */
 };
 
@@ -19,6 +20,7 @@ struct tunnel_url_opts {
 	bool tls;
 	/* The numeric address of a name to out. 0 or -errno. NULL: names are not known. */
 	int (*resolve)(const char *name, char *out, size_t size);
+	bool later; /* without resolve: names are let through as "named" */
 };
 
 /* A resolver, by getaddrinfo(3). Blocks. */

@@ -45,7 +45,7 @@ sys.exit("the agent lives")
 def faulty_guest(tmp_path_factory):
     """The prepared guest with an agent that dies on request."""
     files, root = BUILD / "test-faults/files", BUILD / "test-faults/root"
-    subprocess.run([TOP / "scripts/build-agent.sh", "--test-faults", "--build-dir", BUILD / "test-faults/obj", files], check=True)
+    subprocess.run([TOP / "scripts/build-agent.sh", "--arch", "x86_64", "--test-faults", "--build-dir", BUILD / "test-faults/obj", files], check=True)
     crun = files / "crun"
     if not crun.exists():
         crun.symlink_to(BUILD / "guest/crun")

@@ -130,7 +130,8 @@ static void pair_start(struct pair *p, const char *pin, const char *host, bool r
 	for (int i = 0; i < 2; i++)
 		setsockopt(fds[i], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
 	REQUIRE(tls_new_server(files.cert, files.key, &p->server_tls, NULL) == 0);
-	REQUIRE(tls_new_client(pin ? NULL : files.cert, pin, &p->client_tls, NULL) == 0);
+	REQUIRE(tls_new_client(&(struct tls_trust){ .pin = pin, .ca_file = files.cert },
+			&p->client_tls, NULL) == 0);
 	p->raw = raw ? fds[0] : -1;
 	if (!raw)
 		side_start(p, &p->server, fds[0], p->server_tls, NULL);
@@ -243,9 +244,14 @@ static void files_that_are_none(void)
 	CHECK(strstr(err.msg, "cannot use the certificate '/nosuch'"));
 	CHECK_INT(tls_new_server(files.cert, files.cert, &tls, &err), -EINVAL);
 	CHECK(strstr(err.msg, "cannot use the key"));
-	CHECK_INT(tls_new_client("/nosuch", NULL, &tls, &err), -EINVAL);
-	CHECK_INT(tls_new_client(NULL, "00", &tls, &err), -EINVAL);
+	CHECK_INT(tls_new_client(&(struct tls_trust){ .ca_file = "/nosuch" }, &tls, &err), -EINVAL);
+	CHECK_INT(tls_new_client(&(struct tls_trust){ .pin = "00" }, &tls, &err), -EINVAL);
 	CHECK(strstr(err.msg, "'00' is no pin"));
+	CHECK_INT(tls_new_client(&(struct tls_trust){ .ca = "" }, &tls, &err), -EINVAL);
+	CHECK_INT(tls_new_client(&(struct tls_trust){ .ca = "-----BEGIN CERTIFICATE-----\nx" },
+			  &tls, &err),
+		-EINVAL);
+	CHECK(strstr(err.msg, "no certificates in PEM"));
 }
 
 int main(void)

@@ -579,7 +579,23 @@ static void servers(void)
 	}
 }
 
+static void names_for_later(void)
+{
+	const struct tunnel_url_opts opts = { .tls = true, .later = true };
+	struct tunnel_url url;
+
+	CHECK_INT(tunnel_url_parse("https://example.com", &opts, &url, NULL), 0);
+	CHECK(url.named && url.tls && !url.exposed);
+	CHECK_STR(url.host, "example.com");
+	CHECK_STR(url.authority, "example.com");
+	CHECK_INT(url.addr.port, 443);
+	CHECK_INT(tunnel_url_parse("http://localhost.example.com:81", &opts, &url, NULL), 0);
+	CHECK(url.named && url.exposed);
+	CHECK_INT(tunnel_url_parse("https://127.0.0.1:1", &opts, &url, NULL), 0);
+	CHECK(!url.named);
+}
+
 TEST_MAIN(TEST(calls_go_through), TEST(a_reader_that_pauses_stops_nobody_else), TEST(many_parked),
 	TEST(it_comes_back), TEST(a_token_is_good_once), TEST(wrong_tokens),
 	TEST(the_newer_session_counts), TEST(leaving_loses_nothing), TEST(hostile_hellos),
-	TEST(hostile_streams), TEST(too_many_agents), TEST(servers))
+	TEST(hostile_streams), TEST(too_many_agents), TEST(servers), TEST(names_for_later))
