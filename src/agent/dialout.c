@@ -8,10 +8,21 @@
 
 #include "agent/api.h"
 
+/* One server's variables. */
+struct variables {
+	const char *url, *token, *plain, *pin, *ca;
+};
+
+static const struct variables server_variables = { "AGENT_SERVER_URL", "AGENT_TOKEN",
+	"AGENT_INSECURE_PLAINTEXT", "AGENT_SERVER_PIN", "AGENT_SERVER_CA" };
+/* Never anything but a socket on the same host. */
+static const struct variables shim_variables = { .url = "AGENT_SHIM_URL",
+	.token = "AGENT_SHIM_TOKEN" };
+
 /* The variable's value, out of the environment; to be wiped with forget(). NULL: not set. */
 static char *take(const char *name)
 {
-	char *value = getenv(name);
+	char *value = name ? getenv(name) : NULL;
 
 	if (value)
 		unsetenv(name);
@@ -26,41 +37,40 @@ static void forget(const char *name, char *value)
 }
 
 /* With https, exactly one of pin and ca; without it none. */
-static int check_trust(
-	struct dialout *d, const char *url, const struct tls_trust *trust, struct err *err)
+static int check_trust(struct dialout *d, const struct variables *v, const char *url,
+	const struct tls_trust *trust, struct err *err)
 {
 	if (!d->url.tls && (trust->pin || trust->ca))
-		return err_set(err, EINVAL, "%s is for https://, and AGENT_SERVER_URL is '%s'",
-			trust->pin ? "AGENT_SERVER_PIN" : "AGENT_SERVER_CA", url);
+		return err_set(err, EINVAL, "%s is for https://, and %s is '%s'",
+			trust->pin ? v->pin : v->ca, v->url, url);
 	if (d->url.tls && !trust->pin && !trust->ca)
 		return err_set(err, EINVAL,
-			"AGENT_SERVER_URL: '%s' needs AGENT_SERVER_PIN or AGENT_SERVER_CA: what "
-			"the image trusts is not asked",
-			url);
+			"%s: '%s' needs AGENT_SERVER_PIN or AGENT_SERVER_CA: what the image trusts "
+			"is not asked",
+			v->url, url);
 	if (d->url.tls || d->url.named)
 		return secure_new(&d->url, trust, &d->secure, err);
 	return 0;
 }
 
-static int check(struct dialout *d, const char *url, const char *token, const char *plain,
-	const struct tls_trust *trust, struct err *err)
+static int check(struct dialout *d, const struct variables *v, const char *url, const char *token,
+	const char *plain, const struct tls_trust *trust, struct err *err)
 {
 	size_t len = token ? strlen(token) : 0;
 
 	if (!url || !*url)
 		return 0;
 	if (tunnel_url_parse(url, &secure_urls, &d->url, err) < 0)
-		return err_wrap(err, "AGENT_SERVER_URL");
+		return err_wrap(err, "%s", v->url);
 	if (!len || len > sizeof(d->token))
-		return err_set(err, EINVAL, "AGENT_TOKEN is %s: AGENT_SERVER_URL needs one",
-			len ? "too long" : "missing");
+		return err_set(err, EINVAL, "%s is %s: %s needs one", v->token,
+			len ? "too long" : "missing", v->url);
 	if (d->url.exposed && (!plain || strcmp(plain, "1") != 0))
 		return err_set(err, EPERM,
-			"AGENT_SERVER_URL: the token would go to '%s' in plain: use a loopback "
-			"address "
-			"or unix:///PATH, or allow it with AGENT_INSECURE_PLAINTEXT=1",
-			url);
-	if (check_trust(d, url, trust, err) < 0)
+			"%s: the token would go to '%s' in plain: use a loopback address or "
+			"unix:///PATH, or allow it with AGENT_INSECURE_PLAINTEXT=1",
+			v->url, url);
+	if (check_trust(d, v, url, trust, err) < 0)
 		return -err->code;
 	memcpy(d->token, token, len);
 	d->token_len = len;
@@ -68,26 +78,37 @@ static int check(struct dialout *d, const char *url, const char *token, const ch
 	return 0;
 }
 
-int dialout_take(struct dialout *d, struct err *err)
+static int take_server(struct dialout *d, const struct variables *v, struct err *err)
 {
-	char *url = take("AGENT_SERVER_URL"), *token = take("AGENT_TOKEN"),
-	     *plain = take("AGENT_INSECURE_PLAINTEXT"), *window = take("AGENT_WINDOW"),
-	     *pin = take("AGENT_SERVER_PIN"), *ca = take("AGENT_SERVER_CA");
+	char *url = take(v->url), *token = take(v->token), *plain = take(v->plain),
+	     *pin = take(v->pin), *ca = take(v->ca);
 	const struct tls_trust trust = { .pin = pin && *pin ? pin : NULL,
 		.ca = ca && *ca ? ca : NULL };
 	int r;
 
 	*d = (struct dialout){ 0 };
-	if (window && sscanf(window, "%5hux%5hu", &d->rows, &d->columns) != 2)
-		d->rows = d->columns = 0;
-	r = check(d, url, token, plain, &trust, err);
-	forget("AGENT_SERVER_URL", url);
-	forget("AGENT_TOKEN", token);
-	forget("AGENT_INSECURE_PLAINTEXT", plain);
-	forget("AGENT_WINDOW", window);
-	forget("AGENT_SERVER_PIN", pin);
-	forget("AGENT_SERVER_CA", ca);
+	r = check(d, v, url, token, plain, &trust, err);
+	forget(v->url, url);
+	forget(v->token, token);
+	forget(v->plain, plain);
+	forget(v->pin, pin);
+	forget(v->ca, ca);
 	return r;
+}
+
+int dialout_take(struct dialout *shim, struct dialout *server, struct dialout_window *window,
+	struct err *err)
+{
+	char *size = take("AGENT_WINDOW");
+	int r = take_server(server, &server_variables, err), r2;
+
+	*window = (struct dialout_window){ 0 };
+	if (size && sscanf(size, "%5hux%5hu", &window->rows, &window->columns) != 2)
+		*window = (struct dialout_window){ 0 };
+	forget("AGENT_WINDOW", size);
+	/* Both, so that nothing of either stays in the environment. */
+	r2 = take_server(shim, &shim_variables, r < 0 ? NULL : err);
+	return r < 0 ? r : r2;
 }
 
 void dialout_deinit(struct dialout *d)

@@ -57,11 +57,15 @@ struct takeover {
 	struct loop_defer input_again; /* of a stdin that epoll does not take, a file */
 	struct loop_signals signals;
 	struct loop_timer answers;
-	struct dialout dialout;
-	struct tunnel_dialer *dialer; /* NULL: there is no server */
-	struct loop_timer server;     /* until we do not wait for it any more */
-	struct loop_timer grace;      /* of a Shutdown */
-	bool input_waits;	      /* for room in the workload's queue */
+	struct dialout_window window;
+	struct dialout shim_dialout, server_dialout;
+	/* To whom the workload's end is told; NULL: there is nobody. The other one, a server that
+	 * was named besides the shim, hears of it if it asks in time. */
+	struct tunnel_dialer *dialer, *other;
+	unsigned dialers_left;
+	struct loop_timer server; /* until we do not wait for it any more */
+	struct loop_timer grace;  /* of a Shutdown */
+	bool input_waits;	  /* for room in the workload's queue */
 	bool tty, ending, leaving;
 	bool swept;	/* what the workload has left is killed */
 	bool connected; /* to the server */
@@ -118,7 +122,16 @@ static void on_left(void *arg)
 {
 	struct takeover *t = arg;
 
-	loop_stop(t->loop, 0);
+	if (--t->dialers_left == 0)
+		loop_stop(t->loop, 0);
+}
+
+static void leave_server(struct takeover *t, struct tunnel_dialer *dialer)
+{
+	if (dialer)
+		tunnel_dialer_leave(dialer, deadline_in(ANSWER_TIME), on_left, t);
+	else
+		on_left(t);
 }
 
 static void on_answered(void *arg)
@@ -129,10 +142,9 @@ static void on_answered(void *arg)
 		return;
 	t->leaving = true;
 	loop_timer_disarm(&t->answers);
-	if (t->dialer)
-		tunnel_dialer_leave(t->dialer, deadline_in(ANSWER_TIME), on_left, t);
-	else
-		on_left(t);
+	t->dialers_left = 2;
+	leave_server(t, t->dialer);
+	leave_server(t, t->other);
 }
 
 static void on_answer_deadline(struct loop_timer *timer)
@@ -360,6 +372,23 @@ static void set_raw(struct takeover *t)
 	t->raw = tcsetattr(STDIN_FILENO, TCSANOW, &raw) == 0;
 }
 
+static int dial_servers(struct takeover *t)
+{
+	struct dialout *first = &t->shim_dialout, *second = &t->server_dialout;
+	int r = 0;
+
+	if (!first->wanted) {
+		first = &t->server_dialout;
+		second = &t->shim_dialout;
+	}
+	if (first->wanted)
+		r = dialout_start(
+			first, t->loop, t->agent->server, on_server_changed, t, &t->dialer);
+	if (r == 0 && second->wanted)
+		r = dialout_start(second, t->loop, t->agent->server, NULL, NULL, &t->other);
+	return r;
+}
+
 static void on_started(void *arg, struct container *c, const struct failure *f)
 {
 	struct takeover *t = arg;
@@ -382,8 +411,7 @@ static void on_started(void *arg, struct container *c, const struct failure *f)
 		ring_attach(&container_init(c)->io.out[i].ring, &copy->reader, 0);
 	}
 	process_watch(container_init(c), &t->watch, on_change);
-	if (t->dialout.wanted && dialout_start(&t->dialout, t->loop, t->agent->server,
-					 on_server_changed, t, &t->dialer) < 0)
+	if (dial_servers(t) < 0)
 		log_error("out of memory: no server is dialled");
 	set_raw(t);
 	begin_input(t);
@@ -418,8 +446,8 @@ static int take_over(struct takeover *t, struct err *err)
 		self.rows = size.ws_row;
 		self.columns = size.ws_col;
 	} else if (t->tty) {
-		self.rows = t->dialout.rows;
-		self.columns = t->dialout.columns;
+		self.rows = t->window.rows;
+		self.columns = t->window.columns;
 	}
 	r = container_take_over(t->agent, &self, (struct container_done){ on_started, t }, &f);
 	if (r < 0)
@@ -443,7 +471,9 @@ static void leave(struct takeover *t)
 	loop_timer_disarm(&t->server);
 	loop_timer_disarm(&t->grace);
 	tunnel_dialer_free(t->dialer);
-	dialout_deinit(&t->dialout);
+	tunnel_dialer_free(t->other);
+	dialout_deinit(&t->shim_dialout);
+	dialout_deinit(&t->server_dialout);
 	loop_signals_remove(&t->signals);
 	process_unwatch(&t->watch);
 	agent_free(t->agent);
@@ -506,7 +536,8 @@ int takeover_main(int argc, char **argv)
 	log_init("agent", 2, LOG_LEVEL_ERROR);
 	/* Orphans come to us, also under another init. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	if (agent_seal_self(argv, &err) == 0 && dialout_take(&t.dialout, &err) == 0) {
+	if (agent_seal_self(argv, &err) == 0 &&
+		dialout_take(&t.shim_dialout, &t.server_dialout, &t.window, &err) == 0) {
 		r = loop_new(&t.loop);
 		if (r < 0)
 			err_errno(&err, -r, "cannot set up the event loop");

@@ -212,6 +212,10 @@ static json_t *micropod_json(struct cli *cli, const struct sandbox *box)
 	json_object_set_new(o, "Rootfs", root);
 	set_string(o, "Engine", c->engine);
 	set_string(o, "AgentPath", c->agent_path);
+	if (c->agent_server)
+		set_string(o, "AgentServer", c->agent_server);
+	if (c->no_agent)
+		set_bool(o, "NoAgent", true);
 	set_string(o, "Kernel", c->engine ? "" : c->kernel ? c->kernel : "prepared");
 	set_string(o, "AgentRootfs",
 		c->engine	  ? ""

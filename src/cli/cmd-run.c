@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/trace.h"
+#include "cli/docker.h"
 #include "cli/relay.h"
 #include "cli/remote.h"
 #include "cli/runopts.h"
@@ -26,6 +27,11 @@ static int check_terminal(const struct run_opts *o, struct err *err)
 	if (!o->detach && o->tty && o->interactive && !isatty(STDIN_FILENO))
 		return err_set(err, EINVAL,
 			"the input is not a terminal: leave '-t' out, or call from a terminal");
+	if (!o->detach && docker_is_direct(o))
+		return err_set(err, EINVAL,
+			"nothing can be attached without an agent here: give -d, and see the "
+			"output "
+			"with micropod logs");
 	return 0;
 }
 

@@ -20,6 +20,11 @@
 
 #define SHIM "micropod-docker-shim"
 
+bool docker_is_direct(const struct run_opts *o)
+{
+	return o->no_agent || (o->agent_server && !engine_is_local(engine_host()));
+}
+
 int docker_check_options(const struct run_opts *o, struct err *err)
 {
 	const char *only = o->cold	      ? "cold"
@@ -38,6 +43,11 @@ int docker_check_options(const struct run_opts *o, struct err *err)
 			"option '--agent-path' is '%.100s': give an absolute path of at most 90 "
 			"bytes",
 			o->agent_path);
+	if (!o->agent_server != !o->agent_token_file)
+		return err_set(err, EINVAL,
+			"options '--agent-server' and '--agent-token-file' need each other");
+	if (o->no_agent && (o->agent_server || o->agent_binary || o->agent_path))
+		return err_set(err, EINVAL, "with '--no-agent' there is no agent to be told of");
 	for (size_t i = 0; i < o->tmpfs.n; i++)
 		if (o->tmpfs.v[i][0] != '/')
 			return err_set(err, EINVAL,
@@ -166,6 +176,15 @@ static int set_container(
 	c->cpu_milli = cli->settings.cpu_milli;
 	c->read_only = o->read_only;
 	c->init = o->init;
+	c->no_agent = o->no_agent;
+	if (r == 0)
+		r = copy(&c->agent_server, o->agent_server, err);
+	if (r == 0 && o->agent_token_file) {
+		c->agent_token_file = realpath(o->agent_token_file, NULL);
+		if (!c->agent_token_file)
+			r = err_errno(err, errno, "cannot find the agent's token '%s'",
+				o->agent_token_file);
+	}
 	if (r == 0 && named)
 		r = copy(&c->network, o->network, err);
 	if (r == 0)
@@ -177,10 +196,10 @@ static int set_container(
 		if (!c->agent)
 			r = err_errno(err, errno, "cannot find the agent '%s'", o->agent_binary);
 	}
-	if (r == 0 && !engine_is_local(c->engine))
+	if (r == 0 && !engine_is_local(c->engine) && !c->agent_server && !c->no_agent)
 		return err_set(err, ENOTSUP,
 			"the engine at %s is not on this host: its containers cannot reach the "
-			"sandbox' shim here, so a server has to be named",
+			"sandbox' shim here, so a server has to be named with --agent-server",
 			c->engine);
 	return r;
 }

@@ -6,6 +6,9 @@
 
 #define DOCKER_AGENT_PATH "/tmp/agent"
 
+/* Whether the sandbox' agent is not to be reached from here: nothing can be attached. */
+bool docker_is_direct(const struct run_opts *opts);
+
 /* Refuses what only VMs have. 0 or -EINVAL with err. */
 int docker_check_options(const struct run_opts *opts, struct err *err);
 

@@ -22,7 +22,7 @@ struct attach {
 	struct relay relay;
 	struct cli *cli;
 	const char *id;
-	bool joined; /* others may send input too: ours has no offset of its own */
+	bool joined; /* it ran already; others may send input too: ours has no offset of its own */
 
 	struct rpc_call *output;
 	uint64_t offset[2]; /* next byte of stdout, stderr */
@@ -106,6 +106,14 @@ static void on_output_done(struct rpc_call *call, const struct rpc_status *statu
 	if (!a->have_exit && !a->last_try && status->code == RPC_UNAVAILABLE) {
 		a->last_try = a->waited;
 		later(a);
+		return;
+	}
+	/* It runs, and there is nothing to attach to. */
+	if (status->code == RPC_FAILED_PRECONDITION && a->joined && !a->waited) {
+		struct err err = ERR_INIT;
+		int code = client_failure(status, a->relay.client->name, &err);
+
+		relay_fail(&a->relay, code, &err);
 		return;
 	}
 	a->output_done = true;

@@ -74,6 +74,10 @@ const struct opt run_create_opts[] = {
 		"docker: the agent to put in (default: the one installed with micropod)" },
 	{ "agent-path", 0, OPT_STRING, AT(agent_path), "PATH",
 		"docker: where it goes in the container (default: " DOCKER_AGENT_PATH ")" },
+	{ "agent-server", 0, OPT_STRING, AT(agent_server), "URL",
+		"docker: a server that its agent dials, besides its shim here" },
+	{ "agent-token-file", 0, OPT_STRING, AT(agent_token_file), "FILE",
+		"docker: who it is there (micropod token create --agent)" },
 	{ "cold", 0, OPT_FLAG, AT(cold), NULL,
 		"boot the VM instead of starting it from a template" },
 	{ "entrypoint", 0, OPT_STRING, AT(entrypoint), "PROGRAM",
@@ -93,6 +97,8 @@ const struct opt run_create_opts[] = {
 	{ "name", 0, OPT_STRING, AT(name), "NAME", "name of the sandbox (default: made up)" },
 	{ "network", 0, OPT_STRING, AT(network), "WHICH",
 		"network of the sandbox: default, none; docker: host and names too" },
+	{ "no-agent", 0, OPT_FLAG, AT(no_agent), NULL,
+		"docker: run the image as it is; exec, attach and cp cannot do anything then" },
 	{ "publish", 'p', OPT_LIST, AT(publish), "[IP:]HOST:PORT",
 		"make its port reachable on this host" },
 	{ "pull", 0, OPT_WORD, AT(pull), "WHEN", "when to fetch the image", .words = run_pulls },
@@ -370,12 +376,15 @@ static int make_box(struct cli *cli, struct image_store *store, const struct ima
 /* Options that only the other driver has. */
 static int check_vm_options(const struct run_opts *o, struct err *err)
 {
-	const char *only = o->agent_binary ? "agent-binary"
-			   : o->agent_path ? "agent-path"
-			   : o->init	   ? "init"
-			   : o->read_only  ? "read-only"
-			   : o->tmpfs.n	   ? "tmpfs"
-					   : NULL;
+	const char *only = o->agent_binary	 ? "agent-binary"
+			   : o->agent_path	 ? "agent-path"
+			   : o->agent_server	 ? "agent-server"
+			   : o->agent_token_file ? "agent-token-file"
+			   : o->no_agent	 ? "no-agent"
+			   : o->init		 ? "init"
+			   : o->read_only	 ? "read-only"
+			   : o->tmpfs.n		 ? "tmpfs"
+						 : NULL;
 
 	if (only)
 		return err_set(err, EINVAL, "option '--%s' needs '--driver docker'", only);
@@ -443,6 +452,10 @@ static int create_there(struct cli *cli, const struct run_opts *o, const char **
 
 	if (r < 0)
 		return r;
+	if (o->agent_token_file)
+		return err_set(err, EINVAL,
+			"option '--agent-token-file' is a file of this host: a sandbox over a "
+			"server is reached by that");
 	there.env = env;
 	there.env_files = STRV_INIT;
 	r = strv_add(&args, "create");

@@ -7,9 +7,9 @@
 
 struct run_opts {
 	bool detach, interactive, tty, remove, cold, host_access, quiet, sig_proxy;
-	bool read_only, init;
+	bool read_only, init, no_agent;
 	const char *name, *workdir, *user, *entrypoint, *hostname, *stop_signal;
-	const char *network, *agent_binary, *agent_path;
+	const char *network, *agent_binary, *agent_path, *agent_server, *agent_token_file;
 	struct strv env, env_files, publish, volumes, mounts, tmpfs;
 	int pull;    /* enum image_policy */
 	int runtime; /* index into run_runtimes */

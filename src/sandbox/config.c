@@ -82,6 +82,9 @@ static const struct field config_fields[] = {
 	CONFIG(image_volumes, FIELD_STRV),
 	CONFIG(agent, FIELD_STRING),
 	CONFIG(agent_path, FIELD_STRING),
+	CONFIG(no_agent, FIELD_BOOL),
+	CONFIG(agent_server, FIELD_STRING),
+	CONFIG(agent_token_file, FIELD_STRING),
 };
 
 #define STATE(key, type)                                               \

@@ -73,6 +73,9 @@ struct sandbox_config {
 	struct strv image_volumes; /* places that the image makes volumes of */
 	char *agent;		   /* binary, absolute; NULL: the one that was installed with us */
 	char *agent_path;	   /* where it goes in the container */
+	bool no_agent;		   /* it is run as it is */
+	char *agent_server;	   /* URL that the agent dials, besides us; NULL: none */
+	char *agent_token_file;	   /* who it is there; read when the container is made */
 };
 
 void sandbox_config_deinit(struct sandbox_config *config);

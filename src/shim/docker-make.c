@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/fs.h"
+#include "driver/docker/host.h"
 #include "shim/docker.h"
 
 /* The agent's file */
@@ -21,10 +22,10 @@
 static const struct arch {
 	const char *name; /* as images have it */
 	uint16_t machine;
-	const char *file; /* below PREFIX/lib/micropod */
+	const char *file, *tls_file; /* below PREFIX/lib/micropod */
 } arches[] = {
-	{ "amd64", EM_X86_64, "agent" },
-	{ "arm64", EM_AARCH64, "agent-arm64" },
+	{ "amd64", EM_X86_64, "agent", "micropod-agent-tls" },
+	{ "arm64", EM_AARCH64, "agent-arm64", "micropod-agent-tls-arm64" },
 };
 
 static const struct arch *find_arch(const char *name)
@@ -68,6 +69,7 @@ static int check_agent(const char *path, const struct arch *arch, struct err *er
 int docker_agent_file(const struct sandbox_config *config, char **ret_path, struct err *err)
 {
 	const struct arch *arch = find_arch(config->image_arch);
+	bool tls = config->agent_server && strncmp(config->agent_server, "https://", 8) == 0;
 	int r = 0;
 
 	if (!arch)
@@ -78,7 +80,7 @@ int docker_agent_file(const struct sandbox_config *config, char **ret_path, stru
 		if (!*ret_path)
 			r = err_errno(err, ENOMEM, "cannot find the agent");
 	} else {
-		r = sandbox_program(arch->file, ret_path, err);
+		r = sandbox_program(tls ? arch->tls_file : arch->file, ret_path, err);
 	}
 	if (r == 0)
 		r = check_agent(*ret_path, arch, err);
@@ -189,10 +191,16 @@ static json_t *strings(const struct strv *sv)
 
 static json_t *entrypoint(const struct sandbox_config *c)
 {
-	json_t *array = json_pack("[s, s, s]",
-		docker_place_is_hidden(c) ? DOCKER_TUNNEL_DIR "/" DOCKER_AGENT_NAME : c->agent_path,
-		"start", "--");
-	json_t *words = strings(&c->args);
+	json_t *array = json_array(), *words = strings(&c->args);
+
+	if (!c->no_agent) {
+		json_array_append_new(
+			array, json_string(docker_place_is_hidden(c) ? DOCKER_TUNNEL_DIR
+						   "/" DOCKER_AGENT_NAME
+								     : c->agent_path));
+		json_array_append_new(array, json_string("start"));
+		json_array_append_new(array, json_string("--"));
+	}
 
 	if (!array || !words || json_array_extend(array, words) < 0) {
 		json_decref(array);
@@ -202,15 +210,41 @@ static json_t *entrypoint(const struct sandbox_config *c)
 	return array;
 }
 
-static json_t *environment(const struct shim *shim, const char *token)
+/* A server of the user's: we are the shim beside it then, where the container reaches us at all. */
+static int add_server(json_t *array, const struct sandbox_config *c, struct err *err)
 {
-	json_t *array = strings(&shim->box.config.env);
+	auto_free char *token = NULL;
+	int r = fs_read_file(AT_FDCWD, c->agent_token_file, LIMIT_TUNNEL_SECRET + 2, &token, NULL);
 
-	if (!array)
+	if (r < 0)
+		return err_errno(
+			err, -r, "cannot read the agent's token '%s'", c->agent_token_file);
+	token[strcspn(token, " \t\r\n")] = 0;
+	json_array_append_new(array, json_sprintf("AGENT_SERVER_URL=%s", c->agent_server));
+	r = json_array_append_new(array, json_sprintf("AGENT_TOKEN=%s", token));
+	explicit_bzero(token, strlen(token));
+	return r < 0 ? err_set(err, EILSEQ, "the agent's token is not text") : 0;
+}
+
+static json_t *environment(const struct shim *shim, const char *token, struct err *err)
+{
+	const struct sandbox_config *c = &shim->box.config;
+	json_t *array = strings(&c->env);
+
+	if (!array || c->no_agent)
+		return array;
+	if (c->agent_server && add_server(array, c, err) < 0) {
+		json_decref(array);
 		return NULL;
-	json_array_append_new(array,
-		json_string("AGENT_SERVER_URL=unix://" DOCKER_TUNNEL_DIR "/" DOCKER_TUNNEL_NAME));
-	json_array_append_new(array, json_sprintf("AGENT_TOKEN=%s", token));
+	}
+	if (engine_is_local(c->engine)) {
+		json_array_append_new(
+			array, json_sprintf("%s=unix://" DOCKER_TUNNEL_DIR "/" DOCKER_TUNNEL_NAME,
+				       c->agent_server ? "AGENT_SHIM_URL" : "AGENT_SERVER_URL"));
+		json_array_append_new(array,
+			json_sprintf("%s=%s", c->agent_server ? "AGENT_SHIM_TOKEN" : "AGENT_TOKEN",
+				token));
+	}
 	if (shim->box.config.tty && shim->rows && shim->columns)
 		json_array_append_new(
 			array, json_sprintf("AGENT_WINDOW=%ux%u", shim->rows, shim->columns));
@@ -245,7 +279,8 @@ static json_t *binds(const struct sandbox_config *c, const char *folder)
 {
 	json_t *array = json_array();
 
-	json_array_append_new(array, json_sprintf("%s:%s:ro", folder, DOCKER_TUNNEL_DIR));
+	if (!c->no_agent && engine_is_local(c->engine))
+		json_array_append_new(array, json_sprintf("%s:%s:ro", folder, DOCKER_TUNNEL_DIR));
 	for (size_t i = 0; i + SANDBOX_VOLUME_WORDS <= c->volumes.n; i += SANDBOX_VOLUME_WORDS)
 		if (json_array_append_new(
 			    array, json_sprintf("%s:%s:%s", c->volumes.v[i], c->volumes.v[i + 1],
@@ -304,7 +339,7 @@ json_t *docker_container(
 	const struct shim *shim, const char *folder, const char *token, struct err *err)
 {
 	const struct sandbox_config *c = &shim->box.config;
-	json_t *body = json_object(), *args = entrypoint(c), *env = environment(shim, token);
+	json_t *body = json_object(), *args = entrypoint(c), *env = environment(shim, token, err);
 	int r = args && env ? 0 : -1;
 
 	if (r == 0 && c->image)
@@ -328,9 +363,11 @@ json_t *docker_container(
 	json_object_set_new(body, "HostConfig", host_config(c, folder, body));
 	if (r < 0) {
 		json_decref(body);
-		err_set(err, EILSEQ,
-			"a word of the command, its environment, folder or user is not UTF-8, "
-			"which the engine wants");
+		if (!err->code)
+			err_set(err, EILSEQ,
+				"a word of the command, its environment, folder or user is not "
+				"UTF-8, "
+				"which the engine wants");
 		return NULL;
 	}
 	return body;

@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "base/proc.h"
 #include "base/trace.h"
+#include "driver/docker/host.h"
 #include "http/http.h"
 #include "shim/docker.h"
 
@@ -32,8 +33,7 @@ static struct docker *docker_of(const struct shim *shim)
 	return shim->backend_data;
 }
 
-/* Sends a request about our container, whose id stands between before and after. */
-static void ask(struct docker *d, const char *method, const char *before, const char *after,
+void docker_ask(struct docker *d, const char *method, const char *before, const char *after,
 	json_t *body, int64_t timeout, engine_done done)
 {
 	auto_free char *path = NULL;
@@ -158,7 +158,16 @@ static void on_ended_state(void *arg, json_t *answer, const struct err *err)
 	d->shim->gone = true;
 	exit.code = d->exit_code;
 	exit.oom_killed = json_is_true(json_object_get(state, "OOMKilled"));
-	shim_container_exited(d->shim, &exit);
+	d->exit = exit;
+	d->exit_known = true;
+	if (!d->log.open)
+		shim_container_exited(d->shim, &exit);
+}
+
+void docker_on_log_end(struct docker *d)
+{
+	if (!d->shim->ending && d->exit_known)
+		shim_container_exited(d->shim, &d->exit);
 }
 
 static void on_exited(void *arg, json_t *answer, const struct err *err)
@@ -186,10 +195,21 @@ static void on_exited(void *arg, json_t *answer, const struct err *err)
 	else if (!d->shim->started)
 		ask_for_words(d);
 	else
-		ask(d, "GET", "/containers/", "/json", NULL, CALL_TIME, on_ended_state);
+		docker_ask(d, "GET", "/containers/", "/json", NULL, CALL_TIME, on_ended_state);
 }
 
 /* Start, in the order of its steps from the end */
+
+static void be_started(struct shim *shim)
+{
+	shim->started = true;
+	if (!shim->box.state.started_ns)
+		shim->box.state.started_ns = clock_realtime();
+	shim_limit_run(shim);
+	shim->box.state.phase = SANDBOX_RUNNING;
+	shim_save_state(shim);
+	shim_verdict(shim, 0, NULL);
+}
 
 static void on_info(
 	struct shim *shim, const ProtobufCMessage *answer, const struct rpc_status *status)
@@ -213,13 +233,7 @@ static void on_info(
 	shim->kernel = strdup(info->kernel);
 	shim->api_generation = info->api_generation;
 	loop_timer_disarm(&shim->timer);
-	shim->started = true;
-	if (!shim->box.state.started_ns)
-		shim->box.state.started_ns = clock_realtime();
-	shim_limit_run(shim);
-	shim->box.state.phase = SANDBOX_RUNNING;
-	shim_save_state(shim);
-	shim_verdict(shim, 0, NULL);
+	be_started(shim);
 	shim_attach(shim);
 }
 
@@ -275,12 +289,35 @@ static void on_no_agent(struct loop_timer *timer)
 	fail(d, "the container runs", &err);
 }
 
+/* Without an agent to wait for. */
+static void be_ready(struct docker *d)
+{
+	struct shim *shim = d->shim;
+	struct err err = ERR_INIT;
+
+	d->running = true;
+	docker_ask(d, "POST", "/containers/", "/wait", NULL, 0, on_exited);
+	loop_timer_disarm(&shim->timer);
+	free(shim->runtime);
+	shim->runtime = strdup("docker");
+	/* The engine's log has every run of the container. */
+	if (shim_keep_offsets(shim, !d->made, &err) < 0)
+		log_error("%s", err.msg);
+	if (docker_logs_follow(d) < 0)
+		log_error("out of memory: the container's output is not kept");
+	be_started(shim);
+}
+
 static void await_agent(struct docker *d)
 {
+	if (d->direct) {
+		be_ready(d);
+		return;
+	}
 	d->running = true;
 	loop_timer_arm(d->shim->loop, &d->shim->timer,
 		MIN(d->shim->start_deadline, deadline_in(DOCKER_ARMED_TIME)), on_no_agent);
-	ask(d, "POST", "/containers/", "/wait", NULL, 0, on_exited);
+	docker_ask(d, "POST", "/containers/", "/wait", NULL, 0, on_exited);
 	docker_tunnel_want(d);
 }
 
@@ -365,13 +402,13 @@ static void on_started(void *arg, json_t *answer, const struct err *err)
 	}
 	trace_step("container started");
 	await_agent(d);
-	ask(d, "GET", "/containers/", "/json", NULL, CALL_TIME, on_inspected);
+	docker_ask(d, "GET", "/containers/", "/json", NULL, CALL_TIME, on_inspected);
 }
 
 static void start(struct docker *d)
 {
 	docker_tunnel_arm(d);
-	ask(d, "POST", "/containers/", "/start", NULL, CALL_TIME, on_started);
+	docker_ask(d, "POST", "/containers/", "/start", NULL, CALL_TIME, on_started);
 }
 
 static void on_copied(void *arg, json_t *answer, const struct err *err)
@@ -443,7 +480,7 @@ static void copy_agent(struct docker *d)
 	auto_free char *folder = strdup(c->agent_path);
 	struct err err = ERR_INIT;
 
-	if (docker_place_is_hidden(c)) {
+	if (c->no_agent || docker_place_is_hidden(c)) {
 		start(d);
 		return;
 	}
@@ -458,7 +495,7 @@ static void copy_agent(struct docker *d)
 		fail(d, "cannot copy the agent into the container", &err);
 		return;
 	}
-	ask(d, "HEAD", "/containers/", path.data, NULL, CALL_TIME, on_folder);
+	docker_ask(d, "HEAD", "/containers/", path.data, NULL, CALL_TIME, on_folder);
 }
 
 static void make(struct docker *d);
@@ -486,7 +523,8 @@ static void on_namesake(void *arg, json_t *answer, const struct err *err)
 		return;
 	d->record.container = id ? strdup(id) : NULL;
 	if (d->record.container)
-		ask(d, "DELETE", "/containers/", "?force=1&v=1", NULL, CALL_TIME, on_own_removed);
+		docker_ask(d, "DELETE", "/containers/", "?force=1&v=1", NULL, CALL_TIME,
+			on_own_removed);
 	else
 		fail(d, "cannot make the container", &d->conflict);
 }
@@ -566,8 +604,14 @@ static int send_make(struct docker *d, struct err *err)
 	struct engine_request request = {
 		.method = "POST", .timeout = CALL_TIME, .done = on_made, .arg = d
 	};
-	int r = docker_place_is_hidden(c) ? put_beside_socket(d, err) : 0;
+	int r = 0;
 
+	if (!c->no_agent && docker_place_is_hidden(c))
+		r = d->direct ? err_set(err, EROFS,
+					"'%s' is read-only or hidden in the container: give a "
+					"place that is not with --agent-path",
+					c->agent_path)
+			      : put_beside_socket(d, err);
 	if (r < 0)
 		return r;
 	if (!folder || new_token(d, token) < 0)
@@ -624,6 +668,18 @@ static void on_found(void *arg, json_t *answer, const struct err *err)
 	}
 }
 
+/* Whom the agent can be reached by, if not by us. */
+static void be_direct(struct docker *d)
+{
+	const struct sandbox_config *c = &d->shim->box.config;
+
+	d->direct = c->no_agent || !engine_is_local(c->engine);
+	if (c->no_agent)
+		d->shim->no_agent = "it was made with --no-agent";
+	else if (d->direct)
+		d->shim->no_agent = "its agent dials another server: give that with --server";
+}
+
 static void boot(struct shim *shim)
 {
 	struct docker *d = calloc(1, sizeof(*d));
@@ -638,11 +694,13 @@ static void boot(struct shim *shim)
 	if (r == 0)
 		r = engine_new(shim->loop, shim->box.config.engine, &d->engine, &err);
 	if (r == 0)
+		be_direct(d);
+	if (r == 0 && !d->direct)
 		r = docker_tunnel_open(d, &err);
 	if (r < 0)
 		shim_fail(shim, 125, &err);
 	else if (d->record.container)
-		ask(d, "GET", "/containers/", "/json", NULL, CALL_TIME, on_found);
+		docker_ask(d, "GET", "/containers/", "/json", NULL, CALL_TIME, on_found);
 	else
 		make(d);
 }
@@ -691,9 +749,10 @@ static void kill_container(struct shim *shim)
 	/* What was made for a start that failed goes as well. */
 	d->removing = shim->remove || (d->made && !shim->started);
 	if (d->removing)
-		ask(d, "DELETE", "/containers/", "?force=1&v=1", NULL, CALL_TIME, on_removed);
+		docker_ask(
+			d, "DELETE", "/containers/", "?force=1&v=1", NULL, CALL_TIME, on_removed);
 	else
-		ask(d, "POST", "/containers/", "/kill", NULL, CALL_TIME, on_killed);
+		docker_ask(d, "POST", "/containers/", "/kill", NULL, CALL_TIME, on_killed);
 }
 
 static void clean_up(struct shim *shim)
@@ -723,4 +782,6 @@ const struct shim_backend shim_docker = {
 	.clean_up = clean_up,
 	.reconnect = reconnect,
 	.fill_status = fill_status,
+	.stop = docker_stop,
+	.signal = docker_signal,
 };

@@ -4,6 +4,9 @@
  * agent as its process 1: docker-make.c (what the engine is asked to make, and the agent in it),
  * docker.c (start, exit), docker-tunnel.c (the agent's end of the session), docker-record.c (what
  * has to outlive a shim).
+ *
+ * A container without an agent, or whose agent only a server elsewhere can reach, is "direct": then
+ * docker-logs.c has its output, and docker-direct.c signals and stops it, both by the engine.
  */
 #pragma once
 
@@ -34,11 +37,25 @@ int docker_record_read(int dfd, struct docker_record *ret_record, struct err *er
 int docker_record_write(int dfd, const struct docker_record *record, struct err *err);
 void docker_record_deinit(struct docker_record *record);
 
+/* docker-logs.c */
+
+struct docker_log {
+	bool open; /* more may come */
+	uint8_t head[8];
+	unsigned have;	  /* bytes of the head */
+	uint32_t left;	  /* of the frame's */
+	uint64_t skip[2]; /* bytes of stdout and stderr that are in the log already */
+};
+
 struct docker {
 	struct shim *shim;
 	struct engine *engine;
 	struct docker_record record;
-	bool making;	     /* the engine has been asked to, and has not answered */
+	bool making; /* the engine has been asked to, and has not answered */
+	bool direct; /* no session with an agent */
+	struct docker_log log;
+	bool exit_known; /* and told as soon as the log has ended: exit */
+	Micropod__Agent__V1__Exit exit;
 	bool made;	     /* by this start: its failure removes it */
 	bool running;	     /* as far as we know */
 	bool removing;	     /* it has been asked to remove it */
@@ -89,8 +106,23 @@ void docker_tunnel_arm(struct docker *d);
 /* A stream as soon as there is one: docker_on_session() follows. */
 void docker_tunnel_want(struct docker *d);
 
+/* docker-logs.c */
+
+/* From where the shim's log ends; docker_on_log_end() follows. 0 or -ENOMEM. */
+int docker_logs_follow(struct docker *d);
+
+/* docker-direct.c: as in struct shim_backend */
+
+void docker_stop(struct shim *shim, const char *signal, int64_t grace_ns);
+void docker_signal(struct shim *shim, int number, struct rpc_call *call);
+
 /* docker.c */
 
 extern const struct shim_backend shim_docker;
 /* A stream to the agent has been made the shim's channel. */
 void docker_on_session(struct docker *d);
+/* The engine has no more output of it for now. */
+void docker_on_log_end(struct docker *d);
+/* Sends a request about our container, whose id stands between before and after. body: stolen. */
+void docker_ask(struct docker *d, const char *method, const char *before, const char *after,
+	json_t *body, int64_t timeout, engine_done done);

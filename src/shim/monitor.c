@@ -135,6 +135,13 @@ int shim_keep_offsets(struct shim *shim, bool again, struct err *err)
 	return r < 0 ? err_errno(err, -r, "cannot read the end of container.log") : 0;
 }
 
+void shim_log(struct shim *shim, unsigned stream, const void *data, size_t len)
+{
+	log_output(shim, stream, clock_realtime(), data, len);
+	shim->log_offset[stream] += len;
+	note_offsets(shim);
+}
+
 static void on_output(struct shim *shim, const Micropod__Agent__V1__Output *out)
 {
 	unsigned stream = out->stream == MICROPOD__AGENT__V1__STREAM__STREAM_STDERR;

@@ -190,7 +190,7 @@ void shim_stop_container(struct shim *shim, const char *signal, int64_t grace_ns
 	struct rpc_call *call;
 
 	shim->stopping = true;
-	if (!shim->agent || !shim->started) {
+	if (!(shim->agent || shim->no_agent) || !shim->started) {
 		shim_lost(shim, "stopped before its process had started");
 		return;
 	}
@@ -202,6 +202,10 @@ void shim_stop_container(struct shim *shim, const char *signal, int64_t grace_ns
 	/* Of a container that it has not made the agent does not know it. */
 	if (!*signal && shim->box.config.stop_signal)
 		signal = shim->box.config.stop_signal;
+	if (shim->no_agent) {
+		shim->backend->stop(shim, signal, grace_ns);
+		return;
+	}
 	req.signal = (char *)signal;
 	req.grace_ns = grace_ns;
 	if (grace_ns >= 0)
@@ -264,9 +268,13 @@ static void do_kill(struct rpc_call *call, const ProtobufCMessage *msg, void *ar
 		rpc_call_finish_code(call, RPC_INVALID_ARGUMENT, "'%s' is no signal", req->signal);
 		return;
 	}
-	if (!shim->agent || !shim->started || shim->exited) {
+	if (!(shim->agent || shim->no_agent) || !shim->started || shim->exited) {
 		rpc_call_finish_code(call, RPC_FAILED_PRECONDITION, "sandbox '%s' is not running",
 			shim->box.config.name);
+		return;
+	}
+	if (shim->no_agent) {
+		shim->backend->signal(shim, number, call);
 		return;
 	}
 	sig.container_id = (char *)SANDBOX_CONTAINER_ID;
@@ -413,6 +421,12 @@ static bool pass_through(struct rpc_call *call, void *arg)
 		strncmp(path, "/api.Agent/", 11) != 0)
 		return false;
 	shim->readers += reads_output(path);
+	if (shim->no_agent) {
+		rpc_call_finish_code(call, RPC_FAILED_PRECONDITION,
+			"sandbox '%s' has no agent here: %s", shim->box.config.name,
+			shim->no_agent);
+		return true;
+	}
 	if (!shim->agent) {
 		rpc_call_finish_code(call, RPC_UNAVAILABLE,
 			"sandbox '%s': the agent is not connected", shim->box.config.name);

@@ -67,6 +67,10 @@ struct shim_backend {
 	/* The session with the agent was lost: shim_make_channel() and shim_attach() follow, or
 	 * shim_lost(). */
 	void (*reconnect)(struct shim *shim);
+	/* Without a session to an agent, if it can: as shim_stop_container(), and a signal, after
+	 * which it replies to call. */
+	void (*stop)(struct shim *shim, const char *signal, int64_t grace_ns);
+	void (*signal)(struct shim *shim, int number, struct rpc_call *call);
 	/* Adds what it knows to a Status answer, borrowed. */
 	void (*fill_status)(struct shim *shim, Micropod__Sandbox__V1__StatusResponse *resp);
 };
@@ -79,7 +83,8 @@ int shim_main(int argc, char **argv, const struct shim_backend *backend);
 struct shim {
 	const struct shim_backend *backend;
 	void *backend_data;
-	bool adopt; /* only what runs already: a shim of it has died */
+	const char *no_agent; /* why there is and will be no session with one; NULL: there is */
+	bool adopt;	      /* only what runs already: a shim of it has died */
 	struct loop *loop;
 	struct sandbox_root *root;
 	struct sandbox box;
@@ -198,6 +203,8 @@ int shim_open_logs(struct shim *shim, struct err *err);
 /* From now it is kept how far the log is. again: it goes on where a shim before us has ended; else
  * at the begin of what the container writes. 0 or -errno with err. */
 int shim_keep_offsets(struct shim *shim, bool again, struct err *err);
+/* A piece of the container's output (0: stdout, 1: stderr) that did not come from an agent. */
+void shim_log(struct shim *shim, unsigned stream, const void *data, size_t len);
 /* More of the guest's console. */
 void shim_console(struct shim *shim, const void *data, size_t len);
 /* Reads the container's output from where the log ends. */
