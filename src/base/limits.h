@@ -123,5 +123,6 @@
 /* command line */
 #define LIMIT_SETTINGS (64 * KIB) /* micropod.yaml */
 #define LIMIT_ENV_FILE (2 * MIB)  /* --env-file; LIMIT_ARGV bounds what comes of it */
+#define LIMIT_LIFETIME (315360000 * (int64_t)1000000000) /* ns, ten years: of a sandbox */
 #define LIMIT_STDIN_UNTAKEN \
 	(256 * KIB) /* input sent and kept until the agent says that it has it */

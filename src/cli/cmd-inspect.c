@@ -66,6 +66,9 @@ static json_t *state_json(const struct sandbox *box)
 	set_int(o, "Pid", target_alive(box) ? st->vmm_pid : 0);
 	set_int(o, "ExitCode", st->exit_code);
 	set_string(o, "Error", st->error);
+	set_string(o, "StoppedBy", st->stopped_by);
+	set_string(o, "Deadline",
+		st->deadline_ns ? output_time(st->deadline_ns, when, sizeof(when)) : "");
 	set_string(o, "StartedAt", output_time(st->started_ns, when, sizeof(when)));
 	set_string(o, "FinishedAt", output_time(st->finished_ns, when, sizeof(when)));
 	return o;
@@ -112,6 +115,9 @@ static json_t *host_config_json(const struct sandbox_config *c)
 	set_int(o, "NanoCpus", (int64_t)c->cpu_milli * 1000000);
 	set_bool(o, "AutoRemove", c->remove);
 	set_int(o, "Timeout", c->timeout_ns);
+	set_int(o, "Lifetime", c->lifetime_ns);
+	set_int(o, "IdleTimeout", c->idle_ns);
+	set_string(o, "AtLimit", c->limit_removes ? "remove" : "stop");
 	set_string(o, "NetworkMode", c->no_network ? "none" : c->network ? c->network : "default");
 	set_string(o, "Runtime", c->engine ? NULL : c->runtime);
 	set_bool(o, "ReadonlyRootfs", c->read_only);

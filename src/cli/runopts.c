@@ -68,6 +68,8 @@ static int parse_storage(const char *value, void *field, struct err *err)
 	return 0;
 }
 
+static const char *const at_limits[] = { "stop", "remove", NULL };
+
 #define AT(field) offsetof(struct run_opts, field)
 const struct opt run_create_opts[] = {
 	{ "agent-binary", 0, OPT_STRING, AT(agent_binary), "FILE",
@@ -78,6 +80,8 @@ const struct opt run_create_opts[] = {
 		"docker: a server that its agent dials, besides its shim here" },
 	{ "agent-token-file", 0, OPT_STRING, AT(agent_token_file), "FILE",
 		"docker: who it is there (micropod token create --agent)" },
+	{ "at-limit", 0, OPT_WORD, AT(at_limit), "WHAT",
+		"what happens after --lifetime or --idle-timeout", .words = at_limits },
 	{ "cold", 0, OPT_FLAG, AT(cold), NULL,
 		"boot the VM instead of starting it from a template" },
 	{ "entrypoint", 0, OPT_STRING, AT(entrypoint), "PROGRAM",
@@ -90,8 +94,12 @@ const struct opt run_create_opts[] = {
 		"let it reach this host's loopback as 10.0.2.2" },
 	{ "hostname", 'h', OPT_STRING, AT(hostname), "NAME",
 		"host name inside (default: the sandbox's id)" },
+	{ "idle-timeout", 0, OPT_DURATION, AT(idle_timeout), "SECONDS",
+		"end the sandbox when nobody has used it for so long (0: never)" },
 	{ "init", 0, OPT_FLAG, AT(init), NULL, "docker: the engine's init as its process 1" },
 	{ "interactive", 'i', OPT_FLAG, AT(interactive), NULL, "keep stdin open" },
+	{ "lifetime", 0, OPT_DURATION, AT(lifetime), "SECONDS",
+		"end the sandbox so long after its start, unless extended (0: never)" },
 	{ "mount", 0, OPT_LIST, AT(mounts), "type=bind,...",
 		"the same as -v, by source=, target= and readonly" },
 	{ "name", 0, OPT_STRING, AT(name), "NAME", "name of the sandbox (default: made up)" },
@@ -260,6 +268,9 @@ static int set_options(
 	if (o->host_access && is_none(o->network))
 		return err_set(err, EINVAL,
 			"option '--host-access' needs a network: leave '--network none' out");
+	if (o->lifetime > LIMIT_LIFETIME || o->idle_timeout > LIMIT_LIFETIME)
+		return err_set(err, EINVAL,
+			"options '--lifetime' and '--idle-timeout' take at most ten years");
 	c->tty = o->tty;
 	c->open_stdin = o->interactive;
 	c->detached = o->detach;
@@ -271,6 +282,9 @@ static int set_options(
 	c->no_network = is_none(o->network);
 	c->stop_grace_ns = o->stop_timeout;
 	c->timeout_ns = o->timeout;
+	c->lifetime_ns = o->lifetime;
+	c->idle_ns = o->idle_timeout;
+	c->limit_removes = o->at_limit == 1;
 	c->scratch_bytes = o->scratch_bytes ? o->scratch_bytes : SCRATCH_BYTES;
 	random_bytes(c->mac, sizeof(c->mac));
 	c->mac[0] = (uint8_t)((c->mac[0] & 0xfc) | 0x02); /* locally administered, unicast */

@@ -13,7 +13,8 @@ struct run_opts {
 	struct strv env, env_files, publish, volumes, mounts, tmpfs;
 	int pull;    /* enum image_policy */
 	int runtime; /* index into run_runtimes */
-	int64_t stop_timeout, timeout;
+	int64_t stop_timeout, timeout, lifetime, idle_timeout;
+	int at_limit; /* index into at_limits */
 	const char *detach_keys;
 	uint64_t scratch_bytes;
 };

@@ -43,6 +43,10 @@ struct sandbox_config {
 	char *stop_signal; /* NULL: SIGTERM */
 	int64_t stop_grace_ns;
 	int64_t timeout_ns; /* of each run, from the start of its process; 0: none */
+	/* The sandbox is stopped, or removed, when it is so old, or nobody has used it for so long;
+	 * 0: never */
+	int64_t lifetime_ns, idle_ns;
+	bool limit_removes;
 
 	uint64_t memory;    /* bytes */
 	uint64_t cpu_milli; /* limit in thousandths of a CPU; the VM gets it rounded up */
@@ -102,6 +106,8 @@ struct sandbox_state {
 	uint64_t shim_start, vmm_start, net_start; /* proc_start_time() of each */
 	struct strv helpers;			   /* the other processes of it: "PID START" */
 	int64_t started_ns, finished_ns;
+	int64_t deadline_ns; /* its lifetime's end, CLOCK_REALTIME; 0: none */
+	char stopped_by[12]; /* "lifetime", "idle"; empty: neither */
 	int exit_code;
 	bool oom_killed;
 	char error[LIMIT_ERR_MESSAGE]; /* why it ended without an exit status, or could not start */

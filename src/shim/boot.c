@@ -338,7 +338,7 @@ static void on_container(
 	shim->started = true;
 	shim->pid = resp->pid;
 	shim->box.state.started_ns = clock_realtime();
-	shim_limit_run(shim);
+	shim_limits_start(shim);
 	finish_boot(shim);
 	/* A request larger than a stream's first window is read after the small one behind it. One
 	 * that has ended meanwhile has been read already. */

@@ -205,7 +205,7 @@ static void be_started(struct shim *shim)
 	shim->started = true;
 	if (!shim->box.state.started_ns)
 		shim->box.state.started_ns = clock_realtime();
-	shim_limit_run(shim);
+	shim_limits_start(shim);
 	shim->box.state.phase = SANDBOX_RUNNING;
 	shim_save_state(shim);
 	shim_verdict(shim, 0, NULL);

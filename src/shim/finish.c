@@ -159,26 +159,6 @@ void shim_reader_done(struct shim *shim)
 		loop_timer_arm(shim->loop, &shim->timer, clock_monotonic(), on_all_read);
 }
 
-static void on_limit(struct loop_timer *timer)
-{
-	struct shim *shim = container_of(timer, struct shim, limit);
-
-	if (shim->ending || shim->exited)
-		return;
-	log_info("it has run for as long as it may: killed");
-	shim->timed_out = true;
-	shim_stop_container(shim, "KILL", 0);
-}
-
-void shim_limit_run(struct shim *shim)
-{
-	int64_t limit = shim->box.config.timeout_ns;
-
-	/* Without memory for a timer it would run for ever: better not at all. */
-	if (limit > 0 && loop_timer_arm(shim->loop, &shim->limit, deadline_in(limit), on_limit) < 0)
-		shim_lost(shim, "out of memory");
-}
-
 /*
  * Records the end and begins to leave. Called once. What the container wrote last is in the agent
  * until everybody who reads along has it, however slowly.
@@ -186,7 +166,7 @@ void shim_limit_run(struct shim *shim)
 static void begin_end(struct shim *shim)
 {
 	shim->ending = true;
-	loop_timer_disarm(&shim->limit);
+	shim_limits_end(shim);
 	if (shim->timed_out) {
 		shim->box.state.exit_code = SANDBOX_EXIT_TIMEOUT;
 		snprintf(shim->box.state.error, sizeof(shim->box.state.error),

@@ -291,6 +291,27 @@ static void do_kill(struct rpc_call *call, const ProtobufCMessage *msg, void *ar
 	rpc_call_start(out);
 }
 
+static void do_extend(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
+{
+	const Micropod__Sandbox__V1__ExtendRequest *req =
+		(const Micropod__Sandbox__V1__ExtendRequest *)msg;
+	Micropod__Sandbox__V1__ExtendResponse resp = MICROPOD__SANDBOX__V1__EXTEND_RESPONSE__INIT;
+	struct shim *shim = arg;
+
+	if (!shim->started || shim->exited || shim->stopping)
+		rpc_call_finish_code(call, RPC_FAILED_PRECONDITION, "sandbox '%s' is not running",
+			shim->box.config.name);
+	else if (req->time_ns > LIMIT_LIFETIME)
+		rpc_call_finish_code(call, RPC_INVALID_ARGUMENT, "that is too long");
+	else if (shim_extend(shim, req->time_ns, &resp.deadline_ns) < 0)
+		rpc_call_finish_code(call, RPC_FAILED_PRECONDITION,
+			"sandbox '%s' has no limit: it was made without --lifetime and "
+			"--idle-timeout",
+			shim->box.config.name);
+	else
+		rpc_call_reply(call, &resp.base);
+}
+
 /* The command line of a foreground run is there, and reads along by now. */
 static void do_start(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
 {
@@ -391,6 +412,7 @@ static const struct rpc_method methods[] = {
 	METHOD("Start", do_start, start),
 	METHOD("Stop", do_stop, stop),
 	METHOD("Kill", do_kill, kill),
+	METHOD("Extend", do_extend, extend),
 	METHOD("Wait", do_wait, wait),
 };
 
@@ -412,15 +434,30 @@ static bool reads_output(const char *path)
 	return false;
 }
 
+static bool is_agents(const char *path)
+{
+	return strncmp(path, "/micropod.agent.v1.Agent/", 25) == 0 ||
+	       strncmp(path, "/api.Agent/", 11) == 0;
+}
+
+/* Whether somebody who makes this call uses the sandbox; who only looks does not. */
+static bool is_use(const char *path)
+{
+	const char *method = strrchr(path, '/');
+
+	return is_agents(path) && strcmp(method, "/Info") != 0 && strcmp(method, "/Stats") != 0;
+}
+
 static bool pass_through(struct rpc_call *call, void *arg)
 {
 	struct shim *shim = arg;
 	const char *path = rpc_call_path(call);
 
-	if (strncmp(path, "/micropod.agent.v1.Agent/", 25) != 0 &&
-		strncmp(path, "/api.Agent/", 11) != 0)
+	if (!is_agents(path))
 		return false;
 	shim->readers += reads_output(path);
+	if (is_use(path))
+		shim_used(shim);
 	if (shim->no_agent) {
 		rpc_call_finish_code(call, RPC_FAILED_PRECONDITION,
 			"sandbox '%s' has no agent here: %s", shim->box.config.name,
@@ -440,6 +477,8 @@ static void on_call(const struct rpc_call *call, const struct rpc_status *status
 {
 	log_info("rpc id=%llu %s status=%s ms=%.1f", (unsigned long long)rpc_call_id(call),
 		rpc_call_path(call), rpc_code_name(status->code), (double)duration_ns / 1e6);
+	if (is_use(rpc_call_path(call)))
+		shim_unused(arg);
 	if (reads_output(rpc_call_path(call)))
 		shim_reader_done(arg);
 }

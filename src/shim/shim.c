@@ -117,10 +117,14 @@ static int enter(struct shim *shim, struct err *err)
 {
 	struct sandbox_state *st = &shim->box.state;
 	const char *id = shim->box.config.id;
+	/* It is the same run still. */
+	int64_t deadline = shim->adopt ? st->deadline_ns : 0;
 	int r;
 
 	sandbox_state_deinit(st);
-	*st = (struct sandbox_state){ .phase = SANDBOX_STARTING, .shim_pid = getpid() };
+	*st = (struct sandbox_state){
+		.phase = SANDBOX_STARTING, .shim_pid = getpid(), .deadline_ns = deadline
+	};
 	memcpy(st->boot_id, shim->root->boot_id, sizeof(st->boot_id));
 	proc_start_time(getpid(), &st->shim_start);
 	r = sandbox_save_state(shim->root, id, st, err);

@@ -5,8 +5,8 @@
  * sandbox's lock while it lives, and the VM dies with it.
  *
  * Life: the backend's boot (until the container runs; boot.c, shares.c, template.c) -> serve.c
- * (calls of the command line), monitor.c (output, lost sessions) -> finish.c (exit recorded, VM
- * ended, files removed).
+ * (calls of the command line), monitor.c (output, lost sessions), limits.c (its time) -> finish.c
+ * (exit recorded, VM ended, files removed).
  */
 #pragma once
 
@@ -120,6 +120,8 @@ struct shim {
 	struct loop_timer timer; /* of the phase we are in */
 	struct loop_timer limit; /* of the whole run, if it has one */
 	bool timed_out;
+	struct loop_timer lifetime, idle;
+	unsigned users;	 /* calls that use the sandbox just now */
 	struct err lost; /* what broke the start, until the VMM has said whether it ended */
 
 	char *agent_version, *runtime, *kernel;
@@ -214,6 +216,18 @@ int shim_make_channel(struct shim *shim, struct io_stream *session);
 /* The session with the agent is gone: waits for the VMM's word, then tries a new session. */
 void shim_session_lost(struct rpc_channel *channel, const char *why, void *arg);
 
+/* limits.c */
+
+/* The process has started: its time begins; state.json is written after it. */
+void shim_limits_start(struct shim *shim);
+void shim_limits_end(struct shim *shim);
+/* A call uses the sandbox, and has ended. */
+void shim_used(struct shim *shim);
+void shim_unused(struct shim *shim);
+/* As Extend in sandbox.proto. *ret_deadline: CLOCK_REALTIME ns, 0: none. 0, or -ENOENT: nothing
+ * limits it. */
+int shim_extend(struct shim *shim, int64_t time_ns, int64_t *ret_deadline);
+
 /* finish.c */
 
 /* Whoever waits in the foreground has come: the VM may end when it has read all. */
@@ -224,8 +238,6 @@ void shim_reader_done(struct shim *shim);
 /* The start failed: says so, records it, ends. exit_code: for the command line. err->msg is the
  * reason. */
 void shim_fail(struct shim *shim, int exit_code, const struct err *err);
-/* The process has started: its time begins. */
-void shim_limit_run(struct shim *shim);
 /* The container's first process has ended by itself or was stopped. */
 void shim_container_exited(struct shim *shim, const Micropod__Agent__V1__Exit *exit);
 /* Start has been answered: an exit that came before counts now. */

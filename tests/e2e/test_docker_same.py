@@ -2,6 +2,7 @@
 """What holds for a VM holds for a container of a Docker Engine: the same tests, with the other driver."""
 import pytest
 
+from test_limits import test_removed_at_the_limit, test_who_uses_it_is_nobody_idle  # noqa: F401
 from test_port_forward import echo, test_bytes_and_ends, test_end_of_the_sandbox_ends_it, test_nobody_listens  # noqa: F401
 from test_run import test_a_killed_command_line_harms_nothing, test_attach_without_a_terminal, test_exec, test_exit_codes  # noqa: F401
 from test_run import test_files_last_until_removal, test_leaving_a_terminal_and_coming_back, test_leaving_an_exec  # noqa: F401

@@ -172,3 +172,14 @@ def test_an_end_from_outside_and_a_program_that_is_not_there(micropod, engine):
     error = micropod.error(micropod("run", "-d", "--no-agent", micropod.busybox, "nosuch"))
     assert "nosuch" in error and "the engine says" in error
     assert len(engine.containers()) == 1
+
+
+def test_a_lifetime_goes_on_without_a_shim(micropod):
+    micropod.ok("run", "-d", "--name", "box", "--lifetime", "6s", micropod.busybox, "sh", "-c", "trap 'exit 9' TERM; " + COUNT)
+    first = micropod.inspect("box")["State"]["Deadline"]
+    kill_shim(micropod, "box")
+    micropod.ok("exec", "box", "true")
+    assert micropod.inspect("box")["State"]["Deadline"] == first
+    until(lambda: micropod.inspect("box")["State"]["Status"] == "exited")
+    state = micropod.inspect("box")["State"]
+    assert (state["StoppedBy"], state["ExitCode"]) == ("lifetime", 9)
