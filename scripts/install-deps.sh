@@ -13,6 +13,7 @@ build_packages=(
 	libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libjansson-dev
 	libarchive-dev libext2fs-dev comerr-dev libssl-dev libslirp-dev libglib2.0-dev
 	libseccomp-dev libcap-dev libyaml-dev zlib1g-dev libxxhash-dev libcurl4-openssl-dev libsqlite3-dev
+	libzstd-dev libacl1-dev liblzma-dev libbz2-dev nettle-dev # what the static libarchive stands on
 	dpkg-dev xz-utils autoconf automake libtool # the libraries and crun that go static into the guest
 	python3 ca-certificates
 )
