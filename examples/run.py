@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 import grpc
 
@@ -73,6 +74,22 @@ class Sandbox:
                 code = event.exit.code
         return out, code
 
+    def write(self, path, data):
+        def requests():
+            yield agent.WriteFileRequest(scope=agent.FileScope(container_id="main"), path=path.encode())
+            for at in range(0, len(data), 65536):
+                yield agent.WriteFileRequest(data=data[at:at + 65536])
+
+        return self.agent.WriteFile(requests(), metadata=self.metadata, timeout=60)
+
+    def read(self, path):
+        request = agent.ReadFileRequest(scope=agent.FileScope(container_id="main"), path=path.encode())
+        return b"".join(part.data for part in self.agent.ReadFile(request, metadata=self.metadata, timeout=60))
+
+    def listens(self, port):
+        answer = self.agent.ListPorts(agent.ListPortsRequest(container_id="main"), metadata=self.metadata, timeout=60)
+        return port in [one.port for one in answer.ports]
+
     def connect(self, port):
         """A socket whose other end is that port in the sandbox."""
         near, far = socket.socketpair()
@@ -103,10 +120,11 @@ def main():
     try:
         print(box.exec("echo", "hello from", "a sandbox"))
         data = os.urandom(3 << 20)
-        box.exec("sh", "-c", "cat > /file", stdin=data)
-        assert box.exec("cat", "/file") == (data, 0)
+        assert box.write("/file", data).size == len(data)
+        assert box.read("/file") == data
         print("3 MB there and back")
-        box.exec("sh", "-c", "while ! grep -q ':0007 .* 0A ' /proc/net/tcp /proc/net/tcp6; do sleep 0.05; done")
+        while not box.listens(7):
+            time.sleep(0.05)
         with box.connect(7) as s:
             s.sendall(b"through a port")
             s.shutdown(socket.SHUT_WR)

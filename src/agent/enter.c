@@ -355,6 +355,20 @@ int enter_drop_rights(const struct exec_settings *s, struct failure *f)
 	return load_filter(s, f);
 }
 
+/* What execve(2) of a program without capabilities of its own takes from who is not root: a tool is
+ * no program, and must not keep it. capabilities(7). 0 or -errno. */
+static int lose_what_exec_takes(void)
+{
+	uint64_t ambient = 0;
+
+	if (geteuid() == 0)
+		return 0;
+	for (unsigned cap = 0; cap < 64; cap++)
+		if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, cap, 0, 0) == 1)
+			ambient |= UINT64_C(1) << cap;
+	return set_caps(ambient, ambient, ambient);
+}
+
 /* Step 7 */
 int enter_execute(const struct process *p, const struct exec_settings *s, struct failure *f)
 {
@@ -362,6 +376,8 @@ int enter_execute(const struct process *p, const struct exec_settings *s, struct
 	int code = ENOENT;
 	char full[PATH_MAX];
 
+	if (p->tool && lose_what_exec_takes() < 0)
+		return failed(f, "set capabilities", "", errno);
 	if (p->tool) {
 		/* As execve(2) would: that it is closed says that it runs. */
 		close(REPORT_FD);

@@ -34,8 +34,23 @@ struct process *service_find_process(
 /* Applies a new terminal size, also to a terminal that is not there yet. 0 or -errno. */
 int service_set_window(struct process *p, const API(WindowSize) * window);
 
+/* service-files.c */
+void service_stat_file(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
+void service_list_files(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
+void service_read_file(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
+void service_write_file(struct rpc_call *call, void *agent);
+void service_make_folder(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
+void service_move_file(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
+void service_remove_file(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
+void service_watch_files(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
+void service_get_tree(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
+void service_put_tree(struct rpc_call *call, void *agent);
+
 /* service-forward.c */
 void service_forward(struct rpc_call *call, void *agent);
+
+/* service-ports.c */
+void service_list_ports(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
 
 /* service-machine.c */
 void service_stats(struct rpc_call *call, const ProtobufCMessage *req, void *agent);

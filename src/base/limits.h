@@ -74,6 +74,10 @@
 #define LIMIT_RUNTIME_MESSAGE (4 * KIB)	  /* of a container runtime's log, for an error */
 #define LIMIT_TAR_HEADER      (256 * KIB) /* pax records or a long name, of one entry */
 #define LIMIT_TREE_LINKS      65536 /* files with several names remembered while a tree is sent */
+#define LIMIT_LIST_DEPTH      200   /* folders in each other that are listed or removed at once */
+#define LIMIT_WATCHES	      8192  /* folders of one WatchFiles */
+#define LIMIT_FILE_FRAME      (256 * KIB) /* one answer of a process that serves files */
+#define LIMIT_LISTED_PORTS    1024
 #define LIMIT_EXIT_LINGER_MS \
 	250 /* for output of a process' children after it has ended and its own was read */
 #define LIMIT_SPAWN_MS                                                                             \
