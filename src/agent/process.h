@@ -53,6 +53,8 @@ struct process {
 	enum process_state state;
 	pid_t pid;
 	struct streams io;
+	/* What its readers have acknowledged (Attach with acknowledged): kept from there on. */
+	struct ring_reader held[STREAMS_MAX];
 	unsigned rows, columns; /* of a terminal that is not there yet; 0: not said */
 	struct waiter_child child;
 	struct loop_timer linger;

@@ -310,6 +310,16 @@ static bool attach_send_exit(void *arg, const struct process_exit *how)
 	return rpc_call_send(((struct pcall *)arg)->call, &event.base) == 0;
 }
 
+static void hold(struct process *p, const API(AttachRequest) * req)
+{
+	const uint64_t from[STREAMS_MAX] = { req->stdout_offset, req->stderr_offset };
+
+	for (int i = 0; i < STREAMS_MAX; i++)
+		if (!p->held[i].ring)
+			ring_attach(&p->io.out[i].ring, &p->held[i],
+				req->from_end ? p->io.out[i].ring.end : from[i]);
+}
+
 void service_attach(struct rpc_call *call, const ProtobufCMessage *msg, void *agent)
 {
 	static const struct rpc_call_ops ops = { .writable = on_writable, .done = on_done };
@@ -328,9 +338,41 @@ void service_attach(struct rpc_call *call, const ProtobufCMessage *msg, void *ag
 	if (!x)
 		return;
 	o.arg = x;
+	if (req->acknowledged)
+		hold(p, req);
 	r = attach_new(p, &o, &x->attach);
 	if (r < 0)
 		refuse_reader(call, r);
+}
+
+/* Acknowledge */
+
+void service_acknowledge(struct rpc_call *call, const ProtobufCMessage *msg, void *agent)
+{
+	const API(AcknowledgeRequest) *req = (const void *)msg;
+	API(AcknowledgeResponse) out = MICROPOD__AGENT__V1__ACKNOWLEDGE_RESPONSE__INIT;
+	struct process *p = service_find_process(call, agent, req->container_id, req->exec_id);
+	const uint64_t at[STREAMS_MAX] = { req->stdout_offset, req->stderr_offset };
+
+	for (int i = 0; p && i < STREAMS_MAX; i++) {
+		if (at[i] > p->io.out[i].ring.end) {
+			reply_error(call, FAILURE_INVALID, EINVAL, "offset", p->exec_id,
+				"offset: %llu bytes more than there were",
+				(unsigned long long)(at[i] - p->io.out[i].ring.end));
+			return;
+		}
+	}
+	if (!p)
+		return;
+	for (int i = 0; i < STREAMS_MAX; i++) {
+		if (p->held[i].ring && at[i] > p->held[i].offset)
+			ring_advance(&p->held[i], at[i]);
+		if (req->release)
+			ring_detach(&p->held[i]);
+	}
+	streams_output_room(&p->io);
+	process_notify(p);
+	rpc_call_reply(call, &out.base);
 }
 
 /* SendInput */

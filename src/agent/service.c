@@ -40,6 +40,7 @@ static const struct rpc_method methods[] = {
 		.out = &micropod__agent__v1__process_event__descriptor,
 		.server_streams = true,
 		.request = service_attach },
+	{ .name = "Acknowledge", IN_OUT(acknowledge), .request = service_acknowledge },
 	{ .name = "SendInput",
 		IN_OUT(send_input),
 		.client_streams = true,

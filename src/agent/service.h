@@ -17,6 +17,7 @@ void service_list_containers(struct rpc_call *call, const ProtobufCMessage *req,
 /* service-exec.c */
 void service_exec(struct rpc_call *call, void *agent);
 void service_attach(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
+void service_acknowledge(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
 void service_send_input(struct rpc_call *call, void *agent);
 
 /* service-process.c */

@@ -213,6 +213,99 @@ def test_a_server_that_is_killed(setup):
     assert (late.out, late.exit.code) == (b"late\n", 9)
 
 
+LINES = 7000000  # of seq: 54 MB
+
+
+def read_through_outages(s, exec_id, acknowledge):
+    """All output of an exec that writes seq, read over three servers that are killed while bytes are on their way. What came,
+    under the offsets that it came with: (offset, data), and the gaps that were told."""
+    pieces, gaps, at, acked, outages, how = [], [], 0, 0, 0, None
+    while how is None:
+        try:
+            request = s.pb.AttachRequest(container_id="main", exec_id=exec_id, stdout_offset=at, acknowledged=acknowledge)
+            for event in s.stub.Attach(request, timeout=120):
+                if event.HasField("exit"):
+                    how = event.exit
+                    break
+                if event.output.HasField("gap"):
+                    gaps.append((getattr(event.output.gap, "from"), event.output.gap.to))
+                pieces.append((event.output.offset, event.output.data))
+                at = event.output.offset + len(event.output.data)
+                if acknowledge and at - acked > 200000:
+                    s.stub.Acknowledge(s.pb.AcknowledgeRequest(container_id="main", exec_id=exec_id, stdout_offset=at), timeout=60)
+                    acked = at
+                if outages < 3 and at > (10 << 20) * (outages + 1) and s.server.process.poll() is None:
+                    s.server.kill()
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.UNAVAILABLE, error
+            if s.server.process.poll() is not None:
+                outages += 1
+                time.sleep(0.5)
+                s.server.start()
+            time.sleep(0.1)
+    assert (outages, how.code) == (3, 0)
+    return pieces, gaps
+
+
+def want_seq():
+    return subprocess.run(["seq", str(LINES)], capture_output=True, check=True).stdout
+
+
+def start_seq(s, exec_id, policy):
+    spec = s.pb.ProcessSpec(args=[b"seq", str(LINES).encode()], output_policy=policy)
+    s.stub.CreateProcess(s.pb.CreateProcessRequest(container_id="main", exec_id=exec_id, process=spec), timeout=20)
+    s.stub.StartProcess(s.pb.StartProcessRequest(container_id="main", exec_id=exec_id), timeout=20)
+
+
+def test_nothing_is_lost_or_doubled_with_block(setup):
+    s = setup()
+    s.server.wait("begun")
+    start_seq(s, "seq", s.pb.OUTPUT_POLICY_BLOCK)
+    pieces, gaps = read_through_outages(s, "seq", True)
+    assert gaps == [] and b"".join(data for _, data in pieces) == want_seq()
+    # What is held is given up with the last word.
+    s.stub.Acknowledge(s.pb.AcknowledgeRequest(container_id="main", exec_id="seq", release=True), timeout=20)
+    with pytest.raises(grpc.RpcError) as e:
+        s.stub.Acknowledge(s.pb.AcknowledgeRequest(container_id="main", exec_id="seq", stdout_offset=1 << 40), timeout=20)
+    assert e.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_gaps_are_exact_with_drop(setup):
+    s = setup()
+    s.server.wait("begun")
+    start_seq(s, "seq", s.pb.OUTPUT_POLICY_DROP)
+    pieces, gaps = read_through_outages(s, "seq", False)
+    want, at = want_seq(), 0
+    gaps = dict(gaps)
+    for offset, data in pieces:
+        if offset != at:
+            assert gaps.pop(at) == offset
+        assert data == want[offset:offset + len(data)]
+        at = offset + len(data)
+    assert at == len(want) and gaps == {}
+
+
+def test_who_does_not_acknowledge_is_waited_for(setup):
+    """A process whose reader is gone for good stands still at a full ring, and goes on when it is let go."""
+    s = setup()
+    s.server.wait("begun")
+    start_seq(s, "seq", s.pb.OUTPUT_POLICY_BLOCK)
+    call = s.stub.Attach(s.pb.AttachRequest(container_id="main", exec_id="seq", acknowledged=True), timeout=60)
+    got = sum(len(event.output.data) for event, _ in zip(call, range(5)))
+    assert got
+    call.cancel()
+
+    def end():
+        (process,) = [p for p in s.stub.ListProcesses(s.pb.ListProcessesRequest(container_id="main"), timeout=20).processes if p.exec_id == "seq"]
+        return process.stdout_begin, process.stdout_end
+    wait_until(lambda: end() == (0, 1 << 20), 20)
+    whole = collect(s.pb, s.stub.Attach(s.pb.AttachRequest(container_id="main", exec_id="seq", no_follow=True), timeout=20))
+    assert want_seq()[:1 << 20] == whole.out
+    s.stub.Acknowledge(s.pb.AcknowledgeRequest(container_id="main", exec_id="seq", release=True), timeout=20)
+    out = collect(s.pb, s.stub.Attach(s.pb.AttachRequest(container_id="main", exec_id="seq"), timeout=60))
+    assert out.exit.code == 0 and out.out == want_seq()
+
+
 def test_a_server_that_has_forgotten(setup):
     """Neither token nor credential is good there: nothing is let in, the workload goes on, and the agent asks again."""
     s = setup()
