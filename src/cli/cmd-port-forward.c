@@ -31,6 +31,7 @@ struct forward {
 };
 
 struct forwarder {
+	bool hostless; /* of an agent that dials a server by itself */
 	struct client *client;
 	struct forward *v;
 	size_t n;
@@ -226,20 +227,26 @@ static void on_sandbox_exit(struct rpc_call *call, const ProtobufCMessage *msg, 
 	/* Whatever its code: done says the rest. */
 }
 
-/* There is nothing to forward to any more once it is answered. */
+/* There is nothing to forward to any more once it is answered. An agent without a host has no shim
+ * that knows: its own program's end is the sandbox'. */
 static int await_end(struct forwarder *fw)
 {
 	static const struct rpc_call_ops ops = { .message = on_sandbox_exit,
 		.done = on_sandbox_done };
 	Micropod__Sandbox__V1__WaitRequest req = MICROPOD__SANDBOX__V1__WAIT_REQUEST__INIT;
+	Micropod__Agent__V1__WaitRequest agent_req = MICROPOD__AGENT__V1__WAIT_REQUEST__INIT;
 	struct rpc_call_opts opts = { .retry = RPC_RETRY_NEVER };
 	struct rpc_call *call;
-	int r = rpc_channel_call(fw->client->channel, SANDBOX_METHOD("Wait"),
-		&micropod__sandbox__v1__wait_response__descriptor, &opts, &ops, fw, &call);
+	int r = rpc_channel_call(fw->client->channel,
+		fw->hostless ? AGENT_METHOD("Wait") : SANDBOX_METHOD("Wait"),
+		fw->hostless ? &micropod__agent__v1__wait_response__descriptor
+			     : &micropod__sandbox__v1__wait_response__descriptor,
+		&opts, &ops, fw, &call);
 
 	if (r < 0)
 		return r;
-	rpc_call_send(call, &req.base);
+	agent_req.container_id = (char *)SANDBOX_CONTAINER_ID;
+	rpc_call_send(call, fw->hostless ? &agent_req.base : &req.base);
 	rpc_call_half_close(call);
 	rpc_call_start(call);
 	return 0;
@@ -348,6 +355,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 		v[i].fd = -1;
 	}
 	r = take(cli, words, &fw, &specs, &box, err);
+	fw.hostless = cli->remote && r == 0 && !*remote_host(cli->remote, box.config.id);
 	if (r == 0)
 		r = client_open(cli, &box, &client, err);
 	if (r == 0)

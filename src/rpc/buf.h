@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A byte queue in one piece of memory: bytes are added behind and taken from the front. Internal to
- * rpc. */
+ * rpc, and what stands on it. */
 #pragma once
 
 #include <stddef.h>
@@ -18,6 +18,11 @@ static inline uint8_t *rpc_buf_data(const struct rpc_buf *b)
 {
 	return b->mem ? b->mem + b->off : NULL;
 }
+
+/* Memory for what comes and goes at once, at least size bytes; *ret_cap: how many. NULL: there is
+ * none. Given back with that number. */
+void *rpc_mem_take(size_t size, size_t *ret_cap);
+void rpc_mem_give(void *mem, size_t cap);
 
 void rpc_buf_deinit(struct rpc_buf *b);
 /* Room for n more bytes behind the last, or NULL when out of memory. rpc_buf_grow() makes them

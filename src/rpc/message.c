@@ -17,6 +17,7 @@
 
 struct rpc_arena_chunk {
 	struct rpc_arena_chunk *next;
+	size_t cap; /* of all of it */
 	_Alignas(16) uint8_t data[];
 };
 
@@ -24,7 +25,7 @@ static void *arena_alloc(void *arg, size_t size)
 {
 	struct rpc_arena *arena = arg;
 	struct rpc_arena_chunk *chunk;
-	size_t need = (size + 15) & ~(size_t)15, room;
+	size_t need = (size + 15) & ~(size_t)15, room, cap;
 	uint8_t *p = arena->at;
 
 	if (size > arena->budget)
@@ -35,9 +36,10 @@ static void *arena_alloc(void *arg, size_t size)
 		return p;
 	}
 	room = MAX(need, MIN(arena->budget, 32 * KIB));
-	chunk = malloc(sizeof(*chunk) + room);
+	chunk = rpc_mem_take(sizeof(*chunk) + room, &cap);
 	if (!chunk)
 		return NULL;
+	chunk->cap = cap;
 	arena->budget -= MIN(need, arena->budget);
 	chunk->next = arena->chunks;
 	arena->chunks = chunk;
@@ -70,7 +72,7 @@ void rpc_arena_deinit(struct rpc_arena *arena)
 	while (arena->chunks) {
 		struct rpc_arena_chunk *next = arena->chunks->next;
 
-		free(arena->chunks);
+		rpc_mem_give(arena->chunks, arena->chunks->cap);
 		arena->chunks = next;
 	}
 }

@@ -465,10 +465,12 @@ int rpc_server_add_stream(
 		.keepalive_interval = server->opts.keepalive_interval,
 		.keepalive_timeout = server->opts.keepalive_timeout,
 	};
+	size_t max =
+		server->opts.max_connections ? server->opts.max_connections : LIMIT_RPC_CONNECTIONS;
 	struct rpc_conn *conn = NULL;
 	int r;
 
-	if (server->draining || server->n_conns >= LIMIT_RPC_CONNECTIONS) {
+	if (server->draining || server->n_conns >= max) {
 		io_stream_free(stream);
 		return server->draining ? -ESHUTDOWN : -EUSERS;
 	}

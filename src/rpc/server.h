@@ -56,6 +56,7 @@ struct rpc_server_opts {
 	void *arg;
 	int64_t keepalive_interval, keepalive_timeout; /* ns; 0: no PINGs */
 	unsigned max_streams;			       /* 0: LIMIT_RPC_STREAMS */
+	size_t max_connections;			       /* 0: LIMIT_RPC_CONNECTIONS */
 	size_t max_message;			       /* 0: LIMIT_RPC_MESSAGE */
 };
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "agent.desc.h"
@@ -118,7 +119,9 @@ static int make_rpc(struct server *s, struct err *err)
 		.wrap = s->tls ? wrap : NULL,
 		.arg = s,
 		.keepalive_interval = KEEPALIVE,
-		.keepalive_timeout = KEEPALIVE };
+		.keepalive_timeout = KEEPALIVE,
+		/* Each agent has one, and so has each who calls. */
+		.max_connections = LIMIT_TUNNEL_PEERS + LIMIT_RPC_CONNECTIONS };
 	int r = rpc_server_new(s->loop, &opts, &s->rpc);
 
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(sets); i++)
@@ -132,6 +135,7 @@ static int make_rpc(struct server *s, struct err *err)
 
 static int set_up(struct main *m, const struct args *a, struct err *err)
 {
+	struct rlimit files;
 	struct server *s = &m->server;
 	struct addr addr;
 	sigset_t mask;
@@ -154,6 +158,11 @@ static int set_up(struct main *m, const struct args *a, struct err *err)
 	if (r < 0)
 		return r;
 	signal(SIGPIPE, SIG_IGN);
+	/* As many as may be: one for each connection. */
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
 	sigemptyset(&mask);
 	sigaddset(&mask, SIGTERM);
 	sigaddset(&mask, SIGINT);

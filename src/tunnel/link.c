@@ -22,7 +22,7 @@ static struct tunnel_link *link_of(struct io_stream *s)
 
 static size_t waiting(const struct tunnel_link *link)
 {
-	return link->in.len - link->taken;
+	return link->in.len;
 }
 
 static uint32_t possible(const struct tunnel_link *link)
@@ -65,15 +65,14 @@ static void destroy(struct tunnel_link *link)
 	list_remove(&link->member);
 	loop_defer_cancel(&link->wake);
 	loop_timer_disarm(&link->life);
-	strbuf_deinit(&link->in);
+	rpc_buf_deinit(&link->in);
 	free(link);
 }
 
 static void emptied(struct tunnel_link *link)
 {
 	/* Not kept: most links are idle most of the time. */
-	strbuf_deinit(&link->in);
-	link->taken = 0;
+	rpc_buf_deinit(&link->in);
 	if (link->paused && link->call) {
 		link->paused = false;
 		rpc_call_resume(link->call);
@@ -89,8 +88,8 @@ static ssize_t link_read(struct io_stream *s, void *buf, size_t n)
 	n = MIN(n, waiting(link));
 	if (!n)
 		return link->error ? link->error : link->peer_ended ? 0 : -EAGAIN;
-	memcpy(buf, link->in.data + link->taken, n);
-	link->taken += n;
+	memcpy(buf, rpc_buf_data(&link->in), n);
+	rpc_buf_consume(&link->in, n);
 	if (!waiting(link))
 		emptied(link);
 	return (ssize_t)n;
@@ -178,8 +177,7 @@ static void on_frame(struct rpc_call *call, const ProtobufCMessage *msg, const u
 	link->heard = clock_monotonic();
 	if (link->orphan || !frame->data.len)
 		return;
-	strbuf_add(&link->in, frame->data.data, frame->data.len);
-	if (strbuf_error(&link->in) < 0) {
+	if (rpc_buf_add(&link->in, frame->data.data, frame->data.len) < 0) {
 		tunnel_link_cut(link, ENOMEM);
 		return;
 	}

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "base/list.h"
-#include "base/strbuf.h"
+#include "rpc/buf.h"
 #include "io/stream.h"
 #include "rpc/call.h"
 
@@ -24,8 +24,7 @@ struct tunnel_link {
 	struct loop_defer wake;
 	struct loop_timer life;
 	int64_t heard; /* when the peer was last heard of */
-	struct strbuf in;
-	size_t taken;	 /* of it, by the user */
+	struct rpc_buf in;
 	bool paused;	 /* the call is, since in is full */
 	bool peer_ended; /* nothing comes behind what is in it */
 	int error;	 /* with which it has ended, -errno; 0: orderly */
