@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Many agents in one process, as far as a server can tell: each has a session of its own and answers
- * health checks. usage: many-agents URL < TOKENS (one a line). Says on stdout "all SECONDS" each time
- * that all are registered, counted from the start or from when the first of them lost its session.
+ * Many agents in one process, as far as a server can tell: each has a session of its own and
+ * answers health checks. usage: many-agents URL < TOKENS (one a line). Says on stdout "all SECONDS"
+ * each time that all are registered, counted from the start or from when the first of them lost its
+ * session.
  */
 #include <stdio.h>
 #include <stdlib.h>
