@@ -186,6 +186,9 @@ static void tls_want(struct io_stream *s, uint32_t events)
 
 	t->wanted = events;
 	ask_inner(t);
+	/* What was read ahead nobody else announces. */
+	if (events & EPOLLIN && SSL_has_pending(t->ssl))
+		loop_defer_queue(t->loop, &t->wake, on_wake);
 }
 
 static void tls_stream_free(struct io_stream *s)

@@ -65,6 +65,9 @@ struct side {
 	size_t sent, got, wrong;
 	int error;	    /* -errno with which it ended; 1: end of file */
 	bool one_at_a_time; /* reads little at once */
+	bool rests;	    /* wants nothing for a while after each read */
+	struct loop *loop;
+	struct loop_timer rested;
 };
 
 struct pair {
@@ -77,6 +80,13 @@ struct pair {
 static uint8_t byte_at(size_t i)
 {
 	return (uint8_t)(i * 31 >> 3);
+}
+
+static void on_rested(struct loop_timer *timer)
+{
+	struct side *s = container_of(timer, struct side, rested);
+
+	io_stream_want(s->stream, EPOLLIN | (s->sent < TOTAL ? EPOLLOUT : 0));
 }
 
 static void go_on(void *arg, uint32_t events)
@@ -106,6 +116,11 @@ static void go_on(void *arg, uint32_t events)
 	} else if (n != -EAGAIN && !s->error) {
 		s->error = n ? (int)n : 1;
 	}
+	if (s->rests && n > 0) {
+		io_stream_want(s->stream, 0);
+		loop_timer_arm(s->loop, &s->rested, deadline_in(NSEC_PER_MSEC), on_rested);
+		return;
+	}
 	io_stream_want(s->stream, s->error ? 0 : EPOLLIN | (s->sent < TOTAL ? EPOLLOUT : 0));
 }
 
@@ -115,6 +130,7 @@ static void side_start(struct pair *p, struct side *s, int fd, struct tls *tls, 
 
 	REQUIRE(io_stream_new_fd(p->loop, fd, &plain) == 0);
 	REQUIRE(tls_wrap(p->loop, tls, plain, host, &s->stream) == 0);
+	s->loop = p->loop;
 	s->stream->on_event = go_on;
 	s->stream->arg = s;
 	io_stream_want(s->stream, EPOLLIN | EPOLLOUT);
@@ -140,6 +156,7 @@ static void pair_start(struct pair *p, const char *pin, const char *host, bool r
 
 static void pair_stop(struct pair *p)
 {
+	loop_timer_disarm(&p->client.rested);
 	io_stream_free(p->client.stream);
 	io_stream_free(p->server.stream);
 	tls_free(p->server_tls);
@@ -186,6 +203,21 @@ static void both_ways_at_once(void)
 		run(&p, client_ended);
 		CHECK_INT(p.client.error, 1);
 	}
+}
+
+/* What OpenSSL holds of records that it has read is there when it is wanted again. */
+static void a_reader_that_rests(void)
+{
+	PAIR(p);
+
+	p.client.rests = p.client.one_at_a_time = true;
+	p.client.sent = TOTAL - 1;
+	pair_start(&p, NULL, "localhost", false);
+	for (int64_t until = deadline_in(3 * NSEC_PER_SEC);
+		clock_monotonic() < until && p.client.got < 200000;)
+		REQUIRE(loop_once(p.loop, until) == 0);
+	CHECK(p.client.got >= 200000);
+	CHECK_INT(p.client.wrong, 0);
 }
 
 static void who_is_not_trusted(void)
@@ -256,8 +288,8 @@ static void files_that_are_none(void)
 
 int main(void)
 {
-	static const struct test tests[] = { TEST(both_ways_at_once), TEST(who_is_not_trusted),
-		TEST(no_tls_at_all), TEST(files_that_are_none) };
+	static const struct test tests[] = { TEST(both_ways_at_once), TEST(a_reader_that_rests),
+		TEST(who_is_not_trusted), TEST(no_tls_at_all), TEST(files_that_are_none) };
 	int r;
 
 	make_files();
