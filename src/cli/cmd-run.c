@@ -22,12 +22,12 @@ static const struct opt run_table[] = {
 	{ NULL },
 };
 
-static int check_terminal(const struct run_opts *o, struct err *err)
+static int check_terminal(const struct cli *cli, const struct run_opts *o, struct err *err)
 {
 	if (!o->detach && o->tty && o->interactive && !isatty(STDIN_FILENO))
 		return err_set(err, EINVAL,
 			"the input is not a terminal: leave '-t' out, or call from a terminal");
-	if (!o->detach && docker_is_direct(o))
+	if (!o->detach && cli->settings.driver == SETTINGS_DRIVER_DOCKER && docker_is_direct(o))
 		return err_set(err, EINVAL,
 			"nothing can be attached without an agent here: give -d, and see the "
 			"output "
@@ -57,7 +57,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 	struct detach_keys keys;
 	struct err ignored = ERR_INIT;
 	char id[ID_LEN + 1];
-	int code, r = check_terminal(o, err);
+	int code, r = check_terminal(cli, o, err);
 
 	if (r == 0 && o->detach_keys)
 		r = detach_keys_parse(o->detach_keys, &keys, err);

@@ -117,6 +117,8 @@ def test_https_takes_the_agent_that_speaks_it(micropod, engine, tmp_path):
 
 
 def test_without_an_agent(micropod, engine):
+    error = micropod.error(micropod("run", "--no-agent", "x", env={"MICROPOD_DRIVER": "vm"}))
+    assert error == "option '--no-agent' needs '--driver docker'"
     assert "give -d" in micropod.error(micropod("run", "--no-agent", micropod.busybox, "true"))
     script = "echo out; echo err >&2; trap 'echo trapped; exit 5' TERM; trap 'echo usr' USR1; while true; do sleep 0.05; done"
     box = micropod.ok("run", "-d", "--no-agent", "--name", "bare", micropod.busybox, "sh", "-c", script).strip()
