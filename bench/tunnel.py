@@ -46,6 +46,49 @@ def run(*words, **kwargs):
     return subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True, **kwargs).stdout.strip()
 
 
+# A connection that takes its time, for a kernel that has no sch_netem: what arrives is passed on DELAY later. Loss cannot be had so: TCP ends here.
+RELAY = """
+import collections, socket, sys, threading, time
+delay = float(sys.argv[1])
+def pass_on(a, b):
+    waiting, more = collections.deque(), threading.Condition()
+    def write():
+        while True:
+            with more:
+                while not waiting:
+                    more.wait()
+                due, data = waiting.popleft()
+                more.notify_all()
+            time.sleep(max(0, due - time.monotonic()))
+            if not data:
+                break
+            b.sendall(data)
+        b.shutdown(socket.SHUT_WR)
+    threading.Thread(target=write, daemon=True).start()
+    data = b"x"
+    while data:
+        data = a.recv(1 << 18)
+        with more:
+            while len(waiting) > 4000:
+                more.wait()
+            waiting.append((time.monotonic() + delay, data))
+            more.notify_all()
+def serve(listener, to):
+    while True:
+        a = listener.accept()[0]
+        b = socket.create_connection(to)
+        for s in (a, b):
+            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for pair in ((a, b), (b, a)):
+            threading.Thread(target=pass_on, args=pair, daemon=True).start()
+threads = []
+for word in sys.argv[2:]:
+    ip, port, to = word.split(":")
+    threads.append(threading.Thread(target=serve, args=(socket.create_server((ip, int(port))), (ip, int(to)))))
+    threads[-1].start()
+"""
+
+
 class Path:
     """Two namespaces; whoever is "there" dials who is "here"."""
 
@@ -107,10 +150,22 @@ def fetch(s, n):
     return time.perf_counter() - began
 
 
+def served(path, port):
+    """A connection that has been answered: who answers there may not listen yet."""
+    deadline = time.monotonic() + 20
+    while True:
+        s = connect(path, port)
+        try:
+            fetch(s, 1 << 20)
+            return s
+        except (AssertionError, OSError):
+            s.close()
+            assert time.monotonic() < deadline, f"nothing answers at {port}"
+            time.sleep(0.1)
+
+
 def compare(path, ports, what, megabytes, pings):
-    sockets = {name: connect(path, port) for name, port in ports.items()}
-    for s in sockets.values():
-        fetch(s, 1 << 20)
+    sockets = {name: served(path, port) for name, port in ports.items()}
     rate, latency = {name: [] for name in ports}, {name: [] for name in ports}
     for _ in range(3):
         for name, s in sockets.items():
@@ -118,10 +173,11 @@ def compare(path, ports, what, megabytes, pings):
     for _ in range(pings):
         for name, s in sockets.items():
             latency[name].append(fetch(s, 1))
-    ours, theirs = (statistics.median(rate[name]) for name in ports)
-    print(f"| {what}: bytes a second | {ours:.0f} MB/s | {theirs:.0f} MB/s | {ours / theirs:.2f} | at least 1.0 |", flush=True)
-    ours, theirs = (statistics.median(latency[name]) * 1000 for name in ports)
-    print(f"| {what}: one byte there, one back | {ours:.2f} ms | {theirs:.2f} ms | {ours / theirs:.2f} | at most 1.0 |", flush=True)
+    for name, way in (("ours", what), ("twice", f"{what}, user's way to the server encrypted too")):
+        ours, theirs = statistics.median(rate[name]), statistics.median(rate["theirs"])
+        print(f"| {way}: bytes a second | {ours:.0f} MB/s | {theirs:.0f} MB/s | {ours / theirs:.2f} | at least 1.0 |", flush=True)
+        ours, theirs = (statistics.median(latency[key]) * 1000 for key in (name, "theirs"))
+        print(f"| {way}: one byte there, one back | {ours:.2f} ms | {theirs:.2f} ms | {ours / theirs:.2f} | at most 1.0 |", flush=True)
     for s in sockets.values():
         s.close()
 
@@ -140,19 +196,28 @@ def forwards(folder, started):
         data = folder / "data"
         env = {**os.environ, "MICROPOD_SERVER": f"https://{HERE}:8443", "MICROPOD_SERVER_PIN": pin,
                "MICROPOD_TOKEN": run(PROGRAM, "token", "create", "--data", data, "--user", "bench")}
-        agent_env = {**os.environ, "AGENT_SERVER_URL": f"https://{HERE}:8443", "AGENT_SERVER_PIN": pin,
-                     "AGENT_TOKEN": run(PROGRAM, "token", "create", "--data", data, "--agent", "bench")}
-
         def start(name, *words, **kwargs):
             started.append(subprocess.Popen([*path.enter(name), *[str(word) for word in words]], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                             stderr=open(folder / "log", "ab"), **kwargs))
-        start(path.here, PROGRAM, "server", "--listen", f"{HERE}:8443", "--data", data, "--tls-cert", folder / "cert.pem", "--tls-key", folder / "key.pem")
-        time.sleep(0.5)
-        start(path.there, "unshare", "-pf", "--mount-proc", "--kill-child", AGENT, "start", "--", sys.executable, "-c", SERVE, "7777", env=agent_env)
-        deadline = time.monotonic() + 20
-        while "bench" not in run(*path.enter(path.here), PROGRAM, "ps", env=env):
-            assert time.monotonic() < deadline
-        start(path.here, PROGRAM, "port-forward", "7001:bench:7777", env=env)
+
+        def tunnels(server_port, ssh_port, first):
+            """An agent and an ssh there, and the ports here that lead through them."""
+            name = f"bench{first}"
+            agent_env = {**os.environ, "AGENT_SERVER_URL": f"https://{HERE}:{server_port}", "AGENT_SERVER_PIN": pin,
+                         "AGENT_TOKEN": run(PROGRAM, "token", "create", "--data", data, "--agent", name)}
+            start(path.there, "unshare", "-pf", "--mount-proc", "--kill-child", AGENT, "start", "--", sys.executable, "-c", SERVE, first, env=agent_env)
+            deadline = time.monotonic() + 20
+            while name not in run(*path.enter(path.here), PROGRAM, "ps", env=env):
+                assert time.monotonic() < deadline
+            # Whoever uses ssh's port does so on the machine of sshd, in plain: so does the first of these. The second has TLS twice.
+            start(path.here, PROGRAM, "port-forward", f"{first + 1}:{name}:{first}", env={**env, "MICROPOD_SERVER": f"unix://{folder}/socket"})
+            start(path.here, PROGRAM, "port-forward", f"{first + 3}:{name}:{first}", env=env)
+            start(path.there, "ssh", "-N", "-p", ssh_port, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ExitOnForwardFailure=yes",
+                  "-i", folder / "user", "-R", f"{first + 2}:127.0.0.1:{first}", f"root@{HERE}")
+            return {"ours": first + 1, "theirs": first + 2, "twice": first + 3}
+
+        start(path.here, PROGRAM, "server", "--listen", f"{HERE}:8443", "--listen", f"unix:{folder}/socket", "--data", data,
+              "--tls-cert", folder / "cert.pem", "--tls-key", folder / "key.pem")
         # ssh: the same direction, the same two ends.
         for name in ("host", "user"):
             run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name)
@@ -161,16 +226,18 @@ def forwards(folder, started):
         os.makedirs("/run/sshd", exist_ok=True)
         start(path.here, "/usr/sbin/sshd", "-D", "-e", "-f", folder / "config")
         time.sleep(0.5)
-        start(path.there, "ssh", "-N", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ExitOnForwardFailure=yes",
-              "-i", folder / "user", "-R", "7002:127.0.0.1:7777", f"root@{HERE}")
-        ports = {"ours": 7001, "theirs": 7002}
         print("| | micropod port-forward | ssh -R | ratio | aim |\n|---|---|---|---|---|")
+        ports = tunnels(8443, 22, 7000)
         compare(path, ports, "plain", MEGABYTES, 300)
         for what, netem in (("50 ms of round trip", ("delay", "25ms")), ("50 ms and 0.1 % lost", ("delay", "25ms", "loss", "0.1%"))):
             if path.spoil(*netem):
                 compare(path, ports, what, MEGABYTES // 4, 30)
-            else:
+            elif "lost" in what:
                 print(f"| {what} | not measured: this kernel has no sch_netem | | | |")
+            else:
+                start(path.here, sys.executable, "-c", RELAY, "0.025", f"{HERE}:8444:8443", f"{HERE}:23:22")
+                time.sleep(0.5)
+                compare(path, tunnels(8444, 23, 7010), f"{what} (by a relay)", MEGABYTES // 4, 30)
     except BaseException:
         print((folder / "log").read_text(errors="replace"), file=sys.stderr)
         raise

@@ -12,6 +12,7 @@
 #include "agent/container.h"
 #include "agent/service.h"
 #include "base/cleanup.h"
+#include "io/addr.h"
 #include "rpc/pump.h"
 
 struct forward {
@@ -136,6 +137,8 @@ static void attempt(struct forward *f, int family)
 
 	f->family = family;
 	f->fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (f->fd >= 0)
+		addr_send_at_once(f->fd);
 	if (f->fd < 0 || connect(f->fd, v4 ? (struct sockaddr *)&in : (struct sockaddr *)&in6,
 				 v4 ? sizeof(in) : sizeof(in6)) < 0)
 		r = -errno;

@@ -32,7 +32,7 @@
 #define LIMIT_RPC_WINDOW_MAX	 (4 * MIB)  /* what it grows to while its consumer keeps up */
 #define LIMIT_RPC_STATUS_MESSAGE (4 * KIB)  /* sent; received ones are cut to LIMIT_ERR_MESSAGE */
 #define LIMIT_RPC_SEND_HIGH \
-	(256 * KIB) /* queued for one stream: rpc_call_writable() is false above */
+	(128 * KIB) /* queued for one stream: rpc_call_writable() is false above */
 #define LIMIT_RPC_RETRY_BUFFER (256 * KIB) /* sent messages a client keeps for a retry */
 #define LIMIT_RPC_RETRIES      5	   /* of a call without deadline */
 #define LIMIT_RPC_WINDOWS \

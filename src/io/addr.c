@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -202,6 +203,13 @@ static int finish_connect(int fd, int64_t deadline)
 	return -e;
 }
 
+void addr_send_at_once(int fd)
+{
+	int on = 1;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
 /* *ret_pending: it is connecting still. */
 static int begin_connect(const struct addr *addr, bool *ret_pending, struct err *err)
 {
@@ -216,6 +224,8 @@ static int begin_connect(const struct addr *addr, bool *ret_pending, struct err 
 	if (fd < 0)
 		return err_errno(err, errno, "cannot make a socket for %s", addr->text);
 	*ret_pending = false;
+	if (sa.sa.sa_family == AF_INET || sa.sa.sa_family == AF_INET6)
+		addr_send_at_once(fd);
 	if (connect(fd, &sa.sa, len) < 0) {
 		/* EAGAIN is a full backlog of a unix socket: connect(2) gives no event for it, so
 		 * it is an error here. */
@@ -249,10 +259,16 @@ int addr_dial(const struct addr *addr, int64_t deadline, struct err *err)
 
 int addr_accept(int listen_fd)
 {
+	union sockaddr_any peer = { .sa.sa_family = AF_UNSPEC };
+	socklen_t len = sizeof(peer);
 	int fd;
 
 	do
-		fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		fd = accept4(listen_fd, &peer.sa, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	while (fd < 0 && (errno == EINTR || errno == ECONNABORTED));
-	return fd < 0 ? -errno : fd;
+	if (fd < 0)
+		return -errno;
+	if (peer.sa.sa_family == AF_INET || peer.sa.sa_family == AF_INET6)
+		addr_send_at_once(fd);
+	return fd;
 }

@@ -16,7 +16,8 @@
 
 #include "base/cleanup.h"
 
-#define BATCH 64
+#define DEFER_ROUNDS 4
+#define BATCH	     64
 
 struct loop {
 	int epfd;
@@ -211,15 +212,10 @@ void loop_defer_cancel(struct loop_defer *defer)
 	list_remove(&defer->link);
 }
 
-/* Whether there was any. */
-static bool run_deferred(struct loop *loop)
+static void run_batch(struct loop *loop)
 {
-	struct list batch = LIST_INIT(batch);
+	struct list batch = loop->deferred;
 
-	/* What is queued from here on waits for the next turn. */
-	if (list_empty(&loop->deferred))
-		return false;
-	batch = loop->deferred;
 	batch.next->prev = batch.prev->next = &batch;
 	list_init(&loop->deferred);
 	while (!list_empty(&batch)) {
@@ -229,7 +225,21 @@ static bool run_deferred(struct loop *loop)
 		d->queued = false;
 		d->cb(d);
 	}
-	return true;
+}
+
+/*
+ * Whether there was any. What it queues in turn is run as well, a few times: that what was read is
+ * answered does not need to ask the kernel in between. The rest waits for the next turn.
+ */
+static bool run_deferred(struct loop *loop)
+{
+	bool ran = false;
+
+	for (int round = 0; round < DEFER_ROUNDS && !list_empty(&loop->deferred); round++) {
+		run_batch(loop);
+		ran = true;
+	}
+	return ran;
 }
 
 /* The loop */

@@ -16,6 +16,7 @@
 
 #include "base/cleanup.h"
 #include "base/list.h"
+#include "io/addr.h"
 
 #define BUFFER	16384
 #define BACKLOG 128
@@ -106,6 +107,8 @@ static void join(struct relay *r, int client, uint16_t to)
 	auto_close int far = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct connection *c;
 
+	addr_send_at_once(near);
+	addr_send_at_once(far);
 	if (far < 0 ||
 		(connect(far, (struct sockaddr *)&sin, sizeof(sin)) < 0 && errno != EINPROGRESS))
 		return;

@@ -2,6 +2,7 @@
 #include "rpc/buf.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,13 +17,15 @@
  * in munmap(2) and page faults: 16 MB/s went through the tunnel instead of 180. Bounded, and
  * nothing as long as there was no traffic.
  */
-#define SPARES	  6
-#define SPARE_MAX (256 * KIB)
+#define SPARES	   8
+#define SPARE_MAX  (512 * KIB)
+#define SPARES_SUM (1536 * KIB)
 
 static struct {
 	void *mem;
 	size_t cap;
 } spares[SPARES];
+static size_t spares_sum;
 
 void *rpc_mem_take(size_t size, size_t *ret_cap)
 {
@@ -38,15 +41,19 @@ void *rpc_mem_take(size_t size, size_t *ret_cap)
 	if (best == SPARES)
 		return malloc(size);
 	*ret_cap = spares[best].cap;
+	spares_sum -= spares[best].cap;
 	return take_ptr(spares[best].mem);
 }
 
 void rpc_mem_give(void *mem, size_t cap)
 {
-	for (size_t i = 0; cap > KEEP && cap <= SPARE_MAX && i < SPARES; i++) {
+	bool fits = cap > KEEP && cap <= SPARE_MAX && cap <= SPARES_SUM - spares_sum;
+
+	for (size_t i = 0; fits && i < SPARES; i++) {
 		if (!spares[i].mem) {
 			spares[i].mem = mem;
 			spares[i].cap = cap;
+			spares_sum += cap;
 			return;
 		}
 	}
@@ -75,8 +82,9 @@ uint8_t *rpc_buf_reserve(struct rpc_buf *b, size_t n)
 		return b->mem + b->len;
 	}
 	cap = MAX(b->cap, 256);
+	/* A large one is on its way to what it is made for: growing is copying. */
 	while (cap < need)
-		cap = cap > SIZE_MAX / 2 ? need : cap * 2;
+		cap = cap > SIZE_MAX / 4 ? need : cap * (cap < KEEP ? 2 : 4);
 	if (b->off && b->cap == cap)
 		cap *= 2;
 	mem = rpc_mem_take(cap, &cap);

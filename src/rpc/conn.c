@@ -18,11 +18,12 @@
 
 #include "rpc/internal.h"
 
-#define READ_SIZE   (32 * 1024)
-#define OUT_MAX	    (256 * KIB) /* collected for one write */
-#define TURNS	    16		/* reads or writes before others on the loop have theirs */
-#define CONN_WINDOW (8 * MIB)
-#define DRAIN_WAIT  NSEC_PER_SEC /* for the peer to see the first GOAWAY */
+#define READ_SIZE    (64 * KIB)
+#define OUT_MAX	     (256 * KIB) /* collected for one write */
+#define FRAME_HEADER 9		 /* RFC 9113 section 4.1 */
+#define TURNS	     16		 /* reads or writes before others on the loop have theirs */
+#define CONN_WINDOW  (8 * MIB)
+#define DRAIN_WAIT   NSEC_PER_SEC /* for the peer to see the first GOAWAY */
 
 static struct rpc_call *call_of(struct rpc_conn *conn, int32_t stream_id)
 {
@@ -159,6 +160,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, c
 		return 0;
 	if (rpc_buf_add(&call->rx, data, len) < 0)
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	rpc_flow_received(call);
 	rpc_call_wake(call);
 	return 0;
 }
@@ -242,6 +244,7 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 
 /* What is sent */
 
+/* How much the next frame has of it: send_body() takes the bytes. */
 static ssize_t read_body(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t length,
 	uint32_t *flags, nghttp2_data_source *source, void *arg)
 {
@@ -252,8 +255,7 @@ static ssize_t read_body(nghttp2_session *session, int32_t stream_id, uint8_t *b
 		call->tx_deferred = true;
 		return NGHTTP2_ERR_DEFERRED;
 	}
-	if (n)
-		memcpy(buf, rpc_buf_data(&call->tx) + call->tx_sent, n);
+	*flags |= NGHTTP2_DATA_FLAG_NO_COPY;
 	if (n == pending && call->tx_end) {
 		*flags |= NGHTTP2_DATA_FLAG_EOF;
 		if (call->is_server) {
@@ -262,6 +264,11 @@ static ssize_t read_body(nghttp2_session *session, int32_t stream_id, uint8_t *b
 				return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 		}
 	}
+	return (ssize_t)n;
+}
+
+static void taken(struct rpc_call *call, size_t n)
+{
 	if (call->tx_keep && call->tx_sent + n <= LIMIT_RPC_RETRY_BUFFER) {
 		call->tx_sent += n;
 	} else {
@@ -269,12 +276,27 @@ static ssize_t read_body(nghttp2_session *session, int32_t stream_id, uint8_t *b
 		rpc_buf_consume(&call->tx, call->tx_sent + n);
 		call->tx_sent = 0;
 	}
-	if (call->tx_full && pending - n <= LIMIT_RPC_SEND_HIGH / 2) {
+	if (call->tx_full && call->tx.len - call->tx_sent <= LIMIT_RPC_SEND_HIGH / 2) {
 		call->tx_full = false;
 		call->writable_due = true;
 		rpc_call_wake(call);
 	}
-	return (ssize_t)n;
+}
+
+/* A frame's header and its bytes, straight to what is written. */
+static int send_body(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t n,
+	nghttp2_data_source *source, void *arg)
+{
+	struct rpc_conn *conn = arg;
+	struct rpc_call *call = source->ptr;
+
+	if (conn->out.len >= OUT_MAX)
+		return NGHTTP2_ERR_WOULDBLOCK;
+	if (rpc_buf_add(&conn->out, head, FRAME_HEADER) < 0 ||
+		rpc_buf_add(&conn->out, rpc_buf_data(&call->tx) + call->tx_sent, n) < 0)
+		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	taken(call, n);
+	return 0;
 }
 
 nghttp2_data_provider rpc_conn_provider(struct rpc_call *call)
@@ -331,7 +353,8 @@ static int write_out(struct rpc_conn *conn)
 	for (int turn = 0; turn < TURNS; turn++) {
 		struct iovec iov;
 		ssize_t put;
-		int r = collect(conn);
+		/* Behind what was not taken nothing is put: making room for it would be copying. */
+		int r = conn->out.len ? 0 : collect(conn);
 
 		if (r < 0)
 			return r;
@@ -427,7 +450,7 @@ static void on_stream_event(void *arg, uint32_t events)
 	if (conn->ended)
 		return;
 	if (events & ~(uint32_t)EPOLLOUT)
-		for (int turn = 0; turn < TURNS && read_in(conn); turn++)
+		for (int turn = 0; turn < 2 && read_in(conn); turn++)
 			;
 	/* Behind the calls that were woken: their answers go out in the same write. */
 	rpc_conn_flush_soon(conn);
@@ -504,6 +527,7 @@ static int session_new(struct rpc_conn *conn, const struct rpc_conn_opts *opts)
 		nghttp2_session_callbacks_set_on_stream_close_callback(cbs, on_stream_close);
 		nghttp2_session_callbacks_set_on_frame_send_callback(cbs, on_frame_send);
 		nghttp2_session_callbacks_set_on_frame_not_send_callback(cbs, on_frame_not_send);
+		nghttp2_session_callbacks_set_send_data_callback(cbs, send_body);
 		nghttp2_option_set_no_auto_window_update(option, 1);
 		nghttp2_option_set_no_closed_streams(option, 1);
 		/* Its own limit, 33 a second in the long run, would end connections that cancel

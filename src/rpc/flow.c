@@ -3,7 +3,10 @@
  * Receive credit of streams. The peer may have `window` bytes of a stream underway or here and not
  * handed over. So a paused call takes its window once, and then the sender stands still (RFC
  * 9113, 5.2). The window doubles whenever the consumer has drained a whole one, within what all
- * streams of a connection may grow in sum.
+ * streams of a connection may grow in sum. Beyond WINDOW_SURE it does only while most of it is
+ * underway, and shrinks again when not: a longer path needs more underway, of a consumer that is
+ * slower than the path there would only lie more here, to be copied and to push other things out of
+ * the processor's cache.
  *
  * A message larger than the window could never be complete. While its consumer waits for it (not
  * paused), it gets credit for what is missing. How many bytes of such messages may be coming at
@@ -11,6 +14,8 @@
  * its credit, so that one is always moving.
  */
 #include "rpc/internal.h"
+
+#define WINDOW_SURE (4 * LIMIT_RPC_WINDOW_FIRST)
 
 static void update(struct rpc_call *call);
 
@@ -70,9 +75,36 @@ static void release(struct rpc_call *call)
 			list_entry(conn->assembly_queue.next, struct rpc_call, assembly_link));
 }
 
+void rpc_flow_received(struct rpc_call *call)
+{
+	if (call->rx.len > call->window / 2)
+		call->lay_here = true;
+}
+
+static void grow(struct rpc_call *call)
+{
+	struct rpc_conn *conn = call->conn;
+
+	if (call->window >= LIMIT_RPC_WINDOW_MAX ||
+		conn->windows + call->window > LIMIT_RPC_WINDOWS)
+		return;
+	conn->windows += call->window;
+	call->window_grown += call->window;
+	call->window *= 2;
+}
+
+/* What has been granted stays so: less is granted next. */
+static void shrink(struct rpc_call *call)
+{
+	call->window /= 2;
+	call->window_grown -= call->window;
+	call->conn->windows -= call->window;
+}
+
 void rpc_flow_consumed(struct rpc_call *call, size_t n)
 {
 	struct rpc_conn *conn = call->conn;
+	bool lay_here;
 
 	if (!conn)
 		return;
@@ -81,12 +113,12 @@ void rpc_flow_consumed(struct rpc_call *call, size_t n)
 	if (call->drained < call->window)
 		return;
 	call->drained = 0;
-	if (call->window >= LIMIT_RPC_WINDOW_MAX ||
-		conn->windows + call->window > LIMIT_RPC_WINDOWS)
-		return;
-	conn->windows += call->window;
-	call->window_grown += call->window;
-	call->window *= 2;
+	lay_here = call->lay_here;
+	call->lay_here = false;
+	if (!lay_here || call->window < WINDOW_SURE)
+		grow(call);
+	else if (call->window > WINDOW_SURE)
+		shrink(call);
 }
 
 void rpc_flow_forget(struct rpc_call *call)

@@ -116,6 +116,8 @@ nghttp2_data_provider rpc_conn_provider(struct rpc_call *call);
 void rpc_conn_resume(struct rpc_call *call);
 /* Gives the peer what credit the stream is due (flow.c). */
 void rpc_flow_update(struct rpc_call *call);
+/* Bytes of it have come. */
+void rpc_flow_received(struct rpc_call *call);
 /* The first message is being received no longer, n bytes of the stream have been handed over. */
 void rpc_flow_consumed(struct rpc_call *call, size_t n);
 void rpc_flow_forget(struct rpc_call *call);
@@ -173,6 +175,7 @@ struct rpc_call {
 	bool rx_compressed; /* the message being handed over was */
 	bool rx_any;	    /* a message has been handed over */
 	size_t window, drained, window_grown, assembling;
+	bool lay_here; /* most of a window did at once, since one was last drained */
 	struct list assembly_link;
 	size_t header_bytes;
 	bool header_overflow;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "agent.desc.h"
@@ -33,15 +34,18 @@ static const char usage[] =
 	"use\n"
 	"their sandboxes.\n"
 	"\n"
-	"  --listen ADDRESS     IP:PORT or unix:PATH\n"
+	"  --listen ADDRESS     IP:PORT or unix:PATH; several may be given\n"
 	"  --data DIR           tokens and audit (MICROPOD_DATA; default: " STORE_DEFAULT_HELP ")\n"
 	"  --tls-cert FILE      speak TLS 1.3 with this certificate and its chain (PEM) ...\n"
 	"  --tls-key FILE       ... and its key\n"
 	"  --metrics ADDRESS    answer GET /metrics and /healthz there\n"
 	"  --insecure-plaintext   listen on a network without TLS\n";
 
+#define LISTEN_MAX 8
+
 struct args {
-	const char *listen, *data, *metrics, *cert, *key;
+	const char *listen[LISTEN_MAX], *data, *metrics, *cert, *key;
+	size_t n_listen;
 	bool plain;
 };
 
@@ -104,7 +108,14 @@ static int parse_address(const char *text, bool plain, struct addr *ret_addr, st
 static int wrap(struct io_stream *plain, struct io_stream **ret_stream, void *arg)
 {
 	struct server *s = arg;
+	int domain = AF_UNSPEC;
+	socklen_t len = sizeof(domain);
 
+	/* What comes by a unix socket nobody reads on the way. */
+	if (getsockopt(plain->fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX) {
+		*ret_stream = plain;
+		return 0;
+	}
 	return tls_wrap(s->loop, s->tls, plain, NULL, ret_stream);
 }
 
@@ -133,14 +144,25 @@ static int make_rpc(struct server *s, struct err *err)
 	return r < 0 ? err_errno(err, -r, "cannot serve") : 0;
 }
 
+static int listen_at(struct server *s, const struct addr *addr, const char *text, struct err *err)
+{
+	int r = addr_listen(addr, 0666, err);
+
+	if (r >= 0 && (r = rpc_server_listen(s->rpc, r)) < 0)
+		err_errno(err, -r, "cannot listen at '%s'", text);
+	return r;
+}
+
 static int set_up(struct main *m, const struct args *a, struct err *err)
 {
 	struct rlimit files;
 	struct server *s = &m->server;
-	struct addr addr;
+	struct addr addr[LISTEN_MAX];
 	sigset_t mask;
-	int r = parse_address(a->listen, a->plain || a->cert, &addr, err);
+	int r = 0;
 
+	for (size_t i = 0; i < a->n_listen && r == 0; i++)
+		r = parse_address(a->listen[i], a->plain || a->cert, &addr[i], err);
 	if (r == 0 && a->cert)
 		r = tls_new_server(a->cert, a->key, &s->tls, err);
 	if (r == 0)
@@ -149,10 +171,8 @@ static int set_up(struct main *m, const struct args *a, struct err *err)
 		err_errno(err, -r, "cannot set up the event loop");
 	if (r == 0)
 		r = make_rpc(s, err);
-	if (r == 0)
-		r = addr_listen(&addr, 0666, err);
-	if (r >= 0 && (r = rpc_server_listen(s->rpc, r)) < 0)
-		err_errno(err, -r, "cannot listen at '%s'", a->listen);
+	for (size_t i = 0; i < a->n_listen && r == 0; i++)
+		r = listen_at(s, &addr[i], a->listen[i], err);
 	if (r == 0 && a->metrics)
 		r = metrics_listen(s, a->metrics, &m->metrics, err);
 	if (r < 0)
@@ -205,7 +225,12 @@ static int parse(struct args *a, int argc, char **argv)
 	while ((c = getopt_long(argc, argv, "h", options, NULL)) >= 0) {
 		switch (c) {
 		case 'l':
-			a->listen = optarg;
+			if (a->n_listen == LISTEN_MAX) {
+				fprintf(stderr, "micropod: server: --listen at most %d times\n",
+					LISTEN_MAX);
+				return 125;
+			}
+			a->listen[a->n_listen++] = optarg;
 			break;
 		case 'd':
 			a->data = optarg;
@@ -229,7 +254,7 @@ static int parse(struct args *a, int argc, char **argv)
 			return 125;
 		}
 	}
-	if (optind < argc || !a->listen || !a->cert != !a->key) {
+	if (optind < argc || !a->n_listen || !a->cert != !a->key) {
 		fputs("micropod: server: give --listen ADDRESS, and --tls-cert and --tls-key or "
 		      "neither "
 		      "(micropod server --help)\n",
@@ -256,7 +281,8 @@ int main(int argc, char **argv)
 	list_init(&m.server.remotes);
 	code = set_up(&m, &a, &err);
 	if (code == 0) {
-		printf("listening at %s\n", a.listen);
+		for (size_t i = 0; i < a.n_listen; i++)
+			printf("listening at %s\n", a.listen[i]);
 		fflush(stdout);
 		loop_run(m.server.loop);
 	}

@@ -419,6 +419,25 @@ def test_what_it_listens_to(tmp_path):
     assert done.returncode == 125 and "cannot use the database" in done.stderr
 
 
+def test_several_addresses(tmp_path, certificate):
+    """TLS for those who come by a network; a unix socket beside it for those who are here."""
+    cert, key, pin = certificate
+    port = free_port()
+    server = Server(tmp_path, address=f"unix:{tmp_path}/socket", extra=["--listen", f"127.0.0.1:{port}", "--tls-cert", cert, "--tls-key", key])
+    try:
+        assert server.process.stdout.readline() == f"listening at 127.0.0.1:{port}\n".encode()
+        env = {**server.env, "MICROPOD_TOKEN": server.token("--user", "someone"), "MICROPOD_SERVER_PIN": pin}
+        for url in (f"unix://{tmp_path}/socket", f"https://127.0.0.1:{port}"):
+            done = subprocess.run([PROGRAM, "--server", url, "ps", "-q"], capture_output=True, text=True, timeout=20, env=env)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        done = subprocess.run([PROGRAM, "--server", f"http://127.0.0.1:{port}", "ps", "-q"], capture_output=True, text=True, timeout=20, env=env)
+        assert done.returncode == 125 and done.stderr
+    finally:
+        server.kill()
+    done = subprocess.run([PROGRAM, "server", *["--listen", "127.0.0.1:0"] * 9], capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stderr) == (125, "micropod: server: --listen at most 8 times\n")
+
+
 def test_metrics_and_health(setup):
     m = setup.micropod
     m.ok("run", "-d", m.busybox, "sleep", "1000")

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <signal.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -219,6 +222,38 @@ static void listen_and_dial(void)
 	CHECK_INT(fs_remove_tree(AT_FDCWD, dir), 0);
 }
 
+static int sends_at_once(int fd)
+{
+	int on = -1;
+	socklen_t len = sizeof(on);
+
+	REQUIRE(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, &len) == 0);
+	return on;
+}
+
+static void tcp_sends_at_once(void)
+{
+	struct err err = ERR_INIT;
+	struct sockaddr_in at;
+	socklen_t len = sizeof(at);
+	struct addr a;
+	char text[64];
+	auto_close int l = -1, c = -1, d = -1, s = -1;
+
+	CHECK_INT(addr_parse("tcp:127.0.0.1:0", &a, &err), 0);
+	l = addr_listen(&a, 0600, &err);
+	REQUIRE(l >= 0 && getsockname(l, (struct sockaddr *)&at, &len) == 0);
+	snprintf(text, sizeof(text), "tcp:127.0.0.1:%u", ntohs(at.sin_port));
+	CHECK_INT(addr_parse(text, &a, &err), 0);
+	c = addr_dial(&a, deadline_in(NSEC_PER_SEC), &err);
+	d = addr_connect(&a, &err);
+	s = addr_accept(l);
+	REQUIRE(c >= 0 && d >= 0 && s >= 0);
+	CHECK_INT(sends_at_once(c), 1);
+	CHECK_INT(sends_at_once(d), 1);
+	CHECK_INT(sends_at_once(s), 1);
+}
+
 static void stream_events(void *arg, uint32_t events)
 {
 	*(uint32_t *)arg |= events;
@@ -251,4 +286,5 @@ static void streams(void)
 }
 
 TEST_MAIN(TEST(timers_fire_in_order), TEST(removed_source_is_silent), TEST(deferred_runs),
-	TEST(children_and_signals), TEST(addresses), TEST(listen_and_dial), TEST(streams))
+	TEST(children_and_signals), TEST(addresses), TEST(listen_and_dial), TEST(tcp_sends_at_once),
+	TEST(streams))
