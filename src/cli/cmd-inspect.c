@@ -61,6 +61,7 @@ static json_t *state_json(const struct sandbox *box)
 
 	set_string(o, "Status", sandbox_phase_name(st->phase));
 	set_bool(o, "Running", target_alive(box));
+	set_bool(o, "Restarting", st->phase == SANDBOX_RESTARTING);
 	set_bool(o, "Dead", st->phase == SANDBOX_DEAD);
 	set_bool(o, "OOMKilled", st->oom_killed);
 	set_int(o, "Pid", target_alive(box) ? st->vmm_pid : 0);
@@ -107,6 +108,15 @@ static json_t *binds_json(const struct strv *volumes)
 	return a;
 }
 
+static json_t *restart_json(const struct sandbox_config *c)
+{
+	json_t *o = json_object();
+
+	set_string(o, "Name", c->restart ? c->restart : "no");
+	set_int(o, "MaximumRetryCount", (int64_t)c->restart_max);
+	return o;
+}
+
 static json_t *host_config_json(const struct sandbox_config *c)
 {
 	json_t *o = json_object();
@@ -114,6 +124,7 @@ static json_t *host_config_json(const struct sandbox_config *c)
 	set_int(o, "Memory", (int64_t)c->memory);
 	set_int(o, "NanoCpus", (int64_t)c->cpu_milli * 1000000);
 	set_bool(o, "AutoRemove", c->remove);
+	json_object_set_new(o, "RestartPolicy", restart_json(c));
 	set_int(o, "Timeout", c->timeout_ns);
 	set_int(o, "Lifetime", c->lifetime_ns);
 	set_int(o, "IdleTimeout", c->idle_ns);
@@ -251,6 +262,7 @@ static json_t *box_json(struct cli *cli, const struct sandbox *box)
 	set_string(o, "Image", c->image_digest);
 	set_string(o, "LogPath", log);
 	set_string(o, "Name", c->name);
+	set_int(o, "RestartCount", box->state.restarts);
 	set_string(o, "Driver", c->engine ? "docker" : "vm");
 	json_object_set_new(o, "HostConfig", host_config_json(c));
 	json_object_set_new(o, "Mounts", mounts_json(&c->volumes));

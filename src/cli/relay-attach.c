@@ -368,7 +368,7 @@ static bool recorded_exit(struct attach *a)
 
 	if (boxes_load(a->cli, a->id, &box, &err) < 0)
 		return false;
-	exited = box.state.phase == SANDBOX_EXITED;
+	exited = box.state.phase == SANDBOX_EXITED || box.state.phase == SANDBOX_RESTARTING;
 	if (exited)
 		a->wait_code = box.state.exit_code;
 	if (exited && box.state.error[0])

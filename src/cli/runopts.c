@@ -113,6 +113,9 @@ const struct opt run_create_opts[] = {
 	{ "quiet", 'q', OPT_FLAG, AT(quiet), NULL, "no progress and no notices" },
 	{ "read-only", 0, OPT_FLAG, AT(read_only), NULL,
 		"docker: its root file system cannot be written to" },
+	{ "restart", 0, OPT_STRING, AT(restart), "POLICY",
+		"start it again when it has ended: no, on-failure[:TIMES], always, "
+		"unless-stopped" },
 	{ "rm", 0, OPT_FLAG, AT(remove), NULL, "remove the sandbox when it ends" },
 	{ "runtime", 0, OPT_WORD, AT(runtime), "WHICH", "what starts the container",
 		.words = run_runtimes },
@@ -246,6 +249,33 @@ static int set_volumes(
 	return c->slots ? virtiofsd_find(&program, err) : 0;
 }
 
+static int set_restart(const struct run_opts *o, struct sandbox_config *c, struct err *err)
+{
+	static const char *const policies[] = { "on-failure", "always", "unless-stopped" };
+	const char *word = o->restart, *colon = word ? strchr(word, ':') : NULL;
+	size_t len = colon ? (size_t)(colon - word) : word ? strlen(word) : 0;
+	unsigned times = 0;
+	size_t i = 0;
+
+	if (!word || strcmp(word, "no") == 0)
+		return 0;
+	while (i < ARRAY_SIZE(policies) &&
+		(strlen(policies[i]) != len || strncmp(policies[i], word, len) != 0))
+		i++;
+	if (i == ARRAY_SIZE(policies) ||
+		(colon && (i > 0 || parse_uint(colon + 1, 0, INT32_MAX, &times) < 0)))
+		return err_set(err, EINVAL,
+			"option '--restart' is '%.100s': give no, on-failure, on-failure:TIMES, "
+			"always or unless-stopped",
+			word);
+	if (o->remove)
+		return err_set(
+			err, EINVAL, "options '--restart' and '--rm' are not for the same sandbox");
+	c->restart_max = times;
+	c->restart = strdup(policies[i]);
+	return c->restart ? 0 : err_errno(err, ENOMEM, "cannot keep the options");
+}
+
 /* What needs nothing but the options. */
 static int set_options(
 	struct cli *cli, const struct run_opts *o, struct sandbox_config *c, struct err *err)
@@ -271,6 +301,9 @@ static int set_options(
 	if (o->lifetime > LIMIT_LIFETIME || o->idle_timeout > LIMIT_LIFETIME)
 		return err_set(err, EINVAL,
 			"options '--lifetime' and '--idle-timeout' take at most ten years");
+	r = set_restart(o, c, err);
+	if (r < 0)
+		return r;
 	c->tty = o->tty;
 	c->open_stdin = o->interactive;
 	c->detached = o->detach;

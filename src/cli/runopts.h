@@ -14,6 +14,7 @@ struct run_opts {
 	int pull;    /* enum image_policy */
 	int runtime; /* index into run_runtimes */
 	int64_t stop_timeout, timeout, lifetime, idle_timeout;
+	const char *restart;
 	int at_limit; /* index into at_limits */
 	const char *detach_keys;
 	uint64_t scratch_bytes;

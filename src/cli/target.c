@@ -85,7 +85,8 @@ bool target_alive(const struct sandbox *box)
 {
 	enum sandbox_phase p = box->state.phase;
 
-	return p == SANDBOX_STARTING || p == SANDBOX_RUNNING || p == SANDBOX_STOPPING;
+	return p == SANDBOX_STARTING || p == SANDBOX_RUNNING || p == SANDBOX_STOPPING ||
+	       p == SANDBOX_RESTARTING;
 }
 
 const char *target_status(const struct sandbox *box, char *buf, size_t size)
@@ -111,6 +112,10 @@ const char *target_status(const struct sandbox *box, char *buf, size_t size)
 				output_duration(now - st->started_ns, span, sizeof(span)));
 		else
 			snprintf(buf, size, "Starting");
+		break;
+	case SANDBOX_RESTARTING:
+		snprintf(buf, size, "Restarting (%d) %s ago", st->exit_code,
+			output_duration(now - st->finished_ns, span, sizeof(span)));
 		break;
 	case SANDBOX_EXITED:
 		snprintf(buf, size, "Exited (%d) %s ago", st->exit_code,

@@ -26,6 +26,7 @@ static const char *const phase_words[] = {
 	[SANDBOX_RUNNING] = "running",
 	[SANDBOX_STOPPING] = "stopping",
 	[SANDBOX_EXITED] = "exited",
+	[SANDBOX_RESTARTING] = "restarting",
 	[SANDBOX_DEAD] = "dead",
 };
 static_assert(ARRAY_SIZE(phase_words) == SANDBOX_PHASE_MAX, "a word for each phase");
@@ -58,6 +59,8 @@ static const struct field config_fields[] = {
 	CONFIG(lifetime_ns, FIELD_I64),
 	CONFIG(idle_ns, FIELD_I64),
 	CONFIG(limit_removes, FIELD_BOOL),
+	CONFIG(restart, FIELD_STRING),
+	CONFIG(restart_max, FIELD_U64),
 	CONFIG(memory, FIELD_U64),
 	CONFIG(cpu_milli, FIELD_U64),
 	CONFIG(ports, FIELD_PORTS),
@@ -112,6 +115,7 @@ static const struct field state_fields[] = {
 	STATE(exit_code, FIELD_I32),
 	STATE(deadline_ns, FIELD_I64),
 	STATE(stopped_by, FIELD_CHARS),
+	STATE(restarts, FIELD_I32),
 	STATE(oom_killed, FIELD_BOOL),
 	STATE(error, FIELD_CHARS),
 	STATE(ports, FIELD_PORTS),

@@ -48,6 +48,9 @@ struct sandbox_config {
 	int64_t lifetime_ns, idle_ns;
 	bool limit_removes;
 
+	char *restart;	      /* "on-failure", "always", "unless-stopped"; NULL: no */
+	uint64_t restart_max; /* times after failures; 0: no limit */
+
 	uint64_t memory;    /* bytes */
 	uint64_t cpu_milli; /* limit in thousandths of a CPU; the VM gets it rounded up */
 	struct sandbox_port *ports;
@@ -95,7 +98,8 @@ enum sandbox_phase {
 	SANDBOX_RUNNING,
 	SANDBOX_STOPPING,
 	SANDBOX_EXITED,
-	SANDBOX_DEAD, /* never written: its shim is gone without having said so */
+	SANDBOX_RESTARTING, /* it has ended, and its shim starts it again */
+	SANDBOX_DEAD,	    /* never written: its shim is gone without having said so */
 	SANDBOX_PHASE_MAX
 };
 
@@ -109,6 +113,7 @@ struct sandbox_state {
 	int64_t deadline_ns; /* its lifetime's end, CLOCK_REALTIME; 0: none */
 	char stopped_by[12]; /* "lifetime", "idle"; empty: neither */
 	int exit_code;
+	int32_t restarts; /* by its policy, since somebody started it */
 	bool oom_killed;
 	char error[LIMIT_ERR_MESSAGE]; /* why it ended without an exit status, or could not start */
 	struct sandbox_port *ports;    /* as really bound */

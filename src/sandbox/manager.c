@@ -262,7 +262,8 @@ static bool alive(int dfd)
 
 static bool phase_needs_shim(enum sandbox_phase phase)
 {
-	return phase == SANDBOX_STARTING || phase == SANDBOX_RUNNING || phase == SANDBOX_STOPPING;
+	return phase == SANDBOX_STARTING || phase == SANDBOX_RUNNING || phase == SANDBOX_STOPPING ||
+	       phase == SANDBOX_RESTARTING;
 }
 
 static int load_state(int dfd, const char *id, struct sandbox_state *ret_state, struct err *err)

@@ -65,13 +65,10 @@ static void on_drain_deadline(struct loop_timer *timer)
 	on_drained(container_of(timer, struct shim, timer));
 }
 
-/* What ran is gone: the rest is files and answers. */
-static void leave(struct shim *shim)
+void shim_leave(struct shim *shim)
 {
 	struct err err = ERR_INIT;
 
-	trace_step("VM is gone");
-	shim->backend->clean_up(shim);
 	if (shim->run_dir)
 		fs_remove_tree(AT_FDCWD, shim->run_dir);
 	if (shim->remove && sandbox_remove_held(shim->root, shim->box.config.id,
@@ -85,6 +82,15 @@ static void leave(struct shim *shim)
 	}
 	loop_timer_arm(shim->loop, &shim->timer, deadline_in(2 * NSEC_PER_SEC), on_drain_deadline);
 	rpc_server_drain(shim->server, on_drained, shim);
+}
+
+/* What ran is gone: the rest is files and answers. */
+static void leave(struct shim *shim)
+{
+	trace_step("VM is gone");
+	shim->backend->clean_up(shim);
+	if (!shim_restart(shim))
+		shim_leave(shim);
 }
 
 static void end_now(struct shim *shim)

@@ -85,7 +85,7 @@ void shim_limits_start(struct shim *shim)
 	if (c->timeout_ns > 0)
 		arm(shim, &shim->limit, c->timeout_ns, on_timeout);
 	st->stopped_by[0] = 0;
-	if (!shim->adopt)
+	if (!shim->adopt && !shim->restarts)
 		st->deadline_ns = c->lifetime_ns ? clock_realtime() + c->lifetime_ns : 0;
 	arm_lifetime(shim);
 	arm_idle(shim);

@@ -228,8 +228,11 @@ static void do_stop(struct rpc_call *call, const ProtobufCMessage *msg, void *ar
 	struct shim *shim = arg;
 
 	wait_for(shim, call, SHIM_WAIT_GONE);
+	shim->no_restart = true;
 	if (req->remove)
 		shim->remove = true;
+	if (shim->restarting)
+		shim_restart_cancel(shim);
 	if (!shim->ending)
 		shim_stop_container(shim, req->signal, req->grace_ns);
 }
@@ -253,6 +256,15 @@ static void ignore_message(struct rpc_call *call, const ProtobufCMessage *msg, c
 
 static const struct rpc_call_ops kill_ops = { .message = ignore_message, .done = on_kill_done };
 
+static int stop_signal(const struct shim *shim)
+{
+	int number = SIGTERM;
+
+	if (shim->box.config.stop_signal)
+		oci_signal_parse(shim->box.config.stop_signal, &number);
+	return number;
+}
+
 static void do_kill(struct rpc_call *call, const ProtobufCMessage *msg, void *arg)
 {
 	const Micropod__Sandbox__V1__KillRequest *req =
@@ -273,6 +285,9 @@ static void do_kill(struct rpc_call *call, const ProtobufCMessage *msg, void *ar
 			shim->box.config.name);
 		return;
 	}
+	/* As Docker: who ends it does not want it started again. */
+	if (number == SIGKILL || number == stop_signal(shim))
+		shim->no_restart = true;
 	if (shim->no_agent) {
 		shim->backend->signal(shim, number, call);
 		return;
@@ -458,6 +473,11 @@ static bool pass_through(struct rpc_call *call, void *arg)
 	shim->readers += reads_output(path);
 	if (is_use(path))
 		shim_used(shim);
+	if (shim->restarting) {
+		rpc_call_finish_code(call, RPC_FAILED_PRECONDITION,
+			"sandbox '%s' is restarting: wait until it runs", shim->box.config.name);
+		return true;
+	}
 	if (shim->no_agent) {
 		rpc_call_finish_code(call, RPC_FAILED_PRECONDITION,
 			"sandbox '%s' has no agent here: %s", shim->box.config.name,

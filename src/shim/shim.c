@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* micropod-shim --root=DIR --id=ID --lock-fd=N --status-fd=N --log-level=N --start-timeout=SECONDS
- * [--detached] [--adopt] [--rows=N --columns=N]: started by sandbox_start() only. */
+ * [--detached] [--adopt] [--rows=N --columns=N]: started by sandbox_start() only; with
+ * [--restarts=N --restart-delay=MS] by itself. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -24,7 +25,7 @@
 
 struct args {
 	const char *root, *id;
-	unsigned lock_fd, status_fd, log_level, start_timeout, rows, columns;
+	unsigned lock_fd, status_fd, log_level, start_timeout, rows, columns, restarts, delay;
 	bool detached, adopt;
 };
 
@@ -41,6 +42,8 @@ static int parse_args(int argc, char **argv, struct args *a)
 		{ "adopt", no_argument, NULL, 'a' },
 		{ "rows", required_argument, NULL, 'R' },
 		{ "columns", required_argument, NULL, 'C' },
+		{ "restarts", required_argument, NULL, 'n' },
+		{ "restart-delay", required_argument, NULL, 'w' },
 		{ 0 },
 	};
 	int c, r = 0;
@@ -77,6 +80,12 @@ static int parse_args(int argc, char **argv, struct args *a)
 		case 'C':
 			r = parse_uint(optarg, 0, UINT16_MAX, &a->columns);
 			break;
+		case 'n':
+			r = parse_uint(optarg, 1, INT32_MAX, &a->restarts);
+			break;
+		case 'w':
+			r = parse_uint(optarg, 1, INT32_MAX, &a->delay);
+			break;
 		default:
 			r = -EINVAL;
 		}
@@ -91,6 +100,9 @@ static void on_signal(struct loop_signals *sigs, const struct signalfd_siginfo *
 	struct shim *shim = container_of(sigs, struct shim, signals);
 
 	log_info("signal %u: stopping", info->ssi_signo);
+	shim->no_restart = true;
+	if (shim->restarting)
+		shim_restart_cancel(shim);
 	if (shim->stopping || shim->ending)
 		return;
 	if (shim->started)
@@ -118,13 +130,14 @@ static int enter(struct shim *shim, struct err *err)
 	struct sandbox_state *st = &shim->box.state;
 	const char *id = shim->box.config.id;
 	/* It is the same run still. */
-	int64_t deadline = shim->adopt ? st->deadline_ns : 0;
+	int64_t deadline = shim->adopt || shim->restarts ? st->deadline_ns : 0;
 	int r;
 
 	sandbox_state_deinit(st);
-	*st = (struct sandbox_state){
-		.phase = SANDBOX_STARTING, .shim_pid = getpid(), .deadline_ns = deadline
-	};
+	*st = (struct sandbox_state){ .phase = SANDBOX_STARTING,
+		.shim_pid = getpid(),
+		.deadline_ns = deadline,
+		.restarts = (int32_t)shim->restarts };
 	memcpy(st->boot_id, shim->root->boot_id, sizeof(st->boot_id));
 	proc_start_time(getpid(), &st->shim_start);
 	r = sandbox_save_state(shim->root, id, st, err);
@@ -205,6 +218,10 @@ int shim_main(int argc, char **argv, const struct shim_backend *backend)
 	shim.adopt = a.adopt;
 	shim.rows = a.rows;
 	shim.columns = a.columns;
+	shim.log_level = (int)a.log_level;
+	shim.restarts = a.restarts;
+	shim.restart_delay = a.delay * NSEC_PER_MSEC;
+	shim.start_timeout = a.start_timeout;
 	shim.start_deadline = deadline_in(a.start_timeout * NSEC_PER_SEC);
 	fd_set_cloexec(shim.lock_fd, true);
 	fd_set_cloexec(shim.status_fd, true);

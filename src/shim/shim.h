@@ -6,7 +6,7 @@
  *
  * Life: the backend's boot (until the container runs; boot.c, shares.c, template.c) -> serve.c
  * (calls of the command line), monitor.c (output, lost sessions), limits.c (its time) -> finish.c
- * (exit recorded, VM ended, files removed).
+ * (exit recorded, VM ended, files removed) -> restart.c, if it is started again.
  */
 #pragma once
 
@@ -93,6 +93,8 @@ struct shim {
 	int lock_fd, status_fd;
 	bool awaited;		/* by a command line in the foreground that has not come yet */
 	unsigned rows, columns; /* of the command line's terminal; 0: it has none */
+	int log_level;
+	unsigned start_timeout; /* seconds */
 	int64_t start_deadline; /* of the whole start, until the verdict */
 	char *run_dir;
 
@@ -138,15 +140,19 @@ struct shim {
 	bool early_exit; /* it came before Start was answered, which may say why: early_* */
 	int32_t early_code;
 	bool early_oom;
-	bool stopping;	   /* Stop has begun, or the end */
-	bool ending;	   /* finish.c has begun */
-	bool gone;	   /* what ran the container is */
-	bool falling_back; /* this VM's end is not the sandbox': another is started */
-	bool agent_lost;   /* no use asking it for an orderly shutdown */
-	bool remove;	   /* --rm, or asked for by Stop */
-	bool ready;	   /* the verdict has been said */
-	unsigned readers;  /* calls that read the container's output, passed through to the agent */
-	bool draining;	   /* it has ended, and the VM stays until they have it all */
+	bool stopping;	       /* Stop has begun, or the end */
+	bool ending;	       /* finish.c has begun */
+	bool gone;	       /* what ran the container is */
+	bool falling_back;     /* this VM's end is not the sandbox': another is started */
+	bool agent_lost;       /* no use asking it for an orderly shutdown */
+	bool remove;	       /* --rm, or asked for by Stop */
+	bool ready;	       /* the verdict has been said */
+	bool no_restart;       /* somebody wants it to end */
+	bool restarting;       /* all that ran is gone; another run follows */
+	unsigned restarts;     /* before this one, by --restart */
+	int64_t restart_delay; /* ns, before this one */
+	unsigned readers; /* calls that read the container's output, passed through to the agent */
+	bool draining;	  /* it has ended, and the VM stays until they have it all */
 	struct list waiters;
 };
 
@@ -246,6 +252,14 @@ void shim_early_exit(struct shim *shim);
 void shim_lost(struct shim *shim, const char *why);
 /* What ran the container ("the VM") has ended: why is one line. */
 void shim_gone(struct shim *shim, const char *what, const char *why);
+/* The last steps: files, answers, the loop's end. */
+void shim_leave(struct shim *shim);
+
+/* All that ran is gone. Whether it is started again, of which everything follows on the loop
+ * (restart.c); else shim_leave() is next. */
+bool shim_restart(struct shim *shim);
+/* It is not, after all; no-op unless it waits for that. */
+void shim_restart_cancel(struct shim *shim);
 /* Writes state.json; a failure is logged. */
 void shim_save_state(struct shim *shim);
 /* One line that the user should see, to whoever started us; before the verdict. */

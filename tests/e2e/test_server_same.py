@@ -8,6 +8,7 @@ import pytest
 from servers import Remote, Runner, Server
 from test_limits import test_a_lifetime_ends_and_is_extended  # noqa: F401
 from test_port_forward import echo, test_bytes_and_ends, test_nobody_listens  # noqa: F401
+from test_restart import test_only_after_failures_and_so_often, test_while_it_waits  # noqa: F401
 from test_run import test_exec, test_exec_for_as_long_as_it_may, test_exit_codes, test_files_last_until_removal  # noqa: F401
 from test_run import test_output_of_one_that_ends_at_once, test_run_carries_bytes, test_signals_go_through, test_terminal  # noqa: F401
 from test_run import test_environment_user_and_folder, test_leaving_an_exec, test_terminal_has_its_size_from_the_first_moment  # noqa: F401
