@@ -53,8 +53,8 @@ static void fill_agent(
 
 static bool wanted(const struct remote *r, const char *word)
 {
-	return r->who.kind == STORE_AGENT && (!*word || strcmp(r->who.subject, word) == 0 ||
-						     strncmp(r->id, word, strlen(word)) == 0);
+	return store_is_agent(r->who.kind) && (!*word || strcmp(r->who.subject, word) == 0 ||
+						      strncmp(r->id, word, strlen(word)) == 0);
 }
 
 #define AGENT_JSON 256

@@ -65,7 +65,7 @@ static void write_metrics(struct server *s, struct strbuf *out)
 
 	list_foreach (r, &s->remotes, link) {
 		hosts += r->who.kind == STORE_HOST;
-		agents += r->who.kind == STORE_AGENT;
+		agents += store_is_agent(r->who.kind);
 		sandboxes += r->info ? r->info->sandboxes : 0;
 	}
 	strbuf_addf(out,

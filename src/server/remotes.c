@@ -14,7 +14,7 @@
 
 static bool joins(enum store_kind kind)
 {
-	return kind == STORE_HOST || kind == STORE_AGENT;
+	return kind == STORE_HOST || store_is_agent(kind);
 }
 
 static int on_enrol(
@@ -201,7 +201,7 @@ struct remote *remotes_find_agent(struct server *s, const char *word)
 	struct remote *r;
 
 	list_foreach (r, &s->remotes, link)
-		if (r->who.kind == STORE_AGENT &&
+		if (store_is_agent(r->who.kind) &&
 			(strcmp(r->who.subject, word) == 0 || strcmp(r->id, word) == 0))
 			return r;
 	return NULL;

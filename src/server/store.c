@@ -37,6 +37,7 @@ static const char *const kinds[] = {
 	[STORE_HOST] = "host",
 	[STORE_SANDBOX] = "sandbox",
 	[STORE_AGENT] = "agent",
+	[STORE_AGENT_AGAIN] = "agent+",
 };
 static_assert(ARRAY_SIZE(kinds) == STORE_KIND_MAX, "a word for each kind");
 

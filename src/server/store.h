@@ -16,10 +16,11 @@
 #define STORE_SUBJECT	64
 
 enum store_kind {
-	STORE_USER,    /* calls everything */
-	STORE_HOST,    /* joins as a runner, again and again */
-	STORE_SANDBOX, /* calls one sandbox, by its id */
-	STORE_AGENT,   /* joins as one agent, once */
+	STORE_USER,	   /* calls everything */
+	STORE_HOST,	   /* joins as a runner, again and again */
+	STORE_SANDBOX,	   /* calls one sandbox, by its id */
+	STORE_AGENT,	   /* joins as one agent, once */
+	STORE_AGENT_AGAIN, /* the same, again and again */
 	STORE_KIND_MAX
 };
 
@@ -39,6 +40,12 @@ struct store;
  * err. */
 int store_open(const char *dir, struct store **ret_store, struct err *err);
 struct store *store_close(struct store *store);
+
+/* Either of them. */
+static inline bool store_is_agent(enum store_kind kind)
+{
+	return kind == STORE_AGENT || kind == STORE_AGENT_AGAIN;
+}
 
 const char *store_kind_name(enum store_kind kind); /* "user", ... */
 

@@ -14,8 +14,8 @@
 
 static const char usage[] =
 	"usage: micropod token create [--data DIR] (--user NAME | --host NAME "
-	"| --sandbox ID | --agent "
-	"NAME)\n"
+	"| --sandbox ID |\n"
+	"                            --agent NAME [--reusable])\n"
 	"       micropod token ls [--data DIR]\n"
 	"       micropod token rm [--data DIR] ID...\n"
 	"\n"
@@ -26,11 +26,15 @@ static const char usage[] =
 	"  --host NAME     joins as that host (micropod runner)\n"
 	"  --sandbox ID    calls one sandbox, by its whole id\n"
 	"  --agent NAME    joins as one agent, once (AGENT_TOKEN)\n"
+	"  --reusable      again and again, for an agent that starts by itself: as long as "
+	"nobody revokes\n"
+	"                  it, whoever reads it may take the agent's place\n"
 	"  --data DIR      the server's (MICROPOD_DATA; default: as the server's)\n";
 
 struct args {
 	const char *data, *subject;
 	enum store_kind kind;
+	bool reusable;
 };
 
 static int create(struct store *s, const struct args *a, struct err *err)
@@ -103,6 +107,7 @@ static int parse(struct args *a, int argc, char **argv)
 		{ "host", required_argument, NULL, STORE_HOST },
 		{ "sandbox", required_argument, NULL, STORE_SANDBOX },
 		{ "agent", required_argument, NULL, STORE_AGENT },
+		{ "reusable", no_argument, NULL, 'r' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};
@@ -115,6 +120,8 @@ static int parse(struct args *a, int argc, char **argv)
 			return c == 'h' ? 0 : 125;
 		if (c == 'd') {
 			a->data = optarg;
+		} else if (c == 'r') {
+			a->reusable = true;
 		} else if (a->subject) {
 			fputs("micropod: token: one of --user, --host, --sandbox and --agent\n",
 				stderr);
@@ -124,6 +131,12 @@ static int parse(struct args *a, int argc, char **argv)
 			a->subject = optarg;
 		}
 	}
+	if (a->reusable && (!a->subject || a->kind != STORE_AGENT)) {
+		fputs("micropod: token: --reusable is for --agent\n", stderr);
+		return 125;
+	}
+	if (a->reusable)
+		a->kind = STORE_AGENT_AGAIN;
 	return -1;
 }
 

@@ -78,7 +78,7 @@ def test_a_server_besides_the_shim(micropod, named):
     until(lambda: b"boxed" not in named("ps").stdout, 60)
 
 
-def test_a_remote_engine_with_a_server(micropod, named, address):
+def test_a_remote_engine_with_a_server(micropod, named, address, engine):
     env = {"CODEPOD_DOCKER_HOST": address}
     assert "has to be named with --agent-server" in micropod.error(micropod("run", "-d", micropod.busybox, "true", env=env))
     assert "give -d" in micropod.error(micropod("run", *named.options, micropod.busybox, "true", env=env))
@@ -86,6 +86,14 @@ def test_a_remote_engine_with_a_server(micropod, named, address):
     until(lambda: named("exec", "boxed", "echo", "over the server").stdout == b"over the server\n")
     assert "its agent dials another server" in micropod.error(micropod("exec", "far", "true"))
     until(lambda: len(micropod.ok("logs", "far").split()) > 3)
+    micropod.ok("rm", "-f", "far")
+    # By a token for that it is there again after a start by the engine alone.
+    named.file.write_text(named.server.token("--agent", "lasting", "--reusable") + "\n")
+    micropod.ok("run", "-d", "--name", "far", *named.options, micropod.busybox, "sh", "-c", COUNT, env=env)
+    for _ in range(2):
+        until(lambda: named("exec", "lasting", "echo", "there").stdout == b"there\n", 40)
+        engine("restart", "-t", "0", "far")
+    until(lambda: named("exec", "lasting", "echo", "there").stdout == b"there\n", 40)
     micropod.ok("rm", "-f", "far")
 
 

@@ -419,6 +419,24 @@ def test_what_it_listens_to(tmp_path):
     assert done.returncode == 125 and "cannot use the database" in done.stderr
 
 
+def test_an_agent_that_starts_again(setup):
+    """With a token for that it enrols at each start, as after a reboot; the newest is it, and revoking ends it."""
+    env = {**os.environ, "AGENT_SERVER_URL": setup.server.url, "AGENT_TOKEN": setup.server.token("--agent", "phoenix", "--reusable")}
+    start = ["unshare", "-pf", "--mount-proc", "--kill-child", BUILD / "guest/agent", "start", "sleep", "100000"]
+    m = setup.micropod
+    for word in ("one", "two", "three"):
+        agent = subprocess.Popen(start, env={**env, "WHO": word}, stdin=subprocess.DEVNULL)
+        try:
+            until(lambda: m("exec", "phoenix", "sh", "-c", "tr '\\0' '\\n' </proc/1/environ | grep WHO").stdout.decode().strip() == f"WHO={word}", 40)
+            if word == "three":
+                setup.server.tokens("rm", setup.server.token_id("phoenix"))
+                until(lambda: "phoenix" not in m.ok("ps"), 20)
+        finally:
+            agent.kill()
+            agent.wait()
+    assert setup.server.tokens("create", "--user", "x", "--reusable").stderr == "micropod: token: --reusable is for --agent\n"
+
+
 def test_several_addresses(tmp_path, certificate):
     """TLS for those who come by a network; a unix socket beside it for those who are here."""
     cert, key, pin = certificate
