@@ -19,11 +19,12 @@ os.environ["MICROPOD_BUILD"] = str(BUILD)
 os.environ.setdefault("MICROPOD_TEST_IMAGES", str(BUILD / "test-images"))
 sys.path.append(str(TOP / "tests/e2e"))
 from engine import Engine  # noqa: E402
+from servers import Runner, Server  # noqa: E402
 
 
-def timed(*words):
+def timed(*words, **kwargs):
     began = time.perf_counter()
-    subprocess.run([str(word) for word in words], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    subprocess.run([str(word) for word in words], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **kwargs)
     return time.perf_counter() - began
 
 
@@ -71,6 +72,10 @@ def main():
             "ours": (lambda: timed(micropod, "run", "-d", "--name", "ours", "busybox", "sleep", "1000"), drop(micropod, "rm", "-f", "ours")),
             "theirs": (lambda: timed(docker, "run", "-d", "--name", "theirs", "busybox", "sleep", "1000"), drop(docker, "rm", "-f", "theirs")),
         }, "1.2")
+        report("the same, the agent copied (`--agent-path /tmp/agent`)", {
+            "ours": (lambda: timed(micropod, "run", "-d", "--name", "ours", "--agent-path", "/tmp/agent", "busybox", "sleep", "1000"), drop(micropod, "rm", "-f", "ours")),
+            "theirs": (lambda: timed(docker, "run", "-d", "--name", "theirs", "busybox", "sleep", "1000"), drop(docker, "rm", "-f", "theirs")),
+        }, "")
         report("`run --rm true`", {
             "ours": (lambda: timed(micropod, "run", "--rm", "busybox", "true"), nothing),
             "theirs": (lambda: timed(docker, "run", "--rm", "busybox", "true"), nothing),
@@ -82,6 +87,17 @@ def main():
             "ours": (lambda: timed(micropod, "exec", "box", "true"), nothing),
             "theirs": (lambda: timed(docker, "exec", "box", "true"), nothing),
         }, "0.15", 3 * ROUNDS)
+        server = Server(folder)
+        runner = Runner(server, folder, "host", folder / "root")
+        try:
+            remote = {**os.environ, "MICROPOD_SERVER": server.url, "MICROPOD_TOKEN": server.token("--user", "bench")}
+            report("`exec true` through a server and a runner", {
+                "ours": (lambda: timed(micropod, "exec", "box", "true", env=remote), nothing),
+                "theirs": (lambda: timed(docker, "exec", "box", "true"), nothing),
+            }, "0.2", 3 * ROUNDS)
+        finally:
+            runner.kill()
+            server.kill()
         big, tree = folder / "big", folder / "tree"
         big.write_bytes(os.urandom(10 << 20))
         tree.mkdir()

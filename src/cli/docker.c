@@ -188,7 +188,11 @@ static int set_container(
 	if (r == 0 && named)
 		r = copy(&c->network, o->network, err);
 	if (r == 0)
-		r = copy(&c->agent_path, o->agent_path ? o->agent_path : DOCKER_AGENT_PATH, err);
+		r = copy(&c->agent_path,
+			o->agent_path		     ? o->agent_path
+			: engine_is_local(c->engine) ? DOCKER_AGENT_HERE
+						     : DOCKER_AGENT_PATH,
+			err);
 	if (r == 0 && strv_addv(&c->tmpfs, (const char *const *)o->tmpfs.v) < 0)
 		r = err_errno(err, ENOMEM, "cannot make the sandbox");
 	if (r == 0 && o->agent_binary) {

@@ -75,7 +75,8 @@ const struct opt run_create_opts[] = {
 	{ "agent-binary", 0, OPT_STRING, AT(agent_binary), "FILE",
 		"docker: the agent to put in (default: the one installed with micropod)" },
 	{ "agent-path", 0, OPT_STRING, AT(agent_path), "PATH",
-		"docker: where it goes in the container (default: " DOCKER_AGENT_PATH ")" },
+		"docker: copy it there (default: nothing is copied, it is seen "
+		"at " DOCKER_AGENT_HERE "; with a remote engine: " DOCKER_AGENT_PATH ")" },
 	{ "agent-server", 0, OPT_STRING, AT(agent_server), "URL",
 		"docker: a server that its agent dials, besides its shim here" },
 	{ "agent-token-file", 0, OPT_STRING, AT(agent_token_file), "FILE",

@@ -103,7 +103,8 @@ def test_debian_and_a_user_of_its_own(micropod, engine):
 @pytest.mark.parametrize("options,changes", [
     ([], ["VOLUME /tmp"]), (["--read-only"], []), (["--tmpfs", "/tmp:noexec"], []), (["--tmpfs", "/tmp"], []), (["-v", "VOLUME:/tmp"], []),
     (["--init"], []), (["--init", "--read-only"], []), (["-u", "1000:1000", "--read-only"], []), (["--network", "none"], []),
-    (["--network", "host"], []), (["--agent-path", "/opt/here/agent"], []), (["--agent-path", "/.micropod/agent"], []),
+    (["--network", "host"], []), (["--agent-path", "/opt/here/agent"], []), (["--agent-path", "/.micropod/agent"], []), (["--agent-path", "/tmp/agent"], []),
+    (["--agent-path", "/tmp/agent"], ["VOLUME /tmp"]), (["--agent-path", "/tmp/agent", "--read-only"], []), (["--agent-path", "/tmp/agent", "--tmpfs", "/tmp:noexec"], []),
 ])
 def test_where_the_agent_would_be_hidden(micropod, engine, tmp_path, options, changes):
     """The engine's log has the workload's output and nothing else."""
@@ -119,10 +120,15 @@ def test_where_the_agent_would_be_hidden(micropod, engine, tmp_path, options, ch
 
 
 def test_the_agents_file_may_go(micropod):
-    micropod.ok("run", "-d", "--name", "box", micropod.busybox, "sh", "-c", "rm /tmp/agent && echo gone; sleep 1000")
+    micropod.ok("run", "-d", "--name", "box", "--agent-path", "/tmp/agent", micropod.busybox, "sh", "-c", "rm /tmp/agent && echo gone; sleep 1000")
     until(lambda: micropod.ok("logs", "box") == "gone\n")
     assert micropod.ok("exec", "box", "echo", "still here") == "still here\n"
     micropod.ok("stop", "-t", "1", "box")
+    # Where nothing is copied, it may not.
+    micropod.ok("rm", "box")
+    micropod.ok("run", "-d", "--name", "box", micropod.busybox, "sh", "-c", "exec 2>&1; rm -rf /.micropod; echo x >/.micropod/agent; test -x /.micropod/agent && echo there; sleep 1000")
+    until(lambda: "there\n" in micropod.ok("logs", "box"))
+    assert "Read-only file system" in micropod.ok("logs", "box") and micropod.ok("exec", "box", "echo", "here") == "here\n"
 
 
 def test_orphans_signals_and_status(micropod):
@@ -164,7 +170,7 @@ def test_secrets_are_not_in_the_container(micropod, engine):
     (pid,) = engine.ok("inspect", "-f", "{{.State.Pid}}", "box").split()
     assert b"AGENT" not in open(f"/proc/{pid}/environ", "rb").read()
     # Whoever may use the engine can read it; it is of no use any more.
-    thief = subprocess.Popen(["docker", "-H", engine.host, "exec", "box", "/tmp/agent", "start", "sleep", "1000"])
+    thief = subprocess.Popen(["docker", "-H", engine.host, "exec", "box", "/.micropod/agent", "start", "sleep", "1000"])
     try:
         until(lambda: "audit: the token was used a second time" in micropod.ok("logs", "--system", "box"))
         assert micropod.ok("exec", "box", "echo", "still mine") == "still mine\n"

@@ -117,7 +117,7 @@ def test_https_takes_the_agent_that_speaks_it(micropod, engine, tmp_path):
     error = micropod.error(micropod("run", "-d", *options, micropod.busybox, "true"))
     assert "needs AGENT_SERVER_PIN or AGENT_SERVER_CA" in error, error
     micropod.ok("run", "-d", "--name", "box", *options, "-e", "AGENT_SERVER_PIN=" + "0" * 64, micropod.busybox, "sleep", "1000")
-    assert micropod.ok("exec", "box", "sh", "-c", "test $(stat -c %s /tmp/agent) -gt 2000000 && echo large") == "large\n"
+    assert micropod.ok("exec", "box", "sh", "-c", "test $(stat -c %s /.micropod/agent) -gt 2000000 && echo large") == "large\n"
     assert "AGENT" not in micropod.ok("exec", "box", "env")
 
 

@@ -48,7 +48,7 @@ def place(request):
 def box(place):
     folder = tempfile.mkdtemp(prefix="micropod-e2e-")
     micropod = Micropod(folder, engine=place)
-    micropod.ok("run", "-d", "--name", "micropod-injected", "--agent-binary", BINARY, IMAGE)
+    micropod.ok("run", "-d", "--name", "micropod-injected", "--agent-binary", BINARY, "--agent-path", "/tmp/agent", IMAGE)
     yield micropod
     micropod.ok("rm", "-f", "micropod-injected")
     micropod.close()

@@ -62,7 +62,7 @@ def test_life_of_a_detached_one(micropod):
     one = micropod.inspect("box")
     assert one["State"]["Running"] and one["Micropod"]["AgentConnected"] and one["Micropod"]["AgentVersion"]
     assert one["Micropod"]["Transport"] in (("virtio-serial", "vsock") if micropod.vm else ("tunnel",)) and one["Micropod"]["GuestKernel"]
-    assert micropod.ok("exec", "box", "cat", "/proc/1/cmdline").startswith("sh\0-c" if micropod.vm else "/tmp/agent\0start\0--\0sh\0-c")
+    assert micropod.ok("exec", "box", "cat", "/proc/1/cmdline").startswith("sh\0-c" if micropod.vm else "/.micropod/agent\0start\0--\0sh\0-c")
     waiter = micropod.popen("wait", "box", stdout=subprocess.PIPE)
     began = time.monotonic()
     assert micropod.ok("stop", "box") == "box\n" and time.monotonic() - began < 20
