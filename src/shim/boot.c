@@ -23,7 +23,7 @@
 #include "net/net.h"
 #include "rpc/failure.h"
 #include "shim/guestnet.h"
-#include "shim/shim.h"
+#include "shim/vm.h"
 
 /* For the next call to the agent. */
 static int64_t step_time(const struct shim *shim)

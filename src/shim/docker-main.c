@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 
 #include "base/cleanup.h"
 #include "base/strbuf.h"
+#include "driver/docker/auth.h"
 #include "http/http.h"
 #include "image/image.h"
 #include "image/ref.h"
@@ -71,6 +73,22 @@ static int remove_container(struct client *c, const char *container, struct err 
 		return r;
 	*err = ERR_INIT;
 	return 0;
+}
+
+/* A network that was made for it. What cannot be removed is no reason not to remove the sandbox. */
+static void drop_network(
+	struct client *c, struct sandbox_root *root, const struct sandbox_config *config)
+{
+	auto_strbuf struct strbuf path = STRBUF_INIT;
+	struct engine_request request = { .method = "POST", .timeout = CALL_TIME };
+	struct err err = ERR_INIT;
+
+	if (!docker_network_is_named(config) || docker_network_is_wanted(root, config) ||
+		docker_network_prune_path(config, &path) < 0)
+		return;
+	request.path = path.data;
+	if (engine_wait(c->loop, c->engine, &request, NULL, &err) < 0)
+		fprintf(stderr, "the network '%s' may be left: %s\n", config->network, err.msg);
 }
 
 static int find_running(struct client *c, const char *container, struct err *err)
@@ -128,6 +146,8 @@ static int container_main(const char *root_path, const char *id,
 		r = find_ours(&c, &box.config, &record, &err);
 	if (r == 0)
 		r = record.container ? fn(&c, record.container, &err) : absent;
+	if (r == 0 && fn == remove_container)
+		drop_network(&c, root, &box.config);
 	if (err.code)
 		fprintf(stderr, "%s\n", err.msg);
 	client_close(&c);
@@ -172,16 +192,30 @@ static int pull_path(const char *name, struct strbuf *out, struct err *err)
 	return strbuf_error(out) < 0 ? err_errno(err, ENOMEM, "cannot fetch '%s'", name) : 0;
 }
 
+static int auth_for(const char *name, char **ret_header, struct err *err)
+{
+	auto_image_ref struct image_ref ref = { 0 };
+	int r = image_ref_parse(name, &ref, err);
+
+	return r < 0 || !ref.host ? r : engine_auth_header(ref.host, ret_header, err);
+}
+
 static int pull(struct client *c, const char *name, struct err *err)
 {
 	auto_strbuf struct strbuf path = STRBUF_INIT;
+	auto_free char *header = NULL;
 	struct engine_request request = { .method = "POST", .item = on_pull, .arg = c };
 	int r = pull_path(name, &path, err);
 
+	if (r == 0)
+		r = auth_for(name, &header, err);
 	if (r < 0)
 		return r;
 	request.path = path.data;
+	request.header = header;
 	r = engine_wait(c->loop, c->engine, &request, NULL, err);
+	if (header)
+		explicit_bzero(header, strlen(header));
 	if (r == 0 && c->pulled.code) {
 		*err = c->pulled;
 		r = -err->code;
@@ -254,6 +288,7 @@ static int image_main(const char *host, const char *policy_word, const char *nam
 	auto_free char *text = NULL;
 	int r = image_policy_parse(policy_word, &policy);
 
+	signal(SIGPIPE, SIG_IGN);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (r < 0)
 		err_set(&err, EINVAL, "'%s' is no policy", policy_word);

@@ -631,10 +631,77 @@ static int send_make(struct docker *d, struct err *err)
 	return r < 0 ? err_errno(err, -r, "cannot ask the engine") : 0;
 }
 
+static void on_network_made(void *arg, json_t *answer, const struct err *err)
+{
+	struct docker *d = arg;
+	char notice[256];
+
+	if (d->shim->ending)
+		return;
+	/* Somebody was quicker. */
+	if (err && err->code != EEXIST) {
+		fail(d, "cannot make its network", err);
+		return;
+	}
+	snprintf(notice, sizeof(notice),
+		"network '%.100s' was not there: it is made, and goes with its last sandbox",
+		d->shim->box.config.network);
+	if (!err)
+		shim_notice(d->shim, notice);
+	d->network_there = true;
+	make(d);
+}
+
+static void on_network(void *arg, json_t *answer, const struct err *err)
+{
+	struct docker *d = arg;
+	struct engine_request request = { .method = "POST",
+		.path = "/networks/create",
+		.timeout = CALL_TIME,
+		.done = on_network_made,
+		.arg = d };
+	struct err failed = ERR_INIT;
+
+	if (d->shim->ending)
+		return;
+	if (!err) {
+		d->network_there = true;
+		make(d);
+		return;
+	}
+	if (err->code != ENOENT) {
+		fail(d, "cannot look for its network", err);
+		return;
+	}
+	request.body = docker_network_body(&d->shim->box.config);
+	if (!request.body || engine_send(d->engine, &request) < 0) {
+		err_set(&failed, ENOMEM, "out of memory");
+		fail(d, "cannot make its network", &failed);
+	}
+}
+
+static int look_for_network(struct docker *d, struct err *err)
+{
+	auto_strbuf struct strbuf path = STRBUF_INIT;
+	struct engine_request request = {
+		.method = "GET", .timeout = CALL_TIME, .done = on_network, .arg = d
+	};
+
+	if (docker_network_path(&d->shim->box.config, &path) < 0)
+		return err_set(err, ENOMEM, "out of memory");
+	request.path = path.data;
+	return engine_send(d->engine, &request) < 0 ? err_set(err, ENOMEM, "out of memory") : 0;
+}
+
 static void make(struct docker *d)
 {
 	struct err err = ERR_INIT;
 
+	if (docker_network_is_named(&d->shim->box.config) && !d->network_there) {
+		if (look_for_network(d, &err) < 0)
+			fail(d, "cannot look for its network", &err);
+		return;
+	}
 	if (send_make(d, &err) < 0)
 		fail(d, "cannot make the container", &err);
 }
@@ -718,6 +785,33 @@ static bool runs(const struct shim *shim)
 	return d->running || shim->remove || (d->made && !shim->started);
 }
 
+static void on_pruned(void *arg, json_t *answer, const struct err *err)
+{
+	struct docker *d = arg;
+
+	if (err)
+		log_warning("the container's network may be left: %s", err->msg);
+	tell_gone(d, "removed");
+}
+
+static void drop_network(struct docker *d)
+{
+	const struct sandbox_config *c = &d->shim->box.config;
+	auto_strbuf struct strbuf path = STRBUF_INIT;
+	struct engine_request request = {
+		.method = "POST", .timeout = CALL_TIME, .done = on_pruned, .arg = d
+	};
+
+	if (!docker_network_is_named(c) || docker_network_is_wanted(d->shim->root, c)) {
+		tell_gone(d, "removed");
+		return;
+	}
+	if (docker_network_prune_path(c, &path) == 0)
+		request.path = path.data;
+	if (!request.path || engine_send(d->engine, &request) < 0)
+		tell_gone(d, "removed");
+}
+
 static void on_removed(void *arg, json_t *answer, const struct err *err)
 {
 	struct docker *d = arg;
@@ -726,7 +820,7 @@ static void on_removed(void *arg, json_t *answer, const struct err *err)
 		log_error("cannot remove the container: %s", err->msg);
 	else
 		unlinkat(d->shim->dfd, DOCKER_RECORD, 0);
-	tell_gone(d, "removed");
+	drop_network(d);
 }
 
 static void on_killed(void *arg, json_t *answer, const struct err *err)

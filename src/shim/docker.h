@@ -37,6 +37,18 @@ int docker_record_read(int dfd, struct docker_record *ret_record, struct err *er
 int docker_record_write(int dfd, const struct docker_record *record, struct err *err);
 void docker_record_deinit(struct docker_record *record);
 
+/* docker-network.c */
+
+/* Whether it is to be on a network that may have to be made. */
+bool docker_network_is_named(const struct sandbox_config *config);
+/* What the engine is asked: GET and POST ("/networks/create") for it, and POST to remove it if it
+ * is ours and nobody is on it. 0 or -errno. */
+int docker_network_path(const struct sandbox_config *config, struct strbuf *out);
+json_t *docker_network_body(const struct sandbox_config *config);
+int docker_network_prune_path(const struct sandbox_config *config, struct strbuf *out);
+/* Whether another sandbox is made for it, running or not. Blocks on the disk. */
+bool docker_network_is_wanted(struct sandbox_root *root, const struct sandbox_config *config);
+
 /* docker-logs.c */
 
 struct docker_log {
@@ -60,6 +72,7 @@ struct docker {
 	bool running;	     /* as far as we know */
 	bool removing;	     /* it has been asked to remove it */
 	bool gone;	     /* and the shim has been told */
+	bool network_there;  /* the one it is to be on */
 	bool looked;	     /* for one of ours that no record names */
 	struct err conflict; /* why it was looked for */
 	bool same_run;	     /* its agent has come back: not started since a shim before us */
@@ -79,7 +92,8 @@ struct docker {
 
 /* docker-make.c */
 
-#define DOCKER_LABEL "dev.micropod.sandbox" /* the sandbox' id */
+#define DOCKER_LABEL	     "dev.micropod.sandbox" /* the sandbox' id */
+#define DOCKER_NETWORK_LABEL "dev.micropod.network" /* its name: it was made for sandboxes */
 
 /* The engine's id of an inspected container, if that is this sandbox'; NULL: it is somebody else's.
  * Borrowed. */

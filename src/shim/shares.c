@@ -12,7 +12,7 @@
 #include "base/proc.h"
 #include "base/trace.h"
 #include "driver/virtiofsd.h"
-#include "shim/shim.h"
+#include "shim/vm.h"
 
 static void on_exit_status(struct loop_child *child, int wstatus)
 {

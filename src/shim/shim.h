@@ -163,36 +163,6 @@ struct shim {
  */
 void shim_lost_start(struct shim *shim, const struct err *why);
 
-/* template.c */
-
-/* Looks for a template of shim->machine, and notes what is to be made otherwise. */
-void shim_find_template(struct shim *shim);
-/* The guest did not go on from it. */
-void shim_drop_template(struct shim *shim, const char *why);
-/* Has the one that was missing made, by a process of its own that outlives us. */
-void shim_make_template(struct shim *shim);
-
-/* shares.c: the folders and files of the host that the container sees */
-
-struct shim_share {
-	struct shim *shim;
-	const char *source, *target; /* borrowed from the configuration */
-	bool read_only;
-	char tag[16];
-	pid_t pid; /* of the daemon; 0: it does not run */
-	struct loop_child child;
-	int socket; /* for the VMM; -1 once it has it */
-	bool file;
-};
-
-/* Starts the daemons that serve them. 0 or -errno with err. */
-int shim_start_shares(struct shim *shim, struct err *err);
-/* Gives them to the VM, one after the other; done comes when all are there. Fails by shim_fail().
- */
-void shim_plug_shares(struct shim *shim, void (*done)(struct shim *shim));
-/* Kills the daemons. */
-void shim_stop_shares(struct shim *shim);
-
 /* serve.c */
 
 int shim_serve(struct shim *shim, struct err *err);
@@ -254,15 +224,17 @@ void shim_lost(struct shim *shim, const char *why);
 void shim_gone(struct shim *shim, const char *what, const char *why);
 /* The last steps: files, answers, the loop's end. */
 void shim_leave(struct shim *shim);
-
-/* All that ran is gone. Whether it is started again, of which everything follows on the loop
- * (restart.c); else shim_leave() is next. */
-bool shim_restart(struct shim *shim);
-/* It is not, after all; no-op unless it waits for that. */
-void shim_restart_cancel(struct shim *shim);
 /* Writes state.json; a failure is logged. */
 void shim_save_state(struct shim *shim);
 /* One line that the user should see, to whoever started us; before the verdict. */
 void shim_notice(struct shim *shim, const char *text);
 /* "ok" or the error to whoever started us, once. */
 void shim_verdict(struct shim *shim, int exit_code, const struct err *err);
+
+/* restart.c */
+
+/* All that ran is gone. Whether it is started again, of which everything follows on the
+ * loop; else shim_leave() is next. */
+bool shim_restart(struct shim *shim);
+/* It is not, after all; no-op unless it waits for that. */
+void shim_restart_cancel(struct shim *shim);

@@ -11,7 +11,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/proc.h"
-#include "shim/shim.h"
+#include "shim/vm.h"
 
 #define BUILD_NICE 10
 #define BUILD_LOG  "templates/build.log"

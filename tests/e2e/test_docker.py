@@ -2,6 +2,7 @@
 """Containers of a Docker Engine with the agent put into them: the takeover in images of every kind, the phases and how each
 fails, and every way in which such a container is started, killed, restarted and found again."""
 import hashlib
+import base64
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import time
 
 import pytest
 
-from conftest import BUILD
+from conftest import BUILD, IMAGES
 from engine import Engine
 from test_run import until
 
@@ -420,3 +421,106 @@ def test_bytes_through_an_outage(micropod, engine):
     assert len(text) + sum(int(n) for n in lost) == len(want)
     if not lost:
         assert hashlib.sha256(text).digest() == hashlib.sha256(want).digest()
+
+
+# Networks
+
+
+def networks(engine):
+    return set(engine.ok("network", "ls", "--format", "{{.Name}}").split()) - {"bridge", "host", "none"}
+
+
+def test_a_network_is_made_and_goes_with_the_last(micropod, engine):
+    done = micropod("run", "-d", "--name", "one", "--network", "together", micropod.busybox, "sh", "-c", "while true; do echo hello | nc -l -p 80; done")
+    assert done.returncode == 0 and b"network 'together' was not there: it is made" in done.stderr, done
+    done = micropod("run", "--rm", "--network", "together", micropod.busybox, "sh", "-c", "nc one 80 </dev/null")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"hello\n", b"")
+    micropod.ok("create", "--name", "two", "--network", "together", micropod.busybox, "true")
+    micropod.ok("rm", "-f", "one")
+    assert networks(engine) == {"together"}, "another is made for it"
+    micropod.ok("start", "-a", "two")
+    micropod.ok("rm", "two")
+    assert networks(engine) == set()
+    micropod.ok("run", "--rm", "--network", "for.one", micropod.busybox, "true")
+    assert networks(engine) == set()
+
+
+def test_a_network_that_was_there_stays(micropod, engine):
+    engine.ok("network", "create", "theirs")
+    try:
+        done = micropod("run", "--rm", "--network", "theirs", micropod.busybox, "true")
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert networks(engine) == {"theirs"}
+    finally:
+        engine.ok("network", "rm", "theirs")
+    # On the network of another container there is nothing to make.
+    micropod.ok("run", "-d", "--name", "box", micropod.busybox, "sleep", "1000")
+    micropod.ok("run", "--rm", "--network", "container:box", micropod.busybox, "true")
+    assert networks(engine) == set()
+
+
+# Registries
+
+
+@pytest.fixture
+def private(engine, tmp_path):
+    """A registry that lets only one user in, on the engine's loopback."""
+    crypt = pytest.importorskip("crypt")
+    (tmp_path / "users").write_text("someone:" + crypt.crypt("secret:word", crypt.mksalt(crypt.METHOD_BLOWFISH)) + "\n")
+    (tmp_path / "config.yml").write_text(f"""
+version: 0.1
+storage: {{filesystem: {{rootdirectory: {tmp_path}/registry}}}}
+http: {{addr: "127.0.0.1:5000"}}
+auth: {{htpasswd: {{realm: tests, path: {tmp_path}/users}}}}
+""")
+    enter = ["nsenter", f"--net=/run/netns/{engine.network}"]
+    with open(tmp_path / "registry.log", "wb") as log:
+        child = subprocess.Popen([*enter, "docker-registry", "serve", tmp_path / "config.yml"], stdout=log, stderr=log)
+    push = [*enter, "skopeo", "copy", "-q", "--dest-tls-verify=false", "--dest-creds", "someone:secret:word", f"oci:{IMAGES}/busybox:latest", "docker://localhost:5000/mine:1"]
+    try:
+        until(lambda: subprocess.run(push, capture_output=True, check=False).returncode == 0)
+        yield "localhost:5000/mine:1"
+        engine("rmi", "localhost:5000/mine:1")
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_a_login_goes_along(micropod, private, tmp_path):
+    home = tmp_path / "home"
+    (home / ".docker").mkdir(parents=True)
+    (home / ".config/containers").mkdir(parents=True)
+    env = {"HOME": str(home)}
+    auth = base64.b64encode(b"someone:secret:word").decode()
+
+    def run():
+        return micropod("run", "--rm", "--pull", "always", private, "echo", "fetched", env=env)
+
+    def logged_in(file, content):
+        (home / file).write_text(json.dumps(content))
+        done = run()
+        (home / file).unlink()
+        return done
+
+    for file, content in ((".docker/config.json", {"auths": {"localhost:5000": {"auth": auth}}}),
+                          (".docker/config.json", {"auths": {"https://localhost:5000/v1/": {"auth": auth}}}),
+                          (".config/containers/auth.json", {"auths": {"localhost:5000": {"auth": auth}}})):
+        done = logged_in(file, content)
+        assert (done.returncode, done.stdout) == (0, b"fetched\n"), done
+    helper = tmp_path / "bin/docker-credential-tests"
+    helper.parent.mkdir()
+    helper.write_text('#!/bin/sh\n[ "$1" = get ] && [ "$(cat)" = localhost:5000 ] || { echo "credentials not found"; exit 1; }\n'
+                      'echo \'{"ServerURL": "localhost:5000", "Username": "someone", "Secret": "secret:word"}\'\n')
+    helper.chmod(0o755)
+    env["PATH"] = f"{helper.parent}:{os.environ['PATH']}"
+    for content in ({"credsStore": "tests"}, {"credHelpers": {"localhost:5000": "tests"}}):
+        done = logged_in(".docker/config.json", content)
+        assert (done.returncode, done.stdout) == (0, b"fetched\n"), done
+    # What is wrong with it is told, and a refusal in the engine's words.
+    for content, words in (({"auths": {"localhost:5000": {"auth": "???"}}}, "cannot use the login for 'localhost:5000'"),
+                           ({"credsStore": "none-such"}, "docker-credential-none-such"), ({"credsStore": "../x"}, "is no name of a helper"),
+                           ({"auths": {"localhost:5000": {"auth": base64.b64encode(b"someone:else").decode()}}}, "no basic auth credentials|unauthorized"),
+                           ({"auths": {"other:5000": {"auth": auth}}}, "no basic auth credentials|unauthorized")):
+        error = micropod.error(logged_in(".docker/config.json", content))
+        assert re.search(words, error), error
+        assert "secret:word" not in error and auth not in error

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the shim of a VM has besides: templates to start from, and folders that are shared with the
+ * guest. */
+#pragma once
+
+#include "shim/shim.h"
+
+/* template.c */
+
+/* Looks for a template of shim->machine, and notes what is to be made otherwise. */
+void shim_find_template(struct shim *shim);
+/* The guest did not go on from it. */
+void shim_drop_template(struct shim *shim, const char *why);
+/* Has the one that was missing made, by a process of its own that outlives us. */
+void shim_make_template(struct shim *shim);
+
+/* shares.c: the folders and files of the host that the container sees */
+
+struct shim_share {
+	struct shim *shim;
+	const char *source, *target; /* borrowed from the configuration */
+	bool read_only;
+	char tag[16];
+	pid_t pid; /* of the daemon; 0: it does not run */
+	struct loop_child child;
+	int socket; /* for the VMM; -1 once it has it */
+	bool file;
+};
+
+/* Starts the daemons that serve them. 0 or -errno with err. */
+int shim_start_shares(struct shim *shim, struct err *err);
+/* Gives them to the VM, one after the other; done comes when all are there. Fails by shim_fail().
+ */
+void shim_plug_shares(struct shim *shim, void (*done)(struct shim *shim));
+/* Kills the daemons. */
+void shim_stop_shares(struct shim *shim);
