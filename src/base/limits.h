@@ -10,6 +10,7 @@
 /* Errors and logs */
 #define LIMIT_ERR_MESSAGE 512 /* bytes of one error line, NUL included */
 #define LIMIT_LOG_LINE	  1024
+#define LIMIT_EVENTS_LOG  (4 * MIB) /* events.log, before it becomes events.log.1 */
 #define LIMIT_SYSTEM_LOG \
 	(4 * MIB) /* shim, agent and console log of one sandbox; then rotated once */
 

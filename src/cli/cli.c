@@ -46,11 +46,11 @@ static const struct opt *table(const struct opt *opts)
 }
 
 const struct verb *const verb_table[] = { &verb_run, &verb_create, &verb_start, &verb_stop,
-	&verb_kill, &verb_restart, &verb_extend, &verb_rm, &verb_ps, &verb_exec, &verb_attach,
-	&verb_cp, &verb_logs, &verb_port_forward, &verb_wait, &verb_inspect, &verb_pull,
-	&verb_images, &verb_rmi, &verb_load, &verb_prune, &verb_doctor, &verb_setup, &verb_stats,
-	&verb_template, &verb_server, &verb_runner, &verb_token, &verb_context, &verb_version,
-	NULL };
+	&verb_kill, &verb_restart, &verb_extend, &verb_events, &verb_rm, &verb_ps, &verb_exec,
+	&verb_attach, &verb_cp, &verb_logs, &verb_port_forward, &verb_wait, &verb_inspect,
+	&verb_pull, &verb_images, &verb_rmi, &verb_load, &verb_prune, &verb_doctor, &verb_setup,
+	&verb_stats, &verb_template, &verb_server, &verb_runner, &verb_token, &verb_context,
+	&verb_version, NULL };
 
 void cli_complain(const struct err *err)
 {
@@ -167,6 +167,8 @@ static int run_there(struct cli *cli, const struct verb *verb, char *const *args
 		return remote_verb(cli->remote, verb->name, true, args, n, words, n_words, err);
 	if (strip(args, n, &kept) < 0)
 		return err_errno(err, ENOMEM, "cannot ask the server");
+	if (verb->remote == VERB_EVERYWHERE)
+		return remote_everywhere(cli->remote, verb->name, strv_items(&kept), kept.n, err);
 	return remote_verb(
 		cli->remote, verb->name, false, strv_items(&kept), kept.n, words, n_words, err);
 }

@@ -33,6 +33,7 @@ enum verb_remote {
 	VERB_LOCAL,	 /* it is for this host alone */
 	VERB_HERE,	 /* it runs here, and calls go through the server (cli/boxes.h) */
 	VERB_THERE,	 /* a host runs it */
+	VERB_EVERYWHERE, /* every host runs it */
 	VERB_BY_SANDBOX, /* the same: that which has the sandbox, for each word */
 };
 
@@ -58,10 +59,10 @@ struct verb {
 };
 
 extern const struct verb verb_attach, verb_context, verb_cp, verb_create, verb_doctor, verb_exec,
-	verb_extend, verb_images, verb_inspect, verb_kill, verb_load, verb_logs, verb_port_forward,
-	verb_prune, verb_ps, verb_pull, verb_restart, verb_rm, verb_rmi, verb_run, verb_runner,
-	verb_server, verb_setup, verb_start, verb_stats, verb_stop, verb_template, verb_token,
-	verb_version, verb_wait;
+	verb_events, verb_extend, verb_images, verb_inspect, verb_kill, verb_load, verb_logs,
+	verb_port_forward, verb_prune, verb_ps, verb_pull, verb_restart, verb_rm, verb_rmi,
+	verb_run, verb_runner, verb_server, verb_setup, verb_start, verb_stats, verb_stop,
+	verb_template, verb_token, verb_version, verb_wait;
 
 /* All verbs, NULL-terminated, in the order of the help text. */
 extern const struct verb *const verb_table[];

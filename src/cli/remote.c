@@ -16,6 +16,7 @@
 #include "tls/tls.h"
 #include "tunnel/url.h"
 
+#define SERVER(name)   Micropod__Server__V1__##name
 #define HOST(name)     Micropod__Host__V1__##name
 #define TOKEN_FILE_MAX 4096
 #define ASK_TIME       (30 * NSEC_PER_SEC)
@@ -296,12 +297,29 @@ void remote_route(const struct remote *m, const char *id, struct remote_route *r
 /* Commands */
 
 struct run {
-	struct loop *loop;
 	struct strbuf *out;
+	bool by_lines; /* others write too: whole ones only */
+	struct strbuf line;
 	int code;
 	bool done, have_code;
 	struct err err;
 };
+
+static int write_lines(struct run *run, const void *data, size_t len)
+{
+	const char *end;
+	size_t whole;
+	int r;
+
+	strbuf_add(&run->line, data, len);
+	if (strbuf_error(&run->line) < 0 || run->line.len > LIMIT_RPC_MESSAGE)
+		return -ENOMEM;
+	end = memrchr(run->line.data, '\n', run->line.len);
+	whole = end ? (size_t)(end + 1 - run->line.data) : 0;
+	r = whole ? fd_write_full(STDOUT_FILENO, run->line.data, whole) : 0;
+	strbuf_consume(&run->line, whole);
+	return r;
+}
 
 static void on_event(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw,
 	size_t len, void *arg)
@@ -316,6 +334,10 @@ static void on_event(struct rpc_call *call, const ProtobufCMessage *msg, const u
 		fd_write_full(STDERR_FILENO, ev->stderr.data, ev->stderr.len);
 	} else if (ev->kind_case == MICROPOD__HOST__V1__COMMAND_EVENT__KIND_STDOUT && run->out) {
 		strbuf_add(run->out, ev->stdout.data, ev->stdout.len);
+	} else if (ev->kind_case == MICROPOD__HOST__V1__COMMAND_EVENT__KIND_STDOUT &&
+		   run->by_lines) {
+		if (write_lines(run, ev->stdout.data, ev->stdout.len) < 0)
+			rpc_call_cancel(call);
 	} else if (ev->kind_case == MICROPOD__HOST__V1__COMMAND_EVENT__KIND_STDOUT &&
 		   fd_write_full(STDOUT_FILENO, ev->stdout.data, ev->stdout.len) < 0) {
 		rpc_call_cancel(call);
@@ -333,21 +355,18 @@ static void on_done(struct rpc_call *call, const struct rpc_status *status, void
 
 static const struct rpc_call_ops run_ops = { .message = on_event, .done = on_done };
 
-int remote_command(struct remote *m, const char *host, const struct strv *args, struct strbuf *out,
-	struct err *err)
+/* 0 or -errno with err; run tells the rest, from the loop. */
+static int start_command(struct remote *m, const char *host, const struct strv *args,
+	struct run *run, struct err *err)
 {
 	HOST(CommandRequest) req = MICROPOD__HOST__V1__COMMAND_REQUEST__INIT;
 	HOST(CommandStart) start = MICROPOD__HOST__V1__COMMAND_START__INIT;
 	struct rpc_call_opts opts = { .retry = RPC_RETRY_UNSENT };
-	struct run run = { .loop = m->loop, .out = out };
 	ProtobufCBinaryData *words = calloc(args->n + 1, sizeof(*words));
 	struct rpc_call *call = NULL;
-	int r = 0;
 
-	fflush(stdout);
-	host = host ? host : m->on;
 	if (!words || rpc_channel_call(m->channel, "/micropod.host.v1.Host/Command",
-			      &micropod__host__v1__command_event__descriptor, &opts, &run_ops, &run,
+			      &micropod__host__v1__command_event__descriptor, &opts, &run_ops, run,
 			      &call) < 0) {
 		free(words);
 		return err_errno(err, ENOMEM, "cannot ask the server");
@@ -364,6 +383,19 @@ int remote_command(struct remote *m, const char *host, const struct strv *args, 
 	rpc_call_half_close(call);
 	rpc_call_start(call);
 	free(words);
+	return 0;
+}
+
+int remote_command(struct remote *m, const char *host, const struct strv *args, struct strbuf *out,
+	struct err *err)
+{
+	struct run run = { .out = out };
+	int r;
+
+	fflush(stdout);
+	r = start_command(m, host ? host : m->on, args, &run, err);
+	if (r < 0)
+		return r;
 	while (r == 0 && !run.done)
 		r = loop_once(m->loop, DEADLINE_NONE);
 	if (r < 0)
@@ -372,6 +404,70 @@ int remote_command(struct remote *m, const char *host, const struct strv *args, 
 		return run.code;
 	*err = run.err;
 	return err_wrap(err, "the server");
+}
+
+static int find_hosts(struct remote *m, struct strv *hosts, struct err *err)
+{
+	SERVER(HostsRequest) req = MICROPOD__SERVER__V1__HOSTS_REQUEST__INIT;
+	struct rpc_call_opts opts = { .deadline = deadline_in(ASK_TIME),
+		.retry = RPC_RETRY_UNSENT };
+	ProtobufCMessage *answer = NULL;
+	SERVER(HostsResponse) * list;
+	int r = m->on ? strv_add(hosts, m->on) : 0;
+
+	if (r < 0)
+		return err_errno(err, -r, "cannot ask the server");
+	if (m->on)
+		return 0;
+	r = rpc_channel_unary(m->channel, "/micropod.server.v1.Server/Hosts", &req.base,
+		&micropod__server__v1__hosts_response__descriptor, &opts, &answer, NULL, err);
+	if (r < 0)
+		return err_wrap(err, "the server");
+	list = (SERVER(HostsResponse) *)answer;
+	for (size_t i = 0; r == 0 && i < list->n_hosts; i++)
+		r = strv_add(hosts, list->hosts[i]->name);
+	protobuf_c_message_free_unpacked(answer, NULL);
+	if (r < 0)
+		return err_errno(err, -r, "cannot ask the server");
+	return hosts->n ? 0 : err_set(err, ENOENT, "no host has joined the server");
+}
+
+int remote_everywhere(
+	struct remote *m, const char *verb, char *const *given, size_t n, struct err *err)
+{
+	auto_strv struct strv args = STRV_INIT, hosts = STRV_INIT;
+	auto_free struct run *runs = NULL;
+	size_t running = 0;
+	int code = 0, r = find_hosts(m, &hosts, err);
+
+	if (r < 0)
+		return r;
+	r = strv_add(&args, verb);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = strv_add(&args, given[i]);
+	runs = calloc(hosts.n, sizeof(*runs));
+	if (r < 0 || !runs)
+		return err_errno(err, ENOMEM, "cannot ask the server");
+	fflush(stdout);
+	for (size_t i = 0; i < hosts.n && r == 0; i++) {
+		runs[i].by_lines = true;
+		r = start_command(m, hosts.v[i], &args, &runs[i], err);
+	}
+	do {
+		running = 0;
+		for (size_t i = 0; i < hosts.n; i++)
+			running += !runs[i].done;
+		r = r == 0 && running ? loop_once(m->loop, DEADLINE_NONE) : r;
+	} while (r == 0 && running);
+	for (size_t i = 0; i < hosts.n; i++) {
+		if (!runs[i].have_code && runs[i].err.code) {
+			err_wrap(&runs[i].err, "host '%s'", hosts.v[i]);
+			cli_complain(&runs[i].err);
+		}
+		code = !runs[i].have_code ? EXIT_MICROPOD : runs[i].code ? runs[i].code : code;
+		strbuf_deinit(&runs[i].line);
+	}
+	return r < 0 ? err_errno(err, -r, "the event loop failed") : code;
 }
 
 static int add_options(struct strv *args, const char *verb, char *const *given, size_t n,

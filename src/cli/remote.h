@@ -46,6 +46,11 @@ const char *remote_authority(const struct remote *remote);
 int remote_command(struct remote *remote, const char *host, const struct strv *args,
 	struct strbuf *out, struct err *err);
 
+/* The same on every host at once (--on: on that one), until it has ended on each; lines stay whole.
+ * The exit code, or -errno with err. */
+int remote_everywhere(
+	struct remote *remote, const char *verb, char *const *args, size_t n, struct err *err);
+
 /* A whole verb that the hosts do themselves: args as given, of which words (pointers into them)
  * name sandboxes, if by_sandbox, each of which goes to the host that has it. The exit code, or
  * -errno. */

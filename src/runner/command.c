@@ -24,8 +24,9 @@
 #define STREAMS	   2
 
 /* What can be asked for from far away: nothing that wants a terminal, nothing that serves. */
-static const char *const verbs[] = { "create", "start", "restart", "rm", "logs", "inspect", "pull",
-	"images", "rmi", "load", "prune", "doctor", "setup", "template", "version", "ps" };
+static const char *const verbs[] = { "create", "start", "restart", "rm", "events", "logs",
+	"inspect", "pull", "images", "rmi", "load", "prune", "doctor", "setup", "template",
+	"version", "ps" };
 
 struct command;
 

@@ -30,6 +30,7 @@
 #include "base/fs.h"
 #include "base/proc.h"
 #include "base/trace.h"
+#include "sandbox/events.h"
 
 #define VERDICT_SPARE \
 	(15 * NSEC_PER_SEC) /* the shim keeps the deadline itself and says which step missed it */
@@ -231,6 +232,8 @@ int sandbox_create(struct sandbox_root *root, struct sandbox_config *config,
 			r = create(root, config, make_scratch, arg, err);
 		/* Somebody who made theirs at the same time was given the same. */
 	} while (made_up && r == -EEXIST);
+	if (r == 0)
+		sandbox_event(root, config, "create", NULL, NULL);
 	return r;
 }
 
@@ -774,6 +777,10 @@ int sandbox_remove(struct sandbox_root *root, const char *id, bool force, struct
 	box = (struct sandbox){ 0 };
 	if (lock >= 0 && sandbox_load(root, id, &box, &load_err) == 0)
 		r = remove_container(root, &box, id, err);
+	if (lock >= 0 && r == 0)
+		r = delete_box(root, id, name, err);
+	if (lock >= 0 && r == 0 && box.config.id[0])
+		sandbox_event(root, &box.config, "destroy", NULL, NULL);
 	sandbox_deinit(&box);
 	if (lock == -ETIMEDOUT && force)
 		return err_set(err, EBUSY,
@@ -786,7 +793,7 @@ int sandbox_remove(struct sandbox_root *root, const char *id, bool force, struct
 			name, name);
 	if (lock < 0)
 		return err_errno(err, -lock, "cannot lock sandbox %.12s", id);
-	return r < 0 ? r : delete_box(root, id, name, err);
+	return r;
 }
 
 int sandbox_remove_held(

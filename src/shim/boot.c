@@ -23,6 +23,7 @@
 #include "net/net.h"
 #include "rpc/failure.h"
 #include "shim/guestnet.h"
+#include "sandbox/events.h"
 #include "shim/vm.h"
 
 /* For the next call to the agent. */
@@ -274,6 +275,7 @@ static void finish_boot(struct shim *shim)
 {
 	shim->box.state.phase = SANDBOX_RUNNING;
 	shim_save_state(shim);
+	sandbox_event(shim->root, &shim->box.config, "start", NULL, NULL);
 	shim_verdict(shim, 0, NULL);
 	template_close(&shim->template);
 	/* Only now: it must not keep the first user waiting. */

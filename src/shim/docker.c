@@ -22,6 +22,7 @@
 #include "base/trace.h"
 #include "driver/docker/host.h"
 #include "http/http.h"
+#include "sandbox/events.h"
 #include "shim/docker.h"
 
 #define CALL_TIME  (60 * NSEC_PER_SEC)
@@ -208,6 +209,8 @@ static void be_started(struct shim *shim)
 	shim_limits_start(shim);
 	shim->box.state.phase = SANDBOX_RUNNING;
 	shim_save_state(shim);
+	if (!shim->adopt)
+		sandbox_event(shim->root, &shim->box.config, "start", NULL, NULL);
 	shim_verdict(shim, 0, NULL);
 }
 

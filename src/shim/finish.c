@@ -15,6 +15,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/trace.h"
+#include "sandbox/events.h"
 #include "shim/shim.h"
 
 void shim_save_state(struct shim *shim)
@@ -71,9 +72,13 @@ void shim_leave(struct shim *shim)
 
 	if (shim->run_dir)
 		fs_remove_tree(AT_FDCWD, shim->run_dir);
+	if (shim->stopping)
+		sandbox_event(shim->root, &shim->box.config, "stop", NULL, NULL);
 	if (shim->remove && sandbox_remove_held(shim->root, shim->box.config.id,
 				    shim->box.config.name, &err) < 0)
 		log_error("%s", err.msg);
+	else if (shim->remove)
+		sandbox_event(shim->root, &shim->box.config, "destroy", NULL, NULL);
 	shim_answer_waiters(shim, SHIM_WAIT_EXIT);
 	shim_answer_waiters(shim, SHIM_WAIT_GONE);
 	if (!shim->server) {
@@ -165,6 +170,17 @@ void shim_reader_done(struct shim *shim)
 		loop_timer_arm(shim->loop, &shim->timer, clock_monotonic(), on_all_read);
 }
 
+static void tell_end(struct shim *shim)
+{
+	const struct sandbox_state *st = &shim->box.state;
+	char code[16];
+
+	snprintf(code, sizeof(code), "%d", st->exit_code);
+	if (st->oom_killed)
+		sandbox_event(shim->root, &shim->box.config, "oom", NULL, NULL);
+	sandbox_event(shim->root, &shim->box.config, "die", "exitCode", code);
+}
+
 /*
  * Records the end and begins to leave. Called once. What the container wrote last is in the agent
  * until everybody who reads along has it, however slowly.
@@ -180,6 +196,7 @@ static void begin_end(struct shim *shim)
 	}
 	shim->box.state.phase = SANDBOX_EXITED;
 	shim->box.state.finished_ns = clock_realtime();
+	tell_end(shim);
 	if (!shim->remove) {
 		shim_save_state(shim);
 		shim_answer_waiters(shim, SHIM_WAIT_EXIT);

@@ -13,6 +13,7 @@
 #include "oci/signal.h"
 #include "rpc/proxy.h"
 #include "sandbox.desc.h"
+#include "sandbox/events.h"
 #include "shim/shim.h"
 
 /* Calls to the agent */
@@ -275,6 +276,7 @@ static void do_kill(struct rpc_call *call, const ProtobufCMessage *msg, void *ar
 	struct shim *shim = arg;
 	struct rpc_call *out;
 	int number = 0;
+	char text[16];
 
 	if (oci_signal_parse(req->signal[0] ? req->signal : "SIGKILL", &number) < 0) {
 		rpc_call_finish_code(call, RPC_INVALID_ARGUMENT, "'%s' is no signal", req->signal);
@@ -285,6 +287,8 @@ static void do_kill(struct rpc_call *call, const ProtobufCMessage *msg, void *ar
 			shim->box.config.name);
 		return;
 	}
+	snprintf(text, sizeof(text), "%d", number);
+	sandbox_event(shim->root, &shim->box.config, "kill", "signal", text);
 	/* As Docker: who ends it does not want it started again. */
 	if (number == SIGKILL || number == stop_signal(shim))
 		shim->no_restart = true;

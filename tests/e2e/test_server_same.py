@@ -6,6 +6,7 @@ import tempfile
 import pytest
 
 from servers import Remote, Runner, Server
+from test_events import test_the_past_and_filters, test_what_happens_is_told_as_it_happens  # noqa: F401
 from test_limits import test_a_lifetime_ends_and_is_extended  # noqa: F401
 from test_port_forward import echo, test_bytes_and_ends, test_nobody_listens  # noqa: F401
 from test_restart import test_only_after_failures_and_so_often, test_while_it_waits  # noqa: F401

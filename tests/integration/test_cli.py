@@ -169,7 +169,7 @@ def test_root_that_cannot_be(cli, tmp_path):
 
 def test_help_of_every_verb(cli):
     verbs = re.findall(r"^  (\w+) ", cli.ok("--help").split("Commands:")[1].split("Options:")[0], re.M)
-    assert {"run", "create", "start", "stop", "kill", "restart", "extend", "rm", "ps", "exec", "attach", "cp", "logs", "wait", "inspect", "pull", "images", "rmi",
+    assert {"run", "create", "start", "stop", "kill", "restart", "extend", "events", "rm", "ps", "exec", "attach", "cp", "logs", "wait", "inspect", "pull", "images", "rmi",
             "load", "prune", "doctor", "setup", "stats", "template", "version", "server", "runner", "token", "context"} == set(verbs)
     # Three are programs of their own, which this installation of parts does not have.
     for verb in set(verbs) - {"server", "runner", "token"}:

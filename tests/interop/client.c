@@ -463,8 +463,9 @@ static void timeout_on_sleeping_server(struct client *c)
 	struct rpc_call_opts opts = { .deadline = deadline_in(NSEC_PER_MSEC) };
 
 	open_duplex(c, &opts);
-	rpc_call_start(c->call);
+	/* Before the start, by which its time may be over already. */
 	send_output_request(c, 31415, 27182);
+	rpc_call_start(c->call);
 	wait_done(c);
 	must_be(c, RPC_DEADLINE_EXCEEDED);
 }
