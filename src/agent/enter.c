@@ -39,6 +39,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "agent/keeper.h"
 #include "agent/userfiles.h"
 #include "agent/worker.h"
 #include "base/cleanup.h"
@@ -423,6 +424,8 @@ static int enter(const struct process *p, struct exec_settings *s, const struct 
 		if (r == 0)
 			r = join_namespaces(t, f);
 	}
+	if (r == 0 && t->kept && (r = keeper_start()) < 0)
+		r = failed(f, "start a keeper", "", -r);
 	if (r < 0)
 		return r;
 	TRY(setsid(), "start a session", "");

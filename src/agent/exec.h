@@ -43,6 +43,7 @@ struct exec_target {
 	int pidfd; /* of the container's first process */
 	pid_t pid; /* the same */
 	const struct cgroup *cgroup;
+	bool kept;	/* with a keeper in front (agent/keeper.h) */
 	int sub_cgroup; /* instead of the container's own (agent/cgroup.h); -1: none */
 };
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A process with a time limit runs in a cgroup of its own below the container's, so that everything
- * that comes from it can be killed at once, double forks and new sessions included.
+ * that comes from it can be killed at once, double forks and new sessions included. Where the agent
+ * makes no cgroups it has a keeper instead.
  */
 #include "agent/execs.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/keeper.h"
 #include "agent/settings.h"
 #include "agent/tree.h"
 #include "base/cleanup.h"
@@ -31,7 +32,7 @@ struct extra {
 	char sub_name[48];
 	int sub, sub_parent; /* -1: none */
 	uint64_t oom_kills;  /* of the container, when it started */
-	pid_t session;	     /* where there are no cgroups: its own, named by its first process */
+	pid_t keeper;	     /* where there are no cgroups (agent/keeper.h) */
 	struct exec_job *job;
 	struct failure *failure;      /* owned */
 	const struct failure *failed; /* why the last attempt failed; NULL: it has not */
@@ -187,35 +188,6 @@ int execs_create(struct agent *agent, const char *container_id, const char *exec
 	return 0;
 }
 
-static pid_t session_of(const char *pid)
-{
-	char path[32];
-	auto_free char *text = NULL;
-	const char *rest;
-	int session = 0;
-
-	snprintf(path, sizeof(path), "/proc/%.16s/stat", pid);
-	if (fs_read_file(AT_FDCWD, path, 4096, &text, NULL) < 0)
-		return 0;
-	/* Behind the name, which may have anything in it: state, parent, group, session. */
-	rest = strrchr(text, ')');
-	return rest && sscanf(rest + 1, " %*c %*d %*d %d", &session) == 1 ? session : 0;
-}
-
-/* A process that has left the session is not reached: only a cgroup would hold it. */
-static void kill_session(const struct extra *x)
-{
-	auto_closedir DIR *proc = opendir("/proc");
-	struct dirent *de;
-	int64_t pid;
-
-	kill(-x->session, SIGKILL);
-	while (proc && (de = readdir(proc)))
-		if (parse_i64(de->d_name, 2, INT32_MAX, &pid) == 0 &&
-			session_of(de->d_name) == x->session)
-			kill((pid_t)pid, SIGKILL);
-}
-
 static void on_kill_after(struct loop_timer *timer)
 {
 	struct extra *x = container_of(timer, struct extra, kill_timer);
@@ -223,8 +195,8 @@ static void on_kill_after(struct loop_timer *timer)
 	x->timed_out = true;
 	if (x->sub >= 0)
 		cgroup_kill_sub(x->sub);
-	else if (x->agent->self && x->session > 1)
-		kill_session(x);
+	else if (x->keeper > 1)
+		kill(x->keeper, KEEPER_KILL);
 }
 
 static void on_exit_count(struct process *p, void *arg)
@@ -258,7 +230,7 @@ static void on_spawned(void *arg, const struct failure *f)
 		remove_sub(x);
 	} else {
 		drop_settings(x);
-		x->session = p->pid;
+		x->keeper = x->agent->self && x->kill_after ? p->pid : 0;
 		if (x->kill_after)
 			loop_timer_arm(
 				p->loop, &x->kill_timer, deadline_in(x->kill_after), on_kill_after);
@@ -281,6 +253,7 @@ int execs_start(struct agent *agent, struct process *p, struct failure *f)
 		return failure_set(f, FAILURE_CONFLICT, EBUSY, "state", p->container_id,
 			"container '%s' is not running", p->container_id);
 	t.self = agent->self;
+	t.kept = agent->self && x->kill_after;
 	if (x->kill_after && x->sub < 0 && !agent->self) {
 		snprintf(x->sub_name, sizeof(x->sub_name), "exec-%llu",
 			(unsigned long long)agent->numbers++);

@@ -7,8 +7,9 @@
  * for ever.)
  *
  * Finished processes are kept for Wait and Attach: LIMIT_KEPT_PROCESSES of them with at most
- * LIMIT_KEPT_OUTPUT bytes of output together; then the oldest that nobody watches go. First
- * processes of containers stay with their container.
+ * LIMIT_KEPT_OUTPUT bytes of output together; then the oldest that nobody watches go. Those of the
+ * agent's own tools go with who has read them. First processes of containers stay with their
+ * container.
  */
 #include "agent/process.h"
 
@@ -132,6 +133,11 @@ void process_watch(
 	p->refs++;
 }
 
+static bool is_kept(const struct process *p)
+{
+	return p->exec_id[0] && p->state == PROCESS_EXITED && p->lingered;
+}
+
 void process_unwatch(struct process_watch *watch)
 {
 	struct process *p = watch->process;
@@ -141,6 +147,9 @@ void process_unwatch(struct process_watch *watch)
 	watch->process = NULL;
 	loop_defer_cancel(&watch->defer);
 	list_remove(&watch->link);
+	/* A tree that was copied is of no use to anybody afterwards. */
+	if (p->tool && p->table && is_kept(p) && list_empty(&p->watches))
+		process_delete(p);
 	process_unref(p);
 }
 
@@ -149,11 +158,6 @@ void process_unwatch(struct process_watch *watch)
 static size_t kept_output(const struct process *p)
 {
 	return p->io.out[STREAMS_OUT].ring.cap + p->io.out[STREAMS_ERR].ring.cap;
-}
-
-static bool is_kept(const struct process *p)
-{
-	return p->exec_id[0] && p->state == PROCESS_EXITED && p->lingered;
 }
 
 static void forget_oldest(struct process_table *table)

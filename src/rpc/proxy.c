@@ -14,7 +14,39 @@
 
 struct proxy {
 	struct rpc_call *front, *back; /* NULL once done */
+	struct rpc_rate *rate;	       /* NULL: as fast as they can */
+	struct rpc_rate_wait front_wait, back_wait;
 };
+
+static void proxy_free(struct proxy *p)
+{
+	rpc_rate_cancel(&p->front_wait);
+	rpc_rate_cancel(&p->back_wait);
+	rpc_rate_unref(p->rate);
+	free(p);
+}
+
+/* Unless there is still another reason why from stands still. */
+static void go_on(
+	struct rpc_call *from, const struct rpc_call *to, const struct rpc_rate_wait *wait)
+{
+	if (from && list_empty(&wait->link) && (!to || rpc_call_writable(to)))
+		rpc_call_resume(from);
+}
+
+static void on_front_turn(struct rpc_rate_wait *wait)
+{
+	struct proxy *p = container_of(wait, struct proxy, front_wait);
+
+	go_on(p->front, p->back, wait);
+}
+
+static void on_back_turn(struct rpc_rate_wait *wait)
+{
+	struct proxy *p = container_of(wait, struct proxy, back_wait);
+
+	go_on(p->back, p->front, wait);
+}
 
 static void front_gone(struct rpc_call *call, const struct rpc_status *status, void *arg)
 {
@@ -24,20 +56,21 @@ static void front_gone(struct rpc_call *call, const struct rpc_status *status, v
 	if (p->back)
 		rpc_call_cancel(p->back);
 	else
-		free(p);
+		proxy_free(p);
 }
 
-static void relay(
-	struct proxy *p, struct rpc_call *from, struct rpc_call *to, const uint8_t *raw, size_t len)
+static void relay(struct proxy *p, struct rpc_call *from, struct rpc_call *to,
+	struct rpc_rate_wait *wait, const uint8_t *raw, size_t len)
 {
 	int r = to ? rpc_call_send_raw(to, raw, len) : 0;
+	bool more = !p->rate || rpc_rate_take(p->rate, len, wait);
 
 	/* -EPIPE: the other side is over, which its done says. */
 	if (r < 0 && r != -EPIPE) {
 		rpc_call_finish_code(p->front, RPC_RESOURCE_EXHAUSTED,
 			"a message cannot be passed on: %s", strerror(-r));
 		rpc_call_cancel(p->back);
-	} else if (to && !rpc_call_writable(to)) {
+	} else if (to && !(more && rpc_call_writable(to))) {
 		rpc_call_pause(from);
 	}
 }
@@ -47,7 +80,7 @@ static void front_message(struct rpc_call *call, const ProtobufCMessage *msg, co
 {
 	struct proxy *p = arg;
 
-	relay(p, call, p->back, raw, len);
+	relay(p, call, p->back, &p->front_wait, raw, len);
 }
 
 static void front_end(struct rpc_call *call, void *arg)
@@ -62,8 +95,7 @@ static void front_writable(struct rpc_call *call, void *arg)
 {
 	struct proxy *p = arg;
 
-	if (p->back)
-		rpc_call_resume(p->back);
+	go_on(p->back, p->front, &p->back_wait);
 }
 
 static const struct rpc_call_ops front_ops = {
@@ -99,15 +131,14 @@ static void back_message(struct rpc_call *call, const ProtobufCMessage *msg, con
 {
 	struct proxy *p = arg;
 
-	relay(p, call, p->front, raw, len);
+	relay(p, call, p->front, &p->back_wait, raw, len);
 }
 
 static void back_writable(struct rpc_call *call, void *arg)
 {
 	struct proxy *p = arg;
 
-	if (p->front)
-		rpc_call_resume(p->front);
+	go_on(p->front, p->back, &p->front_wait);
 }
 
 static void back_done(struct rpc_call *call, const struct rpc_status *status, void *arg)
@@ -116,7 +147,7 @@ static void back_done(struct rpc_call *call, const struct rpc_status *status, vo
 
 	p->back = rpc_call_unref(p->back);
 	if (!p->front) {
-		free(p);
+		proxy_free(p);
 		return;
 	}
 	copy_meta(p->front, rpc_call_add_trailer, &call->peer_trailers);
@@ -133,6 +164,11 @@ static const struct rpc_call_ops back_ops = {
 
 bool rpc_proxy_call(struct rpc_call *call, struct rpc_channel *channel)
 {
+	return rpc_proxy_call_at(call, channel, NULL);
+}
+
+bool rpc_proxy_call_at(struct rpc_call *call, struct rpc_channel *channel, struct rpc_rate *rate)
+{
 	struct rpc_call_opts opts = { .deadline = rpc_call_deadline(call) };
 	struct proxy *p = calloc(1, sizeof(*p));
 
@@ -142,6 +178,11 @@ bool rpc_proxy_call(struct rpc_call *call, struct rpc_channel *channel)
 		rpc_call_finish_code(call, RPC_RESOURCE_EXHAUSTED, "out of memory");
 		return true;
 	}
+	list_init(&p->front_wait.link);
+	list_init(&p->back_wait.link);
+	p->front_wait.go = on_front_turn;
+	p->back_wait.go = on_back_turn;
+	p->rate = rate ? rpc_rate_ref(rate) : NULL;
 	p->front = rpc_call_ref(call);
 	rpc_call_ref(p->back);
 	copy_meta(p->back, rpc_call_add_metadata, &call->peer_meta);

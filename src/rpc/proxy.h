@@ -3,6 +3,7 @@
 #pragma once
 
 #include "rpc/client.h"
+#include "rpc/rate.h"
 #include "rpc/server.h"
 
 /*
@@ -12,3 +13,6 @@
  * other. Takes the call over; always returns true.
  */
 bool rpc_proxy_call(struct rpc_call *call, struct rpc_channel *channel);
+/* The same, with the bytes of both ways counted to rate, of which it takes a reference; NULL: not
+ * counted. */
+bool rpc_proxy_call_at(struct rpc_call *call, struct rpc_channel *channel, struct rpc_rate *rate);

@@ -12,6 +12,7 @@
 
 #include "agent.desc.h"
 #include "base/log.h"
+#include "base/parse.h"
 #include "host.desc.h"
 #include "io/addr.h"
 #include "sandbox.desc.h"
@@ -39,12 +40,14 @@ static const char usage[] =
 	"  --tls-cert FILE      speak TLS 1.3 with this certificate and its chain (PEM) ...\n"
 	"  --tls-key FILE       ... and its key\n"
 	"  --metrics ADDRESS    answer GET /metrics and /healthz there\n"
+	"  --sandbox-rate SIZE  bytes a second that go to and from one sandbox at most\n"
 	"  --insecure-plaintext   listen on a network without TLS\n";
 
 #define LISTEN_MAX 8
 
 struct args {
 	const char *listen[LISTEN_MAX], *data, *metrics, *cert, *key;
+	uint64_t sandbox_rate;
 	size_t n_listen;
 	bool plain;
 };
@@ -201,6 +204,8 @@ static void tear_down(struct main *m)
 	loop_timer_disarm(&m->drain);
 	rpc_server_free(s->rpc);
 	tunnel_acceptor_free(s->acceptor);
+	while (!list_empty(&s->rates))
+		rpc_rate_free(list_entry(s->rates.next, struct rpc_rate, link));
 	loop_signals_remove(&m->signals);
 	loop_free(s->loop);
 	tls_free(s->tls);
@@ -216,6 +221,7 @@ static int parse(struct args *a, int argc, char **argv)
 		{ "metrics", required_argument, NULL, 'm' },
 		{ "tls-cert", required_argument, NULL, 'c' },
 		{ "tls-key", required_argument, NULL, 'k' },
+		{ "sandbox-rate", required_argument, NULL, 'r' },
 		{ "insecure-plaintext", no_argument, NULL, 'p' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
@@ -243,6 +249,16 @@ static int parse(struct args *a, int argc, char **argv)
 			break;
 		case 'k':
 			a->key = optarg;
+			break;
+		case 'r':
+			if (parse_size(optarg, &a->sandbox_rate) < 0 ||
+				a->sandbox_rate > LIMIT_SANDBOX_RATE) {
+				fprintf(stderr,
+					"micropod: server: option '--sandbox-rate' is '%.100s': "
+					"give bytes, such as 10m, or 0 for no limit\n",
+					optarg);
+				return 125;
+			}
 			break;
 		case 'p':
 			a->plain = true;
@@ -279,6 +295,8 @@ int main(int argc, char **argv)
 		return code;
 	log_init("server", 2, LOG_LEVEL_INFO);
 	list_init(&m.server.remotes);
+	list_init(&m.server.rates);
+	m.server.sandbox_rate = a.sandbox_rate;
 	code = set_up(&m, &a, &err);
 	if (code == 0) {
 		for (size_t i = 0; i < a.n_listen; i++)

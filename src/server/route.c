@@ -10,9 +10,31 @@ static bool starts(const char *text, const char *prefix)
 	return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
+/* Of the sandbox that the call is for. NULL: there is none, or no limit, or no memory. */
+static struct rpc_rate *rate_of(const struct rpc_call *call, struct remote *r)
+{
+	struct server *s = r->server;
+	char sandbox[STORE_SUBJECT + 1], key[sizeof(((struct rpc_rate *)0)->key)];
+	struct rpc_rate *rate;
+
+	if (!s->sandbox_rate ||
+		!gate_metadata(call, SANDBOX_METADATA, sandbox, sizeof(sandbox)))
+		return NULL;
+	/* An agent's name and id are both its token's. */
+	snprintf(key, sizeof(key), "%s/%s", r->who.id,
+		store_is_agent(r->who.kind) ? "" : sandbox);
+	list_foreach (rate, &s->rates, link)
+		if (strcmp(rate->key, key) == 0)
+			return rate;
+	rate = rpc_rate_new(s->loop, s->sandbox_rate, key);
+	if (rate)
+		list_add_tail(&s->rates, &rate->link);
+	return rate;
+}
+
 static void pass_on(struct rpc_call *call, struct remote *r)
 {
-	rpc_proxy_call(call, r->channel);
+	rpc_proxy_call_at(call, r->channel, rate_of(call, r));
 }
 
 static void to_host(struct server *s, struct rpc_call *call, const char *name)

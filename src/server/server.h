@@ -7,6 +7,7 @@
 #pragma once
 
 #include "rpc/client.h"
+#include "rpc/rate.h"
 #include "rpc/server.h"
 #include "server.pb-c.h"
 #include "server/store.h"
@@ -22,6 +23,8 @@ struct server {
 	struct rpc_server *rpc;
 	struct tunnel_acceptor *acceptor;
 	struct list remotes;
+	uint64_t sandbox_rate;	 /* bytes a second to and from each; 0: no limit */
+	struct list rates;	 /* struct rpc_rate, of those that are used just now */
 	struct loop_timer look;	 /* for tokens that were revoked */
 	uint64_t calls, refused; /* counted for /metrics */
 };

@@ -190,7 +190,7 @@ def test_each_phase_says_what_failed(micropod, engine, tmp_path):
         assert engine.containers() == [] and micropod.ok("ps", "-aq") == ""
         return said
 
-    assert error("--network", "nosuch", micropod.busybox, "true") == "cannot start the container: the engine says: network nosuch not found"
+    assert error("--network", "container:nosuch", micropod.busybox, "true") == "cannot start the container: the engine says: No such container: nosuch"
     assert "127 before its agent had registered: micropod-agent: cannot execute nosuch: not found in PATH" in error(micropod.busybox, "nosuch", code=127)
     assert "cannot execute /etc/passwd: Permission denied" in error(micropod.busybox, "/etc/passwd", code=126)
     assert "the engine has no image 'nosuch:1'" in error("--pull", "never", "nosuch:1", "true")

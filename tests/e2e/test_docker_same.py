@@ -7,7 +7,7 @@ from test_limits import test_removed_at_the_limit, test_who_uses_it_is_nobody_id
 from test_port_forward import echo, test_bytes_and_ends, test_end_of_the_sandbox_ends_it, test_nobody_listens  # noqa: F401
 from test_restart import test_it_is_started_again, test_only_after_failures_and_so_often, test_while_it_waits  # noqa: F401
 from test_run import test_a_killed_command_line_harms_nothing, test_attach_without_a_terminal, test_exec, test_exit_codes  # noqa: F401
-from test_run import test_files_last_until_removal, test_leaving_a_terminal_and_coming_back, test_leaving_an_exec  # noqa: F401
+from test_run import test_exec_for_as_long_as_it_may, test_files_last_until_removal, test_leaving_a_terminal_and_coming_back, test_leaving_an_exec  # noqa: F401
 from test_run import test_life_of_a_detached_one, test_output_of_one_that_ends_at_once, test_run_carries_bytes  # noqa: F401
 from test_run import test_run_for_as_long_as_it_may, test_signals_go_through, test_terminal  # noqa: F401
 from test_run import test_terminal_has_its_size_from_the_first_moment  # noqa: F401

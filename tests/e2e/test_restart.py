@@ -50,7 +50,7 @@ def test_while_it_waits(micropod):
     """The pause doubles; meanwhile it is seen, refuses what needs a running one, and can be stopped and removed."""
     micropod.ok("run", "-d", "--name", "box", "--restart", "unless-stopped", micropod.busybox, "false")
     until(lambda: state(micropod)["Status"] == "restarting" and restarts(micropod) >= 3, 60)
-    assert "Restarting (1) " in micropod.ok("ps")
+    until(lambda: "Restarting (1) " in micropod.ok("ps"), 60)
     done = micropod("exec", "box", "true")
     if done.returncode == 125:
         assert "is restarting: wait until it runs" in micropod.error(done) or "is not running" in micropod.error(done), done

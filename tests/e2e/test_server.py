@@ -216,8 +216,8 @@ def test_what_is_read_here_and_what_there(setup, tmp_path):
     assert {"HERE=from here", "GIVEN=1 2", "FILE=from a file"} < set(out.splitlines())
     assert m.ok("template", "ls").startswith("TEMPLATE ")
     assert "is for this host alone" in m.error(m("load"))
-    done = m("run", "--network", "nosuch", m.busybox, "true")
-    assert done.returncode == 125 and b"network nosuch not found" in done.stderr
+    done = m("run", "--network", "container:nosuch", m.busybox, "true")
+    assert done.returncode == 125 and b"No such container: nosuch" in done.stderr
     assert m("run", m.busybox, "nosuch").returncode == 127
     assert m.ok("ps", "-aq") == ""
 
@@ -435,6 +435,46 @@ def test_an_agent_that_starts_again(setup):
             agent.kill()
             agent.wait()
     assert setup.server.tokens("create", "--user", "x", "--reusable").stderr == "micropod: token: --reusable is for --agent\n"
+
+
+def test_so_many_bytes_a_second(tmp_path, hosts):
+    """For all calls of a sandbox together, both ways; nothing is lost, and nobody else is slowed."""
+    server = Server(tmp_path, extra=["--sandbox-rate", "2m"])
+    runner = Runner(server, tmp_path, "alpha", hosts[0].root, env=hosts[0].env)
+    m = Remote(hosts[0], server, server.token("--user", "tests"))
+    data = os.urandom(6 << 20)
+
+    def timed(*words, **kwargs):
+        began = time.monotonic()
+        done = m(*words, **kwargs)
+        return time.monotonic() - began, done
+
+    try:
+        for name in ("one", "two"):
+            m.ok("run", "-d", "--name", name, m.busybox, "sleep", "1000")
+        time.sleep(2)
+        # A second's worth may go at once, so 6 MB take 2 s at least; both ways 12 MB.
+        taken, done = timed("exec", "one", "head", "-c", str(6 << 20), "/dev/zero")
+        assert 1.8 < taken < 6 and done.stdout == bytes(6 << 20), taken
+        taken, done = timed("exec", "-i", "one", "cat", input=data)
+        assert 4.5 < taken < 12 and done.stdout == data, taken
+        # Two at once share it, and others do not notice.
+        slow = m.popen("exec", "one", "head", "-c", str(20 << 20), "/dev/zero", stdout=subprocess.DEVNULL)
+        time.sleep(1)
+        taken, done = timed("exec", "two", "head", "-c", str(1 << 20), "/dev/zero")
+        assert taken < 1.5 and len(done.stdout) == 1 << 20, taken
+        slow.send_signal(signal.SIGTERM)
+        slow.wait(timeout=20)
+        # Who comes back finds it as it was.
+        taken, _ = timed("exec", "one", "head", "-c", str(4 << 20), "/dev/zero")
+        assert taken > 1.8, taken
+    finally:
+        runner.kill()
+        server.kill()
+        hosts[0].empty()
+    for value in ("fast", "-1", "9999999t"):
+        done = subprocess.run([PROGRAM, "server", "--listen", "127.0.0.1:0", "--sandbox-rate", value], capture_output=True, text=True, timeout=20)
+        assert (done.returncode, done.stderr) == (125, f"micropod: server: option '--sandbox-rate' is '{value}': give bytes, such as 10m, or 0 for no limit\n")
 
 
 def test_several_addresses(tmp_path, certificate):

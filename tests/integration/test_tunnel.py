@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`micropod-agent start` that dials a server: the agent in a pid namespace of its own, the server a small program of the tests'
 (tools/tunnel-server.c), and grpcio as the client that talks to the agent through both."""
+import contextlib
 import hashlib
 import os
+import queue
 import signal
 import subprocess
 import tempfile
@@ -112,6 +114,59 @@ def test_exec_through_the_tunnel(setup):
     done = s.exec("head", "-c", str(8 << 20), "/dev/zero")
     assert len(done.out) == 8 << 20
     assert s.server.lines == ["begun"]
+
+
+def test_a_time_limit_kills_everything(setup):
+    """Where there is no cgroup: new sessions, double forks, whoever starts others meanwhile. What was there before stays."""
+    s = setup("sh", "-c", "sleep 5551 & sleep 5552")
+    s.server.wait("begun")
+    limit = {"kill_after_ns": 700_000_000}
+
+    def running():
+        out = set()
+        for pid in descendants(s.agent.pid):
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                out |= {words[1]} if words[0] == b"sleep" else set()
+        return out
+
+    script = "(setsid sleep 5553 &) ; setsid sh -c '(sleep 5554 &) ; sleep 5555' & while true; do (sleep 5556 &) ; sleep 0.05; done"
+    done = s.exec("sh", "-c", script, **limit)
+    assert done.exit.signal == 9 and done.exit.timed_out, done.exit
+    wait_until(lambda: running() == {b"5551", b"5552"}, 10)
+    # In front of it nothing else is different: status, signals, output, terminal, what cannot be executed, what is left running.
+    for script, code, signal_ in (("exit 7", 7, 0), ("kill -TERM $$", 143, 15), ("kill -KILL $$", 137, 9)):
+        done = s.exec("sh", "-c", script, kill_after_ns=60_000_000_000)
+        assert (done.exit.code, done.exit.signal, done.exit.timed_out) == (code, signal_, False), done.exit
+    done = s.exec("sh", "-c", "echo out; echo err >&2; sleep 5557 >/dev/null 2>&1 &", kill_after_ns=60_000_000_000)
+    assert (bytes(done.out), bytes(done.err), done.exit.code) == (b"out\n", b"err\n", 0) and b"5557" in running()
+    done = s.exec("sh", "-c", "tty >/dev/null && echo yes", kill_after_ns=60_000_000_000, tty=True)
+    assert bytes(done.out).strip() == b"yes" and done.exit.code == 0
+    with pytest.raises(grpc.RpcError) as e:
+        s.exec("/nothing", kill_after_ns=60_000_000_000)
+    assert "cannot execute /nothing" in e.value.details()
+    spec = s.pb.ProcessSpec(args=[b"sh", b"-c", b"trap 'echo told; exit 3' USR1; echo ready; while true; do sleep 0.05; done"], kill_after_ns=60_000_000_000)
+    requests = queue.SimpleQueue()
+    requests.put(s.pb.ExecRequest(start=s.pb.ExecStart(container_id="main", exec_id="told", process=spec)))
+    call = s.stub.ExecInContainer(iter(requests.get, None), timeout=60)
+    seen = b""
+    for event in call:
+        seen += event.output.data
+        if event.output.data == b"ready\n":
+            s.stub.Signal(s.pb.SignalRequest(container_id="main", exec_id="told", signal=signal.SIGUSR1), timeout=20)
+        if event.HasField("exit"):
+            assert event.exit.code == 3
+            requests.put(None)
+    assert seen == b"ready\ntold\n"
+
+
+def descendants(pid):
+    """Of a process, as long as they live."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:
+        return []
+    return children + [other for child in children for other in descendants(child)]
 
 
 def test_exit_and_output_of_a_quick_workload_are_not_lost(setup):

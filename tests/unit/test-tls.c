@@ -70,10 +70,13 @@ struct side {
 	struct loop_timer rested;
 };
 
+struct halting;
+
 struct pair {
 	struct loop *loop;
 	struct tls *server_tls, *client_tls;
 	struct side server, client;
+	struct halting *halting; /* what the server's TLS runs on */
 	int raw; /* the server's end, if that speaks no TLS */
 };
 
@@ -124,11 +127,92 @@ static void go_on(void *arg, uint32_t events)
 	io_stream_want(s->stream, s->error ? 0 : EPOLLIN | (s->sent < TOTAL ? EPOLLOUT : 0));
 }
 
+/* A stream that, once told to, sends the head of a record alone and the rest a while later. */
+struct halting {
+	struct io_stream stream;
+	struct io_stream *inner;
+	struct loop *loop;
+	struct loop_timer timer;
+	bool halt, halted;
+};
+
+static void on_halted(struct loop_timer *timer)
+{
+	struct halting *h = container_of(timer, struct halting, timer);
+
+	h->halted = false;
+	h->stream.on_event(h->stream.arg, EPOLLOUT);
+}
+
+static ssize_t halting_read(struct io_stream *s, void *buf, size_t n)
+{
+	return io_stream_read(container_of(s, struct halting, stream)->inner, buf, n);
+}
+
+static ssize_t halting_writev(struct io_stream *s, const struct iovec *iov, int n)
+{
+	struct halting *h = container_of(s, struct halting, stream);
+	struct iovec head = { iov->iov_base, 5 };
+
+	if (h->halted)
+		return -EAGAIN;
+	if (!h->halt)
+		return io_stream_writev(h->inner, iov, n);
+	h->halt = false;
+	h->halted = true;
+	loop_timer_arm(h->loop, &h->timer, deadline_in(400 * NSEC_PER_MSEC), on_halted);
+	return io_stream_writev(h->inner, &head, 1);
+}
+
+static void halting_want(struct io_stream *s, uint32_t events)
+{
+	io_stream_want(container_of(s, struct halting, stream)->inner, events);
+}
+
+static void halting_free(struct io_stream *s)
+{
+	struct halting *h = container_of(s, struct halting, stream);
+
+	loop_timer_disarm(&h->timer);
+	io_stream_free(h->inner);
+	free(h);
+}
+
+static void halting_event(void *arg, uint32_t events)
+{
+	struct halting *h = arg;
+
+	if (!h->halted || events != EPOLLOUT)
+		h->stream.on_event(h->stream.arg, events);
+}
+
+static struct halting *halting_new(struct loop *loop, struct io_stream *inner)
+{
+	static const struct io_stream_ops ops = { .read = halting_read,
+		.writev = halting_writev,
+		.want = halting_want,
+		.free = halting_free };
+	struct halting *h = calloc(1, sizeof(*h));
+
+	REQUIRE(h);
+	h->stream.ops = &ops;
+	h->stream.fd = -1;
+	h->inner = inner;
+	h->loop = loop;
+	inner->on_event = halting_event;
+	inner->arg = h;
+	return h;
+}
+
 static void side_start(struct pair *p, struct side *s, int fd, struct tls *tls, const char *host)
 {
 	struct io_stream *plain = NULL;
 
 	REQUIRE(io_stream_new_fd(p->loop, fd, &plain) == 0);
+	if (s == &p->server) {
+		p->halting = halting_new(p->loop, plain);
+		plain = &p->halting->stream;
+	}
 	REQUIRE(tls_wrap(p->loop, tls, plain, host, &s->stream) == 0);
 	s->loop = p->loop;
 	s->stream->on_event = go_on;
@@ -220,6 +304,26 @@ static void a_reader_that_rests(void)
 	CHECK_INT(p.client.wrong, 0);
 }
 
+/* Buffers that are given back while nothing moves are not those of a record that is half there. */
+static void a_pause_within_a_record(void)
+{
+	PAIR(p);
+
+	p.server.sent = p.client.got = TOTAL - 100;
+	p.client.sent = p.server.got = TOTAL;
+	pair_start(&p, NULL, "localhost", false);
+	run(&p, all_there);
+	for (int i = 0; i < 3; i++) {
+		p.halting->halt = true;
+		p.server.sent = p.client.got = TOTAL - 100;
+		io_stream_want(p.server.stream, EPOLLIN | EPOLLOUT);
+		run(&p, all_there);
+		CHECK_INT(p.client.got, TOTAL);
+		CHECK_INT(p.client.wrong, 0);
+		CHECK_INT(p.client.error, 0);
+	}
+}
+
 static void who_is_not_trusted(void)
 {
 	static const char zeros[] =
@@ -289,6 +393,7 @@ static void files_that_are_none(void)
 int main(void)
 {
 	static const struct test tests[] = { TEST(both_ways_at_once), TEST(a_reader_that_rests),
+		TEST(a_pause_within_a_record),
 		TEST(who_is_not_trusted), TEST(no_tls_at_all), TEST(files_that_are_none) };
 	int r;
 
