@@ -47,11 +47,11 @@
 #define LIMIT_RPC_DECODED_RATIO 64 /* ... which is also at most 1 MiB plus this times its bytes */
 
 /* tunnel */
-#define LIMIT_TUNNEL_FRAME  (64 * KIB) /* bytes of one frame, and kept of one link */
-#define LIMIT_TUNNEL_LINKS  256	       /* of one agent, parked and used */
-#define LIMIT_TUNNEL_PEERS  4096       /* agents of one server */
+#define LIMIT_TUNNEL_FRAME  (64 * KIB)	       /* bytes of one frame, and kept of one link */
+#define LIMIT_TUNNEL_LINKS  256		       /* of one agent, parked and used */
+#define LIMIT_TUNNEL_PEERS  4096	       /* agents of one server */
 #define LIMIT_SANDBOX_RATE  (INT64_C(1) << 40) /* bytes a second that can be asked for */
-#define LIMIT_TUNNEL_SECRET 64	       /* bytes of a token or credential */
+#define LIMIT_TUNNEL_SECRET 64		       /* bytes of a token or credential */
 
 /* agent */
 #define LIMIT_RING	     (1 * MIB) /* kept output of one stream of one process */

@@ -20,9 +20,8 @@ static void refill(struct rpc_rate *rate)
 /* When there will be so many. */
 static int64_t time_of(const struct rpc_rate *rate, int64_t bytes)
 {
-	return rate->at + (int64_t)((double)(bytes - rate->left) / (double)rate->bytes *
-				    NSEC_PER_SEC) +
-	       1;
+	return rate->at +
+	       (int64_t)((double)(bytes - rate->left) / (double)rate->bytes * NSEC_PER_SEC) + 1;
 }
 
 static void on_time(struct loop_timer *timer);

@@ -17,12 +17,10 @@ static struct rpc_rate *rate_of(const struct rpc_call *call, struct remote *r)
 	char sandbox[STORE_SUBJECT + 1], key[sizeof(((struct rpc_rate *)0)->key)];
 	struct rpc_rate *rate;
 
-	if (!s->sandbox_rate ||
-		!gate_metadata(call, SANDBOX_METADATA, sandbox, sizeof(sandbox)))
+	if (!s->sandbox_rate || !gate_metadata(call, SANDBOX_METADATA, sandbox, sizeof(sandbox)))
 		return NULL;
 	/* An agent's name and id are both its token's. */
-	snprintf(key, sizeof(key), "%s/%s", r->who.id,
-		store_is_agent(r->who.kind) ? "" : sandbox);
+	snprintf(key, sizeof(key), "%s/%s", r->who.id, store_is_agent(r->who.kind) ? "" : sandbox);
 	list_foreach (rate, &s->rates, link)
 		if (strcmp(rate->key, key) == 0)
 			return rate;

@@ -185,8 +185,7 @@ static void on_idle(struct loop_timer *timer)
 
 	/* Nor in the middle of a record: OpenSSL before 3.0.14 would lose its head
 	 * (CVE-2024-4741). It does not as long as there is something in them. */
-	if (t->moved || strcmp(SSL_rstate_string(t->ssl), "RH") != 0 ||
-		!SSL_free_buffers(t->ssl)) {
+	if (t->moved || strcmp(SSL_rstate_string(t->ssl), "RH") != 0 || !SSL_free_buffers(t->ssl)) {
 		t->moved = false;
 		loop_timer_arm(t->loop, timer, deadline_in(IDLE), on_idle);
 	}

@@ -472,7 +472,7 @@ def test_so_many_bytes_a_second(tmp_path, hosts):
         runner.kill()
         server.kill()
         hosts[0].empty()
-    for value in ("fast", "-1", "9999999t"):
+    for value in ("fast", "-1", "9999999t"):  # the last is beyond LIMIT_SANDBOX_RATE
         done = subprocess.run([PROGRAM, "server", "--listen", "127.0.0.1:0", "--sandbox-rate", value], capture_output=True, text=True, timeout=20)
         assert (done.returncode, done.stderr) == (125, f"micropod: server: option '--sandbox-rate' is '{value}': give bytes, such as 10m, or 0 for no limit\n")
 

@@ -77,7 +77,7 @@ struct pair {
 	struct tls *server_tls, *client_tls;
 	struct side server, client;
 	struct halting *halting; /* what the server's TLS runs on */
-	int raw; /* the server's end, if that speaks no TLS */
+	int raw;		 /* the server's end, if that speaks no TLS */
 };
 
 static uint8_t byte_at(size_t i)
@@ -393,8 +393,8 @@ static void files_that_are_none(void)
 int main(void)
 {
 	static const struct test tests[] = { TEST(both_ways_at_once), TEST(a_reader_that_rests),
-		TEST(a_pause_within_a_record),
-		TEST(who_is_not_trusted), TEST(no_tls_at_all), TEST(files_that_are_none) };
+		TEST(a_pause_within_a_record), TEST(who_is_not_trusted), TEST(no_tls_at_all),
+		TEST(files_that_are_none) };
 	int r;
 
 	make_files();
