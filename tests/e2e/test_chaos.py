@@ -278,6 +278,10 @@ class Cycle:
                 child.kill()
                 child.wait()
 
+    def shims_last(self):
+        """Of whoever is still there: what a failure needs to be understood."""
+        return [f"  {path}: {line}" for path in (self.m.root / "sandboxes").glob("*/shim.log") for line in path.read_text(errors="replace").splitlines()[-15:]]
+
     def left(self, box):
         found = [f"process {pid}" for pid, began in self.known if began and began_at(pid) == began]
         if self.when != "remove":
@@ -295,7 +299,7 @@ def work(micropod, jobs, failures):
         try:
             cycle.run()
         except Exception as error:  # shown with the cycle's story by the test itself
-            failures.append("\n".join([*cycle.story, f"  {type(error).__name__}: {error}"]))
+            failures.append("\n".join([*cycle.story, *cycle.shims_last(), f"  {type(error).__name__}: {error}"]))
             print(failures[-1])
         else:
             print("\n".join(cycle.story))
