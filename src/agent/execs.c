@@ -18,9 +18,7 @@
 #include "agent/settings.h"
 #include "agent/tree.h"
 #include "base/cleanup.h"
-#include "base/fs.h"
 #include "base/id.h"
-#include "base/parse.h"
 
 struct extra {
 	struct agent *agent;

@@ -288,6 +288,8 @@ int main(int argc, char **argv)
 	int code;
 
 	umask(077);
+	/* What getopt_long(3) complains by. */
+	argv[0] = (char *)"micropod: server";
 	if (argc > 1 && strcmp(argv[1], "token") == 0)
 		return token_main(argc - 1, argv + 1);
 	code = parse(&a, argc, argv);

@@ -146,8 +146,11 @@ int token_main(int argc, char **argv)
 	struct err err = ERR_INIT;
 	struct store *store = NULL;
 	const char *verb;
-	int r = parse(&a, argc, argv), n = argc - optind;
+	int r, n;
 
+	argv[0] = (char *)"micropod: token";
+	r = parse(&a, argc, argv);
+	n = argc - optind;
 	if (r >= 0)
 		return r;
 	verb = n > 0 ? argv[optind] : "";
