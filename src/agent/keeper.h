@@ -9,8 +9,9 @@
 
 #include <signal.h>
 
-/* Tells the keeper to kill everything. Programs that want this signal themselves do not get it. */
-#define KEEPER_KILL SIGRTMAX
+/* Tells the keeper to kill everything. Programs that want this signal themselves do not get it. Not
+ * one of the last: an emulator of another processor (qemu-user) cannot send those. */
+#define KEEPER_KILL (SIGRTMAX - 8)
 
 /*
  * In a fresh child with its signals reset: comes back in a child of it, which goes on to become the

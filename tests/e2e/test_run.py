@@ -179,6 +179,10 @@ def test_leaving_a_terminal_and_coming_back(micropod):
     assert term.end() == 0
     assert micropod.inspect("box")["State"]["Running"]
     first, second = (Terminal(micropod, "attach", "--detach-keys", "ctrl-a,x", "box") for _ in range(2))
+    # Who attaches sees what comes from then on.
+    for term in (first, second):
+        term.write(b"\r")
+        term.expect(rb"# ")
     first.write(b"echo $((6 * 7))\r")
     first.expect(rb"42\r\n")
     second.expect(rb"42\r\n")
