@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/bundle.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -10,12 +11,14 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "agent/cgroup.h"
 #include "agent/mounts.h"
 #include "agent/volumes.h"
 #include "agent/netif.h"
+#include "agent/sysctls.h"
 #include "agent/userfiles.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -41,6 +44,7 @@ struct parts {
 	struct oci_mount *mounts;
 	struct oci_rlimit rlimits[OCI_RLIMIT_MAX];
 	struct oci_pair *sysctls;
+	struct oci_device devices[LIMIT_DEVICES];
 	char rootfs[PATH_MAX];
 };
 
@@ -179,24 +183,56 @@ static int write_hosts(const struct bundle *b, struct err *err)
 	return write_file(b, "hosts", text.data, text.len, 0644, err);
 }
 
+/* Lines of a resolv.conf (resolv.conf(5)): the words that were asked for, else the guest's own. */
+static int put_directive(struct strbuf *out, const char *keyword, char *const *words, size_t n,
+	const char *guest, struct err *err)
+{
+	bool each = strcmp(keyword, "nameserver") == 0;
+	struct netif_address address;
+	size_t len = strlen(keyword);
+
+	for (size_t i = 0; i < n; i++) {
+		if (each ? netif_parse_address(words[i], 0, &address) < 0
+			 : !netif_is_word(words[i]))
+			return err_set(
+				err, EINVAL, "dns: '%.64s' cannot be a %s", words[i], keyword);
+		if (each || i == 0)
+			strbuf_addf(out, "%s %s", keyword, words[i]);
+		else
+			strbuf_addf(out, " %s", words[i]);
+		if (each || i + 1 == n)
+			strbuf_addc(out, '\n');
+	}
+	for (const char *line = n ? "" : guest; *line; line += strcspn(line, "\n")) {
+		line += strspn(line, "\n");
+		if (strncmp(line, keyword, len) == 0 && (line[len] == ' ' || line[len] == '\t'))
+			strbuf_addf(out, "%.*s\n", (int)strcspn(line, "\n"), line);
+	}
+	return 0;
+}
+
 static int write_resolv(const struct bundle *b, struct err *err)
 {
 	const API(CreateContainerRequest) *req = b->req;
-	auto_free char *text = NULL, *path = NULL;
-	size_t len = 0;
-	int r;
+	auto_strbuf struct strbuf out = STRBUF_INIT;
+	auto_free char *guest = NULL;
+	int r = fs_read_file(AT_FDCWD, RESOLV_CONF, 64 * KIB, &guest, NULL);
 
-	if (req->n_dns_servers || req->n_dns_search) {
-		if (asprintf(&path, "%s/resolv.conf", b->dir) < 0)
-			return err_errno(err, ENOMEM, "cannot write resolv.conf");
-		return netif_resolv_conf(path, (const char *const *)req->dns_servers,
-			req->n_dns_servers, (const char *const *)req->dns_search, req->n_dns_search,
-			err);
-	}
-	r = fs_read_file(AT_FDCWD, RESOLV_CONF, 64 * KIB, &text, &len);
 	if (r < 0 && r != -ENOENT)
 		return err_errno(err, -r, "cannot read " RESOLV_CONF);
-	return write_file(b, "resolv.conf", text ? text : "", len, 0644, err);
+	r = put_directive(&out, "nameserver", req->dns_servers, req->n_dns_servers,
+		guest ? guest : "", err);
+	if (r == 0)
+		r = put_directive(&out, "search", req->dns_search, req->n_dns_search,
+			guest ? guest : "", err);
+	if (r == 0)
+		r = put_directive(&out, "options", req->dns_options, req->n_dns_options,
+			guest ? guest : "", err);
+	if (r < 0)
+		return r;
+	if (strbuf_error(&out) < 0)
+		return err_errno(err, ENOMEM, "cannot write resolv.conf");
+	return write_file(b, "resolv.conf", out.data ? out.data : "", out.len, 0644, err);
 }
 
 int bundle_write_names(const struct bundle *b, struct err *err)
@@ -422,10 +458,16 @@ static int put_limits(const struct bundle *b, struct parts *p, struct err *err)
 	p->sysctls = calloc(req->n_sysctls + 1, sizeof(*p->sysctls));
 	if (!p->sysctls)
 		return err_errno(err, ENOMEM, "sysctls");
-	for (size_t i = 0; i < req->n_sysctls; i++)
-		p->sysctls[i] = (struct oci_pair){ req->sysctls[i]->key, req->sysctls[i]->value };
+	/* Runtimes take those of a namespace that they make, and have no right to refuse the rest. */
+	for (size_t i = 0; i < req->n_sysctls; i++) {
+		const char *key = req->sysctls[i]->key, *value = req->sysctls[i]->value;
+
+		if (sysctl_is_ipc(key))
+			p->sysctls[p->spec.n_sysctls++] = (struct oci_pair){ key, value };
+		else if ((r = sysctl_set(key, value, err)) < 0)
+			return r;
+	}
 	p->spec.sysctls = p->sysctls;
-	p->spec.n_sysctls = req->n_sysctls;
 	if (res)
 		p->spec.resources = (struct oci_resources){ .memory = res->memory_bytes,
 			.memory_swap = res->memory_swap_bytes,
@@ -434,6 +476,87 @@ static int put_limits(const struct bundle *b, struct parts *p, struct err *err)
 			.pids = res->pids,
 			.cpuset = *res->cpuset ? res->cpuset : NULL };
 	return 0;
+}
+
+/* path: of the guest, a node of it in the last place. */
+static int put_device(struct parts *p, const char *path, const struct stat *st, const char *target,
+	const char *access, struct err *err)
+{
+	int r;
+
+	if (p->spec.n_devices == LIMIT_DEVICES)
+		return err_set(err, E2BIG, "devices: more than %d", LIMIT_DEVICES);
+	if (target[0] != '/')
+		return err_set(err, EINVAL, "devices: '%s' is not an absolute path", target);
+	r = strv_add(&p->strings, target);
+	if (r < 0)
+		return err_errno(err, -r, "devices: '%s'", path);
+	p->devices[p->spec.n_devices++] = (struct oci_device){
+		.path = p->strings.v[p->strings.n - 1],
+		.block = S_ISBLK(st->st_mode),
+		.major = major(st->st_rdev),
+		.minor = minor(st->st_rdev),
+		.mode = st->st_mode & 0777,
+		.uid = st->st_uid,
+		.gid = st->st_gid,
+		.access = access,
+	};
+	return 0;
+}
+
+static bool is_device(const struct stat *st)
+{
+	return S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode);
+}
+
+/* All devices of a folder, as Docker does; not of those in it. */
+static int put_device_folder(struct parts *p, const char *path, const char *target,
+	const char *access, struct err *err)
+{
+	auto_closedir DIR *dir = opendir(path);
+	const struct dirent *de;
+	int r = dir ? 0 : err_errno(err, errno, "devices: cannot read '%s'", path);
+
+	while (r == 0 && (de = readdir(dir))) {
+		char to[PATH_MAX];
+		struct stat st;
+
+		if (fstatat(dirfd(dir), de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+			!is_device(&st))
+			continue;
+		snprintf(to, sizeof(to), "%.2000s/%.255s", target, de->d_name);
+		r = put_device(p, de->d_name, &st, to, access, err);
+	}
+	return r;
+}
+
+static int put_devices(const struct bundle *b, struct parts *p, struct err *err)
+{
+	const API(CreateContainerRequest) *req = b->req;
+	int r = 0;
+
+	p->spec.devices = p->devices;
+	for (size_t i = 0; r == 0 && i < req->n_devices; i++) {
+		const API(Device) *d = req->devices[i];
+		const char *access = *d->permissions ? d->permissions : "rwm";
+		const char *path = keep(p, &d->path);
+		const char *target = path && d->destination.len ? keep(p, &d->destination) : path;
+		struct stat st;
+
+		if (!path || !target || path[0] != '/' || access[strspn(access, "rwm")])
+			return err_set(err, EINVAL,
+				"devices: an absolute path and permissions of r, w and m are "
+				"wanted");
+		if (stat(path, &st) < 0)
+			return err_errno(err, errno, "devices: the guest has no '%s'", path);
+		if (S_ISDIR(st.st_mode))
+			r = put_device_folder(p, path, target, access, err);
+		else if (is_device(&st))
+			r = put_device(p, path, &st, target, access, err);
+		else
+			r = err_set(err, ENODEV, "devices: '%s' of the guest is no device", path);
+	}
+	return r;
 }
 
 static int put_seccomp(const struct bundle *b, struct parts *p, struct err *err)
@@ -490,6 +613,8 @@ static int make_spec(
 		r = put_mounts(b, p, err);
 	if (r == 0)
 		r = put_limits(b, p, err);
+	if (r == 0)
+		r = put_devices(b, p, err);
 	if (r == 0)
 		r = put_seccomp(b, p, err);
 	if (r == 0)

@@ -170,6 +170,45 @@ int cgroup_kill(const struct cgroup *cg)
 	return 0;
 }
 
+int cgroup_freeze(const struct cgroup *cg, bool still)
+{
+	return cg->dir < 0 ? -EOPNOTSUPP : write_at(cg->dir, "cgroup.freeze", still ? "1" : "0");
+}
+
+static int each_in(int dir, unsigned depth, int (*fn)(pid_t pid, void *arg), void *arg)
+{
+	auto_free char *text = NULL;
+	auto_closedir DIR *below = NULL;
+	char *save = NULL;
+	struct dirent *de;
+	int fd, r = fs_read_file(dir, "cgroup.procs", FILE_MAX, &text, NULL);
+
+	for (char *line = r == 0 ? strtok_r(text, "\n", &save) : NULL; line && r >= 0;
+		line = strtok_r(NULL, "\n", &save)) {
+		int64_t pid;
+
+		if (parse_i64(line, 1, INT32_MAX, &pid) == 0)
+			r = fn((pid_t)pid, arg);
+	}
+	fd = r < 0 || !depth ? -1 : openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	below = fd < 0 ? NULL : fdopendir(fd);
+	while (below && r >= 0 && (de = readdir(below))) {
+		auto_close int sub = -1;
+
+		if (de->d_type != DT_DIR || de->d_name[0] == '.')
+			continue;
+		sub = openat(dir, de->d_name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (sub >= 0)
+			r = each_in(sub, depth - 1, fn, arg);
+	}
+	return r < 0 ? r : 0;
+}
+
+int cgroup_each(const struct cgroup *cg, int (*fn)(pid_t pid, void *arg), void *arg)
+{
+	return cg->dir < 0 ? -EOPNOTSUPP : each_in(cg->dir, REMOVE_DEPTH, fn, arg);
+}
+
 /* Reading */
 
 /* A file of one number, of the v2 group or of a v1 controller's; 0 when it is not there, or says

@@ -42,6 +42,13 @@ int cgroup_join_v1(const struct cgroup *cg);
 /* SIGKILL to everything in it. 0 or -errno. */
 int cgroup_kill(const struct cgroup *cg);
 
+/* Its processes stand still, or go on (cgroup.freeze). 0; -EOPNOTSUPP: no v2 group. */
+int cgroup_freeze(const struct cgroup *cg, bool still);
+
+/* Calls fn for each process in it and in the groups below, until one returns negative, which is
+ * returned. 0 or -errno. */
+int cgroup_each(const struct cgroup *cg, int (*fn)(pid_t pid, void *arg), void *arg);
+
 /* How many processes in it the kernel has killed for memory so far. */
 uint64_t cgroup_oom_kills(const struct cgroup *cg);
 

@@ -22,6 +22,7 @@
 
 #include "agent/enter.h"
 #include "agent/launch-root.h"
+#include "agent/sysctls.h"
 #include "agent/worker.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -98,8 +99,13 @@ static int stage(const char *id, const char *bundle, uint64_t shm_bytes, struct 
 static int become_process(const struct process *p, const struct launch_spec *spec,
 	struct exec_settings *s, struct enter_times *times, struct failure *f)
 {
-	int r = launch_root_enter(spec, f);
+	int r = 0;
 
+	/* While the guest's /proc is there. */
+	for (size_t i = 0; r == 0 && i < spec->req->n_sysctls; i++)
+		r = sysctl_set(spec->req->sysctls[i]->key, spec->req->sysctls[i]->value, &f->err);
+	if (r == 0)
+		r = launch_root_enter(spec, f);
 	if (r < 0)
 		return r;
 	times->root = clock_monotonic();

@@ -58,7 +58,9 @@ int launch_group_limit(int dir, const API(Resources) * res)
 
 	if (res->memory_bytes) {
 		r = put(dir, "memory.max", "%llu", (unsigned long long)res->memory_bytes);
-		if (r == 0 && res->memory_swap_bytes >= 0)
+		if (r == 0 && res->memory_swap_bytes < 0)
+			r = put(dir, "memory.swap.max", "max");
+		else if (r == 0)
 			r = put(dir, "memory.swap.max", "%llu",
 				(unsigned long long)((uint64_t)res->memory_swap_bytes >
 								     res->memory_bytes
@@ -77,6 +79,8 @@ int launch_group_limit(int dir, const API(Resources) * res)
 		r = put(dir, "cpuset.cpus", "%s", res->cpuset);
 	if (r == 0 && res->pids > 0)
 		r = put(dir, "pids.max", "%lld", (long long)res->pids);
+	if (r == 0 && res->pids < 0)
+		r = put(dir, "pids.max", "max");
 	return r;
 }
 

@@ -81,6 +81,8 @@ static const struct {
 	{ "nodev", MOUNT_ATTR_NODEV },
 	{ "ro", MOUNT_ATTR_RDONLY },
 	{ "strictatime", MOUNT_ATTR_STRICTATIME },
+	{ "noatime", MOUNT_ATTR_NOATIME },
+	{ "nodiratime", MOUNT_ATTR_NODIRATIME },
 };
 
 /* An option of the mount, or one of the file system. */
@@ -357,35 +359,96 @@ static int make_place(int root, const char *path, bool folder)
 	}
 }
 
-/* Mounted in this mount namespace alone, so they go with its last process. */
-static int put_volumes(int root, const struct launch_spec *spec, struct failure *f)
+bool launch_root_is_tmpfs(const API(Mount) * m)
 {
-	int64_t deadline = deadline_in(LIMIT_WORKER_MS * NSEC_PER_MSEC / 2);
+	return strcmp(m->type, "tmpfs") == 0;
+}
 
-	for (size_t i = 0; i < spec->req->n_mounts; i++) {
-		const API(Mount) *m = spec->req->mounts[i];
-		char path[PATH_MAX], to[PATH_MAX];
-		auto_close int tree = -1, where = -1;
-		struct stat st;
-		int r = volumes_mount(spec->id, i, m, deadline, path, &f->err);
+/* Those after it in the list count: "noexec" and then "exec" is none. */
+static bool is_undone(const API(Mount) * m, size_t i)
+{
+	const char *option = m->options[i];
 
-		if (r < 0)
-			return r;
-		if (!m->destination.len || m->destination.data[0] != '/' ||
-			m->destination.len >= sizeof(to) ||
-			memchr(m->destination.data, 0, m->destination.len))
-			return launch_failed(f, "mount", "a path that is not absolute", EINVAL);
-		memcpy(to, m->destination.data, m->destination.len);
-		to[m->destination.len] = 0;
-		tree = (int)syscall(SYS_open_tree, AT_FDCWD, path,
-			OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW);
-		TRY(tree, "mount", to);
-		TRY(fstat(tree, &st), "mount", to);
-		where = make_place(root, to, S_ISDIR(st.st_mode));
-		TRY(where, "find a place for", to);
-		TRY(move_to(tree, where), "mount", to);
+	for (size_t k = i + 1; k < m->n_options; k++)
+		if (strncmp(option, "no", 2) == 0 && strcmp(option + 2, m->options[k]) == 0)
+			return true;
+	return false;
+}
+
+static int open_tmpfs(const API(Mount) * m, const char *to, int *ret_tree, struct failure *f)
+{
+	static const char *const plain[] = { "rw", "suid", "dev", "exec", "async", "atime" };
+	auto_close int fs = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
+	unsigned attr = 0;
+
+	TRY(fs, "mount", to);
+	TRY(syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "source", "tmpfs", 0), "mount", to);
+	for (size_t i = 0; i < m->n_options; i++) {
+		bool is_default = is_undone(m, i);
+
+		for (size_t k = 0; k < ARRAY_SIZE(plain); k++)
+			is_default |= strcmp(m->options[i], plain[k]) == 0;
+		if (is_default)
+			continue;
+		if (take_option(fs, m->options[i], &attr) < 0)
+			return failure_set(f, FAILURE_INVALID, errno, "mounts", m->options[i],
+				"mounts: tmpfs on '%s' cannot have the option '%s'", to,
+				m->options[i]);
 	}
+	TRY(syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0), "mount", to);
+	*ret_tree = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attr);
+	TRY(*ret_tree, "mount", to);
 	return 0;
+}
+
+static int open_volume(
+	const struct launch_spec *spec, size_t i, const char *to, int *ret_tree, struct failure *f)
+{
+	char path[PATH_MAX];
+	int r = volumes_mount(spec->id, i, spec->req->mounts[i],
+		deadline_in(LIMIT_WORKER_MS * NSEC_PER_MSEC / 2), path, &f->err);
+
+	if (r < 0)
+		return r;
+	*ret_tree = (int)syscall(SYS_open_tree, AT_FDCWD, path,
+		OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW);
+	TRY(*ret_tree, "mount", to);
+	return 0;
+}
+
+/* Mounted in this mount namespace alone, so they go with its last process. */
+static int put_mount(int root, const struct launch_spec *spec, size_t i, struct failure *f)
+{
+	const API(Mount) *m = spec->req->mounts[i];
+	auto_close int tree = -1, where = -1;
+	char to[PATH_MAX];
+	struct stat st;
+	int r;
+
+	if (!m->destination.len || m->destination.data[0] != '/' ||
+		m->destination.len >= sizeof(to) ||
+		memchr(m->destination.data, 0, m->destination.len))
+		return launch_failed(f, "mount", "a path that is not absolute", EINVAL);
+	memcpy(to, m->destination.data, m->destination.len);
+	to[m->destination.len] = 0;
+	r = launch_root_is_tmpfs(m) ? open_tmpfs(m, to, &tree, f)
+				    : open_volume(spec, i, to, &tree, f);
+	if (r < 0)
+		return r;
+	TRY(fstat(tree, &st), "mount", to);
+	where = make_place(root, to, S_ISDIR(st.st_mode));
+	TRY(where, "find a place for", to);
+	TRY(move_to(tree, where), "mount", to);
+	return 0;
+}
+
+static int put_mounts(int root, const struct launch_spec *spec, struct failure *f)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < spec->req->n_mounts; i++)
+		r = put_mount(root, spec, i, f);
+	return r;
 }
 
 int launch_root_enter(const struct launch_spec *spec, struct failure *f)
@@ -410,7 +473,7 @@ int launch_root_enter(const struct launch_spec *spec, struct failure *f)
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(names); i++)
 		r = bind_name(root, spec, names[i], read_only, f);
 	if (r == 0)
-		r = put_volumes(root, spec, f);
+		r = put_mounts(root, spec, f);
 	if (r < 0)
 		return r;
 	TRY(fchdir(root), "enter", path);

@@ -21,6 +21,9 @@ int launch_failed(struct failure *f, const char *step, const char *object, int c
 			return launch_failed(f, step, object, errno); \
 	} while (0)
 
+/* Whether the mount is a file system in memory, which is made here as virtio-fs ones are. */
+bool launch_root_is_tmpfs(const API(Mount) * mount);
+
 /* In fresh namespaces: leaves the guest's mounts and cgroups, and puts together what every
  * container has below its bundle. shm_bytes: size of /dev/shm; 0: Docker's. */
 int launch_root_stage(const char *bundle, uint64_t shm_bytes, struct failure *f);

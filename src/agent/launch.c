@@ -21,6 +21,7 @@
 #include "agent/launch-child.h"
 #include "agent/launch-group.h"
 #include "agent/launch-internal.h"
+#include "agent/launch-root.h"
 #include "agent/settings.h"
 #include "agent/volumes.h"
 #include "base/cleanup.h"
@@ -31,9 +32,10 @@
 bool launch_covers(const API(CreateContainerRequest) * req)
 {
 	for (size_t i = 0; i < req->n_mounts; i++)
-		if (!volumes_is(req->mounts[i]))
+		if (!volumes_is(req->mounts[i]) && !launch_root_is_tmpfs(req->mounts[i]))
 			return false;
-	return !req->oci_spec.len && !req->privileged && !req->init && !req->n_sysctls;
+	return !req->oci_spec.len && !req->privileged && !req->init &&
+	       !req->n_devices;
 }
 
 /* Settings */

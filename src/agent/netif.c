@@ -323,7 +323,7 @@ int netif_sysctls(struct err *err)
 	return r < 0 ? err_errno(err, -r, "cannot set the network's sysctls") : 0;
 }
 
-static bool is_word(const char *s)
+bool netif_is_word(const char *s)
 {
 	if (!*s)
 		return false;
@@ -347,7 +347,7 @@ int netif_resolv_conf(const char *path, const char *const *servers, size_t n_ser
 		strbuf_addf(&sb, "nameserver %s\n", servers[i]);
 	}
 	for (size_t i = 0; i < n_search; i++) {
-		if (!is_word(search[i]))
+		if (!netif_is_word(search[i]))
 			return err_set(err, EINVAL, "search domain %zu is not a domain name", i);
 		strbuf_addf(&sb, "%s%s%s", i ? " " : "search ", search[i],
 			i + 1 == n_search ? "\n" : "");

@@ -64,6 +64,9 @@ int netif_own_address(char out[static INET_ADDRSTRLEN]);
  * -errno with err. */
 int netif_sysctls(struct err *err);
 
+/* Whether it can be one word of resolv.conf: no white space, control bytes or comment. */
+bool netif_is_word(const char *s);
+
 /* Writes RESOLV_CONF, which containers get. Words are checked: no white space or control bytes. 0
  * or -errno with err. */
 int netif_resolv_conf(const char *path, const char *const *servers, size_t n_servers,

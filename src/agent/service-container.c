@@ -225,6 +225,8 @@ void service_stop_container(struct rpc_call *call, const ProtobufCMessage *msg, 
 	s->agent = agent;
 	snprintf(s->id, sizeof(s->id), "%s", c->id);
 	process_watch(container_init(c), &s->watch, on_stop_change);
+	/* One that stands still could not act on the signal. It may have no group of its own. */
+	(void)cgroup_freeze(&c->cgroup, false);
 	if (container_init(c)->state != PROCESS_EXITED && req->grace_ns != 0 &&
 		container_signal(c, signal) == 0) {
 		tell(s, "signalled", NULL);

@@ -35,6 +35,12 @@ struct process *service_find_process(
 /* Applies a new terminal size, also to a terminal that is not there yet. 0 or -errno. */
 int service_set_window(struct process *p, const API(WindowSize) * window);
 
+/* service-control.c */
+void service_pause_container(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
+void service_resume_container(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
+void service_update_container(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
+void service_list_tasks(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
+
 /* service-files.c */
 void service_stat_file(struct rpc_call *call, const ProtobufCMessage *req, void *agent);
 void service_list_files(struct rpc_call *call, const ProtobufCMessage *req, void *agent);

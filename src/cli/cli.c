@@ -46,8 +46,9 @@ static const struct opt *table(const struct opt *opts)
 }
 
 const struct verb *const verb_table[] = { &verb_run, &verb_create, &verb_start, &verb_stop,
-	&verb_kill, &verb_restart, &verb_extend, &verb_events, &verb_rm, &verb_ps, &verb_exec,
-	&verb_attach, &verb_cp, &verb_logs, &verb_port_forward, &verb_wait, &verb_inspect,
+	&verb_kill, &verb_restart, &verb_pause, &verb_unpause, &verb_update, &verb_rename,
+	&verb_extend, &verb_events, &verb_rm, &verb_ps, &verb_list, &verb_exec,
+	&verb_attach, &verb_cp, &verb_logs, &verb_top, &verb_port, &verb_port_forward, &verb_wait, &verb_inspect,
 	&verb_pull, &verb_images, &verb_rmi, &verb_load, &verb_prune, &verb_doctor, &verb_setup,
 	&verb_stats, &verb_template, &verb_server, &verb_runner, &verb_token, &verb_context,
 	&verb_version, NULL };

@@ -59,10 +59,11 @@ struct verb {
 };
 
 extern const struct verb verb_attach, verb_context, verb_cp, verb_create, verb_doctor, verb_exec,
-	verb_events, verb_extend, verb_images, verb_inspect, verb_kill, verb_load, verb_logs,
-	verb_port_forward, verb_prune, verb_ps, verb_pull, verb_restart, verb_rm, verb_rmi,
+	verb_events, verb_extend, verb_images, verb_inspect, verb_kill, verb_list, verb_load,
+	verb_logs, verb_pause, verb_port, verb_port_forward, verb_prune, verb_ps, verb_pull,
+	verb_rename, verb_restart, verb_rm, verb_rmi,
 	verb_run, verb_runner, verb_server, verb_setup, verb_start, verb_stats, verb_stop,
-	verb_template, verb_token, verb_version, verb_wait;
+	verb_template, verb_token, verb_top, verb_unpause, verb_update, verb_version, verb_wait;
 
 /* All verbs, NULL-terminated, in the order of the help text. */
 extern const struct verb *const verb_table[];

@@ -48,55 +48,46 @@ static int run_pull(
 
 struct images {
 	bool no_trunc, quiet;
-	int format;
+	const char *format;
 };
 
 #define AT(field) offsetof(struct images, field)
 static const struct opt images_table[] = {
-	{ "format", 0, OPT_WORD, AT(format), "FORMAT", "how to print", .words = output_words },
+	{ "format", 0, OPT_STRING, AT(format), "FORMAT", OUTPUT_FORMAT_HELP },
 	{ "no-trunc", 0, OPT_FLAG, AT(no_trunc), NULL, "show ids whole" },
 	{ "quiet", 'q', OPT_FLAG, AT(quiet), NULL, "print ids only" },
 	{ NULL },
 };
 
 static const char *const heading[] = { "REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", NULL };
-static const char *const keys[] = { "Repository", "Tag", "ID", "CreatedSince", "Size" };
-#define COLUMNS ARRAY_SIZE(keys)
-static_assert(ARRAY_SIZE(heading) == COLUMNS + 1, "a key for each column");
+static const char *const keys[] = { "Repository", "Tag", "ID", "CreatedSince", "Size", NULL };
+static_assert(ARRAY_SIZE(heading) == ARRAY_SIZE(keys), "a key for each column");
 
-static int add_row(const struct image *image, bool no_trunc, struct strv *cells)
+static json_t *describe(const struct image *image, bool no_trunc)
 {
-	struct image_name name;
-	char span[32], size[32];
-	int r = image_name_split(image, &name);
-
-	if (r < 0)
-		return r;
-	r = strv_add(cells, name.repository);
-	if (r == 0)
-		r = strv_add(cells, name.tag);
-	if (r == 0)
-		r = no_trunc ? strv_add(cells, image->id)
-			     : strv_addn(cells, digest_hex(image->id), IMAGE_ID_SHOWN);
-	if (r == 0 && image->config.created)
-		r = strv_addf(cells, "%s ago",
-			output_duration(clock_realtime() - image->config.created * NSEC_PER_SEC,
-				span, sizeof(span)));
-	else if (r == 0)
-		r = strv_add(cells, "N/A");
-	if (r == 0)
-		r = strv_add(cells, output_size(image->size, size, sizeof(size)));
-	image_name_deinit(&name);
-	return r;
-}
-
-static void print_json(const struct strv *cells)
-{
+	int64_t created = image->config.created * NSEC_PER_SEC;
+	char span[32], size[32], when[40];
 	json_t *o = json_object();
+	struct image_name name;
 
-	for (size_t i = 0; i < COLUMNS; i++)
-		json_object_set_new(o, keys[i], output_string(cells->v[cells->n - COLUMNS + i]));
-	output_json(o);
+	if (image_name_split(image, &name) < 0) {
+		json_decref(o);
+		return NULL;
+	}
+	json_object_set_new(o, "Repository", output_string(name.repository));
+	json_object_set_new(o, "Tag", output_string(name.tag));
+	json_object_set_new(o, "ID",
+		no_trunc ? json_string(image->id)
+			 : json_stringn(digest_hex(image->id), IMAGE_ID_SHOWN));
+	json_object_set_new(o, "Digest", output_string(image->index));
+	json_object_set_new(o, "CreatedSince",
+		created ? json_sprintf("%s ago", output_duration(clock_realtime() - created, span,
+							 sizeof(span)))
+			: json_string("N/A"));
+	json_object_set_new(o, "CreatedAt", json_string(output_time(created, when, sizeof(when))));
+	json_object_set_new(o, "Size", json_string(output_size(image->size, size, sizeof(size))));
+	image_name_deinit(&name);
+	return o;
 }
 
 /* words: NULL, or a repository, a reference or an id, as `docker images nginx` narrows the list. */
@@ -123,17 +114,18 @@ static int run_images(
 {
 	const struct images *o = values;
 	auto_clean(image_store) struct image_store *store = NULL;
-	auto_strv struct strv cells = STRV_INIT;
 	struct image_list list = { 0 };
+	struct output_rows rows;
 	int r = image_store_open(cli->root->path, &store, err);
 
 	if (r == 0)
 		r = image_list(store, &list, err);
 	if (r < 0)
 		return r;
-	r = strv_addv(&cells, heading);
+	r = output_rows_begin(&rows, o->format, keys, heading, err);
 	for (size_t i = 0; r == 0 && i < list.n; i++) {
 		const struct image *image = list.items[i];
+		json_t *row;
 
 		if (!matches(image, words[0]))
 			continue;
@@ -142,16 +134,15 @@ static int run_images(
 				o->no_trunc ? image->id : digest_hex(image->id));
 			continue;
 		}
-		r = add_row(image, o->no_trunc, &cells);
-		if (r == 0 && o->format == OUTPUT_JSON)
-			print_json(&cells);
+		row = describe(image, o->no_trunc);
+		r = row ? output_rows_add(&rows, row, err)
+			: err_errno(err, ENOMEM, "cannot list the images");
 	}
 	image_list_deinit(&list);
-	if (r < 0)
-		return err_errno(err, -r, "cannot list the images");
-	if (!o->quiet && o->format == OUTPUT_TABLE)
-		output_table(&cells, COLUMNS);
-	return 0;
+	if (o->quiet || r < 0)
+		strv_deinit(&rows.cells);
+	output_rows_end(&rows);
+	return r;
 }
 
 /* rmi */

@@ -7,24 +7,27 @@
 
 #include "base/cleanup.h"
 #include "cli/client.h"
+#include "cli/gotext.h"
 #include "cli/images.h"
 #include "cli/output.h"
 #include "driver/accel.h"
 
+#define SHM_DEFAULT (64 * MIB)
 #define STATUS_TIME (4 * NSEC_PER_SEC) /* the shim itself gives the agent two seconds */
 
 static const char *const types[] = { "any", "container", "image", NULL };
 enum inspect_type { TYPE_ANY, TYPE_CONTAINER, TYPE_IMAGE };
 
 struct inspect {
-	int format;
+	const char *format;
 	int type;
 };
 
 #define AT(field) offsetof(struct inspect, field)
 static const struct opt opts[] = {
-	{ "format", 'f', OPT_WORD, AT(format), "FORMAT", "how to print: table is indented JSON",
-		.words = output_words },
+	{ "format", 'f', OPT_STRING, AT(format), "FORMAT",
+		"how to print: json, or a template such as '{{.State.Status}}' (default: "
+		"indented JSON)" },
 	{ "type", 0, OPT_WORD, AT(type), "TYPE", "what the names stand for", .words = types },
 	{ NULL },
 };
@@ -53,13 +56,28 @@ static json_t *words_json(const struct strv *sv)
 	return a;
 }
 
+static json_t *pairs_json(const struct strv *sv)
+{
+	json_t *o = json_object();
+
+	for (size_t i = 0; i < sv->n; i++) {
+		const char *equals = strchr(sv->v[i], '=');
+		auto_free char *key = strndup(sv->v[i], strcspn(sv->v[i], "="));
+
+		if (key)
+			set_string(o, key, equals ? equals + 1 : "");
+	}
+	return o;
+}
+
 static json_t *state_json(const struct sandbox *box)
 {
 	const struct sandbox_state *st = &box->state;
 	json_t *o = json_object();
 	char when[40];
 
-	set_string(o, "Status", sandbox_phase_name(st->phase));
+	set_string(o, "Status", target_state(box));
+	set_bool(o, "Paused", st->paused && st->phase == SANDBOX_RUNNING);
 	set_bool(o, "Running", target_alive(box));
 	set_bool(o, "Restarting", st->phase == SANDBOX_RESTARTING);
 	set_bool(o, "Dead", st->phase == SANDBOX_DEAD);
@@ -91,6 +109,7 @@ static json_t *config_json(const struct sandbox_config *c)
 	set_string(o, "WorkingDir", c->cwd);
 	set_string(o, "StopSignal", c->stop_signal ? c->stop_signal : "SIGTERM");
 	set_int(o, "StopTimeout", c->stop_grace_ns / NSEC_PER_SEC);
+	json_object_set_new(o, "Labels", pairs_json(&c->labels));
 	return o;
 }
 
@@ -117,6 +136,33 @@ static json_t *restart_json(const struct sandbox_config *c)
 	return o;
 }
 
+static json_t *security_json(const struct sandbox_config *c)
+{
+	json_t *a = json_array();
+
+	if (c->no_new_privileges)
+		json_array_append_new(a, json_string("no-new-privileges"));
+	if (c->seccomp)
+		json_array_append_new(a, json_sprintf("seccomp=%s", c->seccomp));
+	return a;
+}
+
+static void add_rights(json_t *o, const struct sandbox_config *c)
+{
+	set_bool(o, "Privileged", c->privileged);
+	json_object_set_new(o, "CapAdd", words_json(&c->cap_add));
+	json_object_set_new(o, "CapDrop", words_json(&c->cap_drop));
+	json_object_set_new(o, "SecurityOpt", security_json(c));
+	json_object_set_new(o, "GroupAdd", words_json(&c->groups));
+	json_object_set_new(o, "Sysctls", pairs_json(&c->sysctls));
+	json_object_set_new(o, "ExtraHosts", words_json(&c->extra_hosts));
+	json_object_set_new(o, "Dns", words_json(&c->dns));
+	json_object_set_new(o, "DnsSearch", words_json(&c->dns_search));
+	json_object_set_new(o, "DnsOptions", words_json(&c->dns_options));
+	json_object_set_new(o, "Devices", words_json(&c->devices));
+	set_bool(o, "PublishAllPorts", c->publish_all);
+}
+
 static json_t *host_config_json(const struct sandbox_config *c)
 {
 	json_t *o = json_object();
@@ -134,6 +180,13 @@ static json_t *host_config_json(const struct sandbox_config *c)
 	set_bool(o, "ReadonlyRootfs", c->read_only);
 	set_bool(o, "Init", c->init);
 	json_object_set_new(o, "Tmpfs", words_json(&c->tmpfs));
+	add_rights(o, c);
+	set_int(o, "MemorySwap", c->memory_swap);
+	set_int(o, "PidsLimit", c->pids_limit);
+	set_int(o, "CpuShares", (int64_t)c->cpu_shares);
+	set_string(o, "CpusetCpus", c->cpuset);
+	set_int(o, "ShmSize", c->shm_bytes ? (int64_t)c->shm_bytes : (int64_t)SHM_DEFAULT);
+	json_object_set_new(o, "Ulimits", words_json(&c->ulimits));
 	json_object_set_new(o, "Binds", binds_json(&c->volumes));
 	return o;
 }
@@ -283,7 +336,7 @@ static json_t *keys_json(const struct strv *sv)
 
 static json_t *image_config_json(const struct image_config *c)
 {
-	json_t *o = json_object(), *labels = json_object();
+	json_t *o = json_object();
 
 	set_string(o, "User", c->user);
 	json_object_set_new(o, "Env", words_json(&c->env));
@@ -293,15 +346,7 @@ static json_t *image_config_json(const struct image_config *c)
 	set_string(o, "StopSignal", c->stop_signal);
 	json_object_set_new(o, "ExposedPorts", keys_json(&c->exposed_ports));
 	json_object_set_new(o, "Volumes", keys_json(&c->volumes));
-	for (size_t i = 0; i < c->labels.n; i++) {
-		const char *eq = strchr(c->labels.v[i], '=');
-		auto_free char *key =
-			eq ? strndup(c->labels.v[i], (size_t)(eq - c->labels.v[i])) : NULL;
-
-		if (key)
-			set_string(labels, key, eq + 1);
-	}
-	json_object_set_new(o, "Labels", labels);
+	json_object_set_new(o, "Labels", pairs_json(&c->labels));
 	return o;
 }
 
@@ -364,11 +409,43 @@ static json_t *find(struct cli *cli, const char *word, int type, struct err *err
 	return o;
 }
 
+/* Each on a line of its own. */
+static int print_formatted(const char *format, const json_t *all, struct err *err)
+{
+	const json_t *o;
+	size_t i;
+
+	json_array_foreach(all, i, o)
+	{
+		auto_strbuf struct strbuf out = STRBUF_INIT;
+		int r = gotext_format(format, o, &out, err);
+
+		if (r < 0)
+			return r;
+		puts(out.data ? out.data : "");
+	}
+	return 0;
+}
+
+static int inspect_print(const char *format, json_t *all, struct err *err)
+{
+	int r = 0;
+
+	if (!format || strcmp(format, "table") == 0)
+		output_json_pretty(json_incref(all));
+	else if (strcmp(format, "json") == 0)
+		output_json(json_incref(all));
+	else
+		r = print_formatted(format, all, err);
+	json_decref(all);
+	return r;
+}
+
 static int run(struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
 {
 	const struct inspect *in = values;
 	json_t *all = json_array();
-	int code = 0;
+	int code = 0, r;
 
 	for (size_t i = 0; i < n; i++) {
 		struct err why = ERR_INIT;
@@ -381,11 +458,8 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 			code = EXIT_MICROPOD;
 		}
 	}
-	if (in->format == OUTPUT_JSON)
-		output_json(all);
-	else
-		output_json_pretty(all);
-	return code;
+	r = inspect_print(in->format, all, err);
+	return r < 0 ? r : code;
 }
 
 const struct verb verb_inspect = {

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "cli/boxes.h"
+#include "cli/filters.h"
 #include "cli/output.h"
 #include "cli/remote.h"
 #include "cli/target.h"
@@ -13,13 +14,16 @@
 struct ps {
 	bool all, latest, no_trunc, quiet;
 	unsigned last;
-	int format;
+	const char *format;
+	struct strv filters;
 };
 
 #define AT(field) offsetof(struct ps, field)
 static const struct opt opts[] = {
 	{ "all", 'a', OPT_FLAG, AT(all), NULL, "show all sandboxes, not only those that run" },
-	{ "format", 0, OPT_WORD, AT(format), "FORMAT", "how to print", .words = output_words },
+	{ "filter", 'f', OPT_LIST, AT(filters), "KEY=VALUE",
+		"only these: ancestor, exited, id, label, name, network, status, volume" },
+	{ "format", 0, OPT_STRING, AT(format), "FORMAT", OUTPUT_FORMAT_HELP },
 	{ "last", 'n', OPT_UINT, AT(last), "N", "show the N youngest, whatever their state",
 		.min = 1, .max = 1000000 },
 	{ "latest", 'l', OPT_FLAG, AT(latest), NULL, "show the youngest, whatever its state" },
@@ -29,120 +33,117 @@ static const struct opt opts[] = {
 };
 
 static const char *const heading[] = { "CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS",
-	"PORTS", "NAMES", "HOST", NULL };
+	"PORTS", "NAMES", NULL };
 static const char *const keys[] = { "ID", "Image", "Command", "RunningFor", "Status", "Ports",
-	"Names", "Host" };
-#define COLUMNS_MAX ARRAY_SIZE(keys)
-static_assert(ARRAY_SIZE(heading) == COLUMNS_MAX + 1, "a key for each column");
+	"Names", NULL };
+/* Of a server. */
+static const char *const heading_there[] = { "CONTAINER ID", "IMAGE", "COMMAND", "CREATED",
+	"STATUS", "PORTS", "NAMES", "HOST", NULL };
+static const char *const keys_there[] = { "ID", "Image", "Command", "RunningFor", "Status", "Ports",
+	"Names", "Host", NULL };
 
-/* The last is for those of a server. */
-static size_t columns(const struct cli *cli)
+static void set(json_t *o, const char *key, const char *value)
 {
-	return cli->remote ? COLUMNS_MAX : COLUMNS_MAX - 1;
+	json_object_set_new(o, key, output_string(value ? value : ""));
 }
 
-static int add_row(
-	struct cli *cli, const struct sandbox *box, const struct ps *ps, struct strv *cells)
+static json_t *describe(struct cli *cli, const struct sandbox *box, const struct ps *ps)
 {
-	auto_strbuf struct strbuf command = STRBUF_INIT, ports = STRBUF_INIT;
-	char span[32], status[64];
-
-	output_command(&box->config.args, ps->no_trunc ? 0 : COMMAND_MAX, &command);
-	target_ports(box, &ports);
-	return strv_addf(cells, "%.*s", ps->no_trunc ? ID_LEN : ID_SHOWN_LEN, box->config.id) < 0 ||
-			       strv_add(cells, box->config.image ? box->config.image : "") < 0 ||
-			       strv_add(cells, command.data) < 0 ||
-			       strv_addf(cells, "%s ago",
-				       output_duration(clock_realtime() - box->config.created_ns,
-					       span, sizeof(span))) < 0 ||
-			       strv_add(cells, target_status(box, status, sizeof(status))) < 0 ||
-			       strv_add(cells, ports.data ? ports.data : "") < 0 ||
-			       strv_add(cells, box->config.name) < 0 ||
-			       (cli->remote && strv_add(cells, remote_host(cli->remote,
-								       box->config.id)) < 0)
-		       ? -ENOMEM
-		       : 0;
-}
-
-static void print_json(struct cli *cli, const struct sandbox *box, const struct strv *cells)
-{
-	size_t n = columns(cli);
+	auto_strbuf struct strbuf command = STRBUF_INIT, ports = STRBUF_INIT, labels = STRBUF_INIT;
+	const struct sandbox_config *c = &box->config;
 	json_t *o = json_object();
-	char when[40];
+	char span[32], status[64], when[40];
 
-	for (size_t i = 0; i < n; i++)
-		json_object_set_new(o, keys[i], output_string(cells->v[cells->n - n + i]));
-	json_object_set_new(o, "State", json_string(sandbox_phase_name(box->state.phase)));
-	json_object_set_new(o, "CreatedAt",
-		json_string(output_time(box->config.created_ns, when, sizeof(when))));
-	output_json(o);
+	output_command(&c->args, ps->no_trunc ? 0 : COMMAND_MAX, &command);
+	target_ports(box, &ports);
+	for (size_t i = 0; i < c->labels.n; i++)
+		strbuf_addf(&labels, "%s%s", i ? "," : "", c->labels.v[i]);
+	json_object_set_new(
+		o, "ID", json_stringn(c->id, ps->no_trunc ? ID_LEN : ID_SHOWN_LEN));
+	set(o, "Image", c->image);
+	set(o, "Command", command.data);
+	json_object_set_new(o, "RunningFor",
+		json_sprintf("%s ago", output_duration(clock_realtime() - c->created_ns, span,
+					       sizeof(span))));
+	set(o, "Status", target_status(box, status, sizeof(status)));
+	set(o, "Ports", ports.data);
+	set(o, "Names", c->name);
+	if (cli->remote)
+		set(o, "Host", remote_host(cli->remote, c->id));
+	set(o, "State", target_state(box));
+	set(o, "Labels", labels.data);
+	set(o, "CreatedAt", output_time(c->created_ns, when, sizeof(when)));
+	return o;
 }
 
 /* Docker lists what runs; a dead one needs somebody to look at it, so it is listed too. */
 static bool wanted(const struct sandbox *box, const struct ps *ps)
 {
-	return ps->all || ps->last || ps->latest || target_alive(box) ||
+	return ps->all || ps->last || ps->latest || filters_ask_for_ended(&ps->filters) ||
+	       target_alive(box) ||
 	       box->state.phase == SANDBOX_DEAD;
 }
 
-static int show(struct cli *cli, const struct sandbox *box, const struct ps *ps, struct strv *cells)
+static int show(struct cli *cli, const struct sandbox *box, const struct ps *ps,
+	struct output_rows *rows, struct err *err)
 {
-	int r;
-
-	if (!wanted(box, ps))
+	if (!wanted(box, ps) || !filters_match(&ps->filters, box))
 		return 0;
 	if (ps->quiet) {
 		printf("%.*s\n", ps->no_trunc ? ID_LEN : ID_SHOWN_LEN, box->config.id);
 		return 0;
 	}
-	r = add_row(cli, box, ps, cells);
-	if (r == 0 && ps->format == OUTPUT_JSON)
-		print_json(cli, box, cells);
+	return output_rows_add(rows, describe(cli, box, ps), err);
+}
+
+/* -ENOENT: removed meanwhile. */
+static int show_one(struct cli *cli, const char *id, const struct ps *ps, struct output_rows *rows,
+	int *code, struct err *err)
+{
+	struct err why = ERR_INIT;
+	struct sandbox box;
+	int r = target_open(cli, id, false, &box, &why);
+
+	if (r < 0) {
+		if (r != -ENOENT) {
+			cli_complain(&why);
+			*code = EXIT_MICROPOD;
+		}
+		return 0;
+	}
+	r = show(cli, &box, ps, rows, err);
+	sandbox_deinit(&box);
 	return r;
 }
 
 static int run(struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
 {
 	const struct ps *ps = values;
-	auto_strv struct strv ids = STRV_INIT, cells = STRV_INIT;
+	auto_strv struct strv ids = STRV_INIT;
+	struct output_rows rows;
+	int code = 0, r = filters_check(&ps->filters, err);
 	size_t most;
-	int r = boxes_list(cli, &ids, err), code = 0;
 
+	if (r == 0)
+		r = boxes_list(cli, &ids, err);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; r == 0 && i < columns(cli); i++)
-		r = strv_add(&cells, heading[i]);
-	if (r < 0)
-		return err_errno(err, -r, "cannot list the sandboxes");
+	r = output_rows_begin(&rows, ps->format, cli->remote ? keys_there : keys,
+		cli->remote ? heading_there : heading, err);
 	most = ps->latest ? 1 : ps->last ? ps->last : ids.n;
-	for (size_t i = 0; i < ids.n && i < most; i++) {
-		struct sandbox box;
-		struct err why = ERR_INIT;
-
-		r = target_open(cli, ids.v[i], false, &box, &why);
-		if (r == -ENOENT)
-			continue; /* removed meanwhile */
-		if (r < 0) {
-			cli_complain(&why);
-			code = EXIT_MICROPOD;
-			continue;
-		}
-		r = show(cli, &box, ps, &cells);
-		sandbox_deinit(&box);
-		if (r < 0)
-			return err_errno(err, -r, "cannot list the sandboxes");
-	}
-	if (!ps->quiet && ps->format == OUTPUT_TABLE)
-		output_table(&cells, columns(cli));
-	return code;
+	for (size_t i = 0; r == 0 && i < ids.n && i < most; i++)
+		r = show_one(cli, ids.v[i], ps, &rows, &code, err);
+	if (ps->quiet || r < 0)
+		strv_deinit(&rows.cells);
+	output_rows_end(&rows);
+	return r < 0 ? r : code;
 }
 
-const struct verb verb_ps = {
-	.name = "ps",
-	.remote = VERB_HERE,
-	.usage = "[OPTIONS]",
-	.summary = "List sandboxes",
-	.opts = opts,
-	.values_size = sizeof(struct ps),
-	.run = run,
-};
+#define PS_VERB(verb_name, what)                                                              \
+	{                                                                                     \
+		.name = verb_name, .remote = VERB_HERE, .usage = "[OPTIONS]", .summary = what, \
+		.opts = opts, .values_size = sizeof(struct ps), .run = run                    \
+	}
+
+const struct verb verb_ps = PS_VERB("ps", "List sandboxes");
+const struct verb verb_list = PS_VERB("list", "The same as ps");

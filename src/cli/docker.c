@@ -48,11 +48,6 @@ int docker_check_options(const struct run_opts *o, struct err *err)
 			"options '--agent-server' and '--agent-token-file' need each other");
 	if (o->no_agent && (o->agent_server || o->agent_binary || o->agent_path))
 		return err_set(err, EINVAL, "with '--no-agent' there is no agent to be told of");
-	for (size_t i = 0; i < o->tmpfs.n; i++)
-		if (o->tmpfs.v[i][0] != '/')
-			return err_set(err, EINVAL,
-				"option '--tmpfs' is '%.100s': give an absolute path first",
-				o->tmpfs.v[i]);
 	return 0;
 }
 
@@ -174,8 +169,6 @@ static int set_container(
 	/* As Docker: no limit unless one is asked for. */
 	c->memory = cli->settings.memory;
 	c->cpu_milli = cli->settings.cpu_milli;
-	c->read_only = o->read_only;
-	c->init = o->init;
 	c->no_agent = o->no_agent;
 	if (r == 0)
 		r = copy(&c->agent_server, o->agent_server, err);
@@ -193,8 +186,6 @@ static int set_container(
 			: engine_is_local(c->engine) ? DOCKER_AGENT_HERE
 						     : DOCKER_AGENT_PATH,
 			err);
-	if (r == 0 && strv_addv(&c->tmpfs, (const char *const *)o->tmpfs.v) < 0)
-		r = err_errno(err, ENOMEM, "cannot make the sandbox");
 	if (r == 0 && o->agent_binary) {
 		c->agent = realpath(o->agent_binary, NULL);
 		if (!c->agent)

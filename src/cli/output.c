@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/output.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/clock.h"
 #include "base/parse.h"
+#include "cli/gotext.h"
 
 const char *const output_words[] = { [OUTPUT_TABLE] = "table", [OUTPUT_JSON] = "json", NULL };
 static_assert(ARRAY_SIZE(output_words) == OUTPUT_MAX + 1, "a word for each format");
@@ -40,6 +42,102 @@ void output_table(const struct strv *cells, size_t columns)
 		else
 			printf("%*s", (int)(widest[c] - width(cells->v[i]) + GAP), "");
 	}
+}
+
+static bool is_table(const struct output_rows *rows)
+{
+	return !rows->format || strcmp(rows->format, "table") == 0;
+}
+
+static const char *table_template(const struct output_rows *rows)
+{
+	return rows->format && strncmp(rows->format, "table ", 6) == 0 ? rows->format + 6 : NULL;
+}
+
+/* What stands between tabs. */
+static int add_cells(struct output_rows *rows, const char *text, struct err *err)
+{
+	for (;;) {
+		size_t len = strcspn(text, "\t");
+
+		if (strv_addn(&rows->cells, text, len) < 0)
+			return err_errno(err, ENOMEM, "cannot print");
+		if (!text[len])
+			return 0;
+		text += len + 1;
+	}
+}
+
+static int format_row(struct output_rows *rows, const json_t *row, struct err *err)
+{
+	auto_strbuf struct strbuf out = STRBUF_INIT;
+	const char *table = table_template(rows);
+	int r = gotext_format(table ? table : rows->format, row, &out, err);
+
+	if (r < 0)
+		return r;
+	if (table)
+		return add_cells(rows, out.data ? out.data : "", err);
+	puts(out.data ? out.data : "");
+	return 0;
+}
+
+int output_rows_begin(struct output_rows *rows, const char *format, const char *const *keys,
+	const char *const *heading, struct err *err)
+{
+	json_t *row = json_object();
+	int r = 0;
+
+	*rows = (struct output_rows){ .format = format, .keys = keys, .heading = heading };
+	for (size_t i = 0; keys[i]; i++)
+		json_object_set_new(row, keys[i], json_string(heading[i]));
+	if (is_table(rows)) {
+		while (keys[rows->columns])
+			rows->columns++;
+		r = strv_addv(&rows->cells, heading) < 0 ? err_errno(err, ENOMEM, "cannot print")
+							 : 0;
+	} else if (table_template(rows)) {
+		r = format_row(rows, row, err);
+		rows->columns = rows->cells.n;
+		if (r == 0 && rows->columns > COLUMNS_MAX)
+			r = err_set(err, EINVAL, "option '--format': give %d columns at most",
+				COLUMNS_MAX);
+	}
+	json_decref(row);
+	return r;
+}
+
+int output_rows_add(struct output_rows *rows, json_t *row, struct err *err)
+{
+	int r = 0;
+
+	if (is_table(rows)) {
+		for (size_t i = 0; r == 0 && rows->keys[i]; i++) {
+			const char *cell = json_string_value(json_object_get(row, rows->keys[i]));
+
+			if (strv_add(&rows->cells, cell ? cell : "") < 0)
+				r = err_errno(err, ENOMEM, "cannot print");
+		}
+	} else if (strcmp(rows->format, "json") == 0) {
+		output_json(json_incref(row));
+	} else {
+		size_t before = rows->cells.n;
+
+		r = format_row(rows, row, err);
+		if (r == 0 && table_template(rows) && rows->cells.n - before != rows->columns)
+			r = err_set(err, EINVAL,
+				"option '--format': a value has a tab in it, which a table cannot "
+				"show");
+	}
+	json_decref(row);
+	return r;
+}
+
+void output_rows_end(struct output_rows *rows)
+{
+	if (rows->columns && rows->cells.n && rows->cells.n % rows->columns == 0)
+		output_table(&rows->cells, rows->columns);
+	strv_deinit(&rows->cells);
 }
 
 void output_json(json_t *value)

@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
+#include "base/err.h"
 #include "base/strbuf.h"
 #include "base/strv.h"
 
@@ -14,6 +15,27 @@ extern const char *const output_words[]; /* for an OPT_WORD */
 /* Cells row by row, columns of them a row; the first row is the heading. Prints to stdout, three
  * spaces between columns. */
 void output_table(const struct strv *cells, size_t columns);
+
+/*
+ * Rows of a listing, printed as --format says: NULL or "table", "json" (an object a line), a
+ * template (cli/gotext.h) for each, or "table TEMPLATE" with columns between tabs. All are borrowed.
+ */
+struct output_rows {
+	const char *format;
+	const char *const *keys;    /* of the objects, in the table's order; NULL-terminated */
+	const char *const *heading; /* of each */
+	struct strv cells;
+	size_t columns;
+};
+
+/* 0, or -EINVAL with err for a template that is wrong. */
+int output_rows_begin(struct output_rows *rows, const char *format, const char *const *keys,
+	const char *const *heading, struct err *err);
+/* One row, an object of strings; takes the reference. 0 or -errno with err. */
+int output_rows_add(struct output_rows *rows, json_t *row, struct err *err);
+/* Prints what is to be aligned, and forgets it. */
+void output_rows_end(struct output_rows *rows);
+#define OUTPUT_FORMAT_HELP "how to print: table, json, or a template such as '{{.ID}}'"
 
 /* One JSON value on a line of its own; takes the reference. */
 void output_json(json_t *value);

@@ -20,6 +20,7 @@
 #include "base/fs.h"
 #include "base/parse.h"
 #include "base/trace.h"
+#include "cli/container.h"
 #include "cli/docker.h"
 #include "cli/envs.h"
 #include "cli/guest.h"
@@ -72,6 +73,8 @@ static const char *const at_limits[] = { "stop", "remove", NULL };
 
 #define AT(field) offsetof(struct run_opts, field)
 const struct opt run_create_opts[] = {
+	{ "add-host", 0, OPT_LIST, AT(extra_hosts), "NAME:ADDRESS",
+		"a name that the container's /etc/hosts has" },
 	{ "agent-binary", 0, OPT_STRING, AT(agent_binary), "FILE",
 		"docker: the agent to put in (default: the one installed with micropod)" },
 	{ "agent-path", 0, OPT_STRING, AT(agent_path), "PATH",
@@ -83,24 +86,53 @@ const struct opt run_create_opts[] = {
 		"docker: who it is there (micropod token create --agent)" },
 	{ "at-limit", 0, OPT_WORD, AT(at_limit), "WHAT",
 		"what happens after --lifetime or --idle-timeout", .words = at_limits },
+	{ "cap-add", 0, OPT_LIST, AT(cap_add), "CAPABILITY",
+		"give it this capability too, such as NET_ADMIN; ALL: all" },
+	{ "cap-drop", 0, OPT_LIST, AT(cap_drop), "CAPABILITY",
+		"take this capability from it; ALL: all" },
+	{ "cidfile", 0, OPT_STRING, AT(cidfile), "FILE", "write the sandbox's id into a new file" },
 	{ "cold", 0, OPT_FLAG, AT(cold), NULL,
 		"boot the VM instead of starting it from a template" },
+	{ "cpu-period", 0, OPT_UINT, AT(cpu_period), "MICROSECONDS",
+		"what --cpu-quota is of (default: 100000)", .min = 1000, .max = 1000000 },
+	{ "cpu-quota", 0, OPT_UINT, AT(cpu_quota), "MICROSECONDS",
+		"CPU time of each --cpu-period, in place of --cpus", .min = 1000,
+		.max = 100000000 },
+	{ "cpu-shares", 'c', OPT_UINT, AT(cpu_shares), "SHARES",
+		"its weight where CPUs are short: 2 to 262144, others have 1024", .min = 2,
+		.max = 262144 },
+	{ "cpuset-cpus", 0, OPT_STRING, AT(cpuset), "CPUS", "CPUs that it runs on, such as 0-1,3" },
+	{ "device", 0, OPT_LIST, AT(devices), "DEVICE[:PATH[:rwm]]",
+		"let it use a device of the host; in a VM: of the guest, such as /dev/fuse" },
+	{ "dns", 0, OPT_LIST, AT(dns), "ADDRESS", "a name server in place of the usual one" },
+	{ "dns-option", 0, OPT_LIST, AT(dns_options), "OPTION", "an option of resolv.conf(5)" },
+	{ "dns-search", 0, OPT_LIST, AT(dns_search), "DOMAIN",
+		"a domain in which short names are looked up" },
 	{ "entrypoint", 0, OPT_STRING, AT(entrypoint), "PROGRAM",
 		"run this instead of the image's entrypoint" },
 	{ "env", 'e', OPT_LIST, AT(env), "KEY=VALUE",
 		"set a variable; KEY alone takes its value from here" },
 	{ "env-file", 0, OPT_LIST, AT(env_files), "FILE",
 		"set the variables of a file, one KEY=VALUE a line" },
+	{ "group-add", 0, OPT_LIST, AT(groups), "GROUP",
+		"one more group of the process, by name or number" },
 	{ "host-access", 0, OPT_FLAG, AT(host_access), NULL,
 		"let it reach this host's loopback as 10.0.2.2" },
 	{ "hostname", 'h', OPT_STRING, AT(hostname), "NAME",
 		"host name inside (default: the sandbox's id)" },
 	{ "idle-timeout", 0, OPT_DURATION, AT(idle_timeout), "SECONDS",
 		"end the sandbox when nobody has used it for so long (0: never)" },
-	{ "init", 0, OPT_FLAG, AT(init), NULL, "docker: the engine's init as its process 1" },
+	{ "init", 0, OPT_FLAG, AT(init), NULL, "a process 1 that reaps what others leave behind, before the program" },
 	{ "interactive", 'i', OPT_FLAG, AT(interactive), NULL, "keep stdin open" },
+	{ "label", 'l', OPT_LIST, AT(labels), "KEY=VALUE", "note this down with the sandbox" },
+	{ "label-file", 0, OPT_LIST, AT(label_files), "FILE",
+		"note down the labels of a file, one KEY=VALUE a line" },
 	{ "lifetime", 0, OPT_DURATION, AT(lifetime), "SECONDS",
 		"end the sandbox so long after its start, unless extended (0: never)" },
+	{ "mac-address", 0, OPT_STRING, AT(mac_address), "MAC",
+		"of its network card, such as 02:00:00:00:00:01 (default: made up)" },
+	{ "memory-swap", 0, OPT_STRING, AT(memory_swap), "SIZE",
+		"memory and swap together, -1: no limit (a VM has no swap)" },
 	{ "mount", 0, OPT_LIST, AT(mounts), "type=bind,...",
 		"the same as -v, by source=, target= and readonly" },
 	{ "name", 0, OPT_STRING, AT(name), "NAME", "name of the sandbox (default: made up)" },
@@ -108,18 +140,27 @@ const struct opt run_create_opts[] = {
 		"network of the sandbox: default, none; docker: host and names too" },
 	{ "no-agent", 0, OPT_FLAG, AT(no_agent), NULL,
 		"docker: run the image as it is; exec, attach and cp cannot do anything then" },
+	{ "pids-limit", 0, OPT_STRING, AT(pids_limit), "N",
+		"processes it may have at once, -1: no limit" },
+	{ "privileged", 0, OPT_FLAG, AT(privileged), NULL,
+		"no confinement of the container; in a VM: inside of it" },
 	{ "publish", 'p', OPT_LIST, AT(publish), "[IP:]HOST:PORT",
 		"make its port reachable on this host" },
+	{ "publish-all", 'P', OPT_FLAG, AT(publish_all), NULL,
+		"make all ports that the image names reachable on free ports of this host" },
 	{ "pull", 0, OPT_WORD, AT(pull), "WHEN", "when to fetch the image", .words = run_pulls },
 	{ "quiet", 'q', OPT_FLAG, AT(quiet), NULL, "no progress and no notices" },
 	{ "read-only", 0, OPT_FLAG, AT(read_only), NULL,
-		"docker: its root file system cannot be written to" },
+		"its root file system cannot be written to" },
 	{ "restart", 0, OPT_STRING, AT(restart), "POLICY",
 		"start it again when it has ended: no, on-failure[:TIMES], always, "
 		"unless-stopped" },
 	{ "rm", 0, OPT_FLAG, AT(remove), NULL, "remove the sandbox when it ends" },
 	{ "runtime", 0, OPT_WORD, AT(runtime), "WHICH", "what starts the container",
 		.words = run_runtimes },
+	{ "security-opt", 0, OPT_LIST, AT(security), "OPTION",
+		"no-new-privileges, seccomp=FILE or seccomp=unconfined" },
+	{ "shm-size", 0, OPT_SIZE, AT(shm_bytes), "SIZE", "size of /dev/shm (default: 64m)" },
 	{ "stop-signal", 0, OPT_STRING, AT(stop_signal), "SIGNAL",
 		"what stop sends (default: the image's, or TERM)" },
 	{ "stop-timeout", 0, OPT_DURATION, AT(stop_timeout), "SECONDS",
@@ -127,10 +168,14 @@ const struct opt run_create_opts[] = {
 	{ "storage-opt", 0, OPT_CALL, AT(scratch_bytes), "size=SIZE",
 		"room for what it writes (default: 16g); taken from the disk as it is used",
 		.parse = parse_storage },
+	{ "sysctl", 0, OPT_LIST, AT(sysctls), "KEY=VALUE",
+		"a kernel setting of its own, such as net.core.somaxconn=1024" },
 	{ "timeout", 0, OPT_DURATION, AT(timeout), "SECONDS",
 		"kill it if it runs longer, and exit with 124 (0: never)" },
-	{ "tmpfs", 0, OPT_LIST, AT(tmpfs), "DIR[:OPTIONS]", "docker: a file system in memory" },
+	{ "tmpfs", 0, OPT_LIST, AT(tmpfs), "DIR[:OPTIONS]", "a file system in memory" },
 	{ "tty", 't', OPT_FLAG, AT(tty), NULL, "give the process a terminal" },
+	{ "ulimit", 0, OPT_LIST, AT(ulimits), "NAME=SOFT[:HARD]",
+		"a limit of its processes, such as nofile=1024:2048" },
 	{ "user", 'u', OPT_STRING, AT(user), "USER[:GROUP]", "user, by name or number" },
 	{ "volume", 'v', OPT_LIST, AT(volumes), "HOST:DIR[:ro]",
 		"show a folder or file of this host in the container" },
@@ -175,6 +220,16 @@ static unsigned host_cpus(void)
 		       : (unsigned)CPU_COUNT(&set_of_cpus);
 }
 
+int run_check_memory(uint64_t bytes, struct err *err)
+{
+	if (bytes < MEMORY_MIN || bytes > MEMORY_MAX)
+		return err_set(err, EINVAL,
+			"memory of %llu MiB is out of range: give from %llu MiB to %llu GiB",
+			(unsigned long long)(bytes / MIB), (unsigned long long)(MEMORY_MIN / MIB),
+			(unsigned long long)(MEMORY_MAX / GIB));
+	return 0;
+}
+
 int run_set_machine(struct cli *cli, struct sandbox_config *c, struct err *err)
 {
 	const struct settings *s = &cli->settings;
@@ -182,16 +237,16 @@ int run_set_machine(struct cli *cli, struct sandbox_config *c, struct err *err)
 
 	c->accel = (enum vm_accel)s->accel;
 	c->memory = s->memory ? s->memory : MEMORY_DEFAULT;
-	if (c->memory < MEMORY_MIN || c->memory > MEMORY_MAX)
-		return err_set(err, EINVAL,
-			"memory of %llu MiB is out of range: give from %llu MiB to %llu GiB",
-			(unsigned long long)(c->memory / MIB),
-			(unsigned long long)(MEMORY_MIN / MIB),
-			(unsigned long long)(MEMORY_MAX / GIB));
+	r = run_check_memory(c->memory, err);
+	if (r < 0)
+		return r;
 	c->cpu_milli = s->cpu_milli ? s->cpu_milli : 1000 * MIN(CPUS_DEFAULT, host_cpus());
 	if (c->cpu_milli > 1000 * CPUS_MAX)
 		return err_set(err, EINVAL, "%llu CPUs are too many: give %d at most",
 			(unsigned long long)(c->cpu_milli / 1000), CPUS_MAX);
+	r = container_check_cpus(c, (unsigned)((c->cpu_milli + 999) / 1000), err);
+	if (r < 0)
+		return r;
 	if (s->kernel && sandbox_guest_is_kind(s->kernel))
 		r = set(&c->kernel_kind, s->kernel, err);
 	else
@@ -250,33 +305,6 @@ static int set_volumes(
 	return c->slots ? virtiofsd_find(&program, err) : 0;
 }
 
-static int set_restart(const struct run_opts *o, struct sandbox_config *c, struct err *err)
-{
-	static const char *const policies[] = { "on-failure", "always", "unless-stopped" };
-	const char *word = o->restart, *colon = word ? strchr(word, ':') : NULL;
-	size_t len = colon ? (size_t)(colon - word) : word ? strlen(word) : 0;
-	unsigned times = 0;
-	size_t i = 0;
-
-	if (!word || strcmp(word, "no") == 0)
-		return 0;
-	while (i < ARRAY_SIZE(policies) &&
-		(strlen(policies[i]) != len || strncmp(policies[i], word, len) != 0))
-		i++;
-	if (i == ARRAY_SIZE(policies) ||
-		(colon && (i > 0 || parse_uint(colon + 1, 0, INT32_MAX, &times) < 0)))
-		return err_set(err, EINVAL,
-			"option '--restart' is '%.100s': give no, on-failure, on-failure:TIMES, "
-			"always or unless-stopped",
-			word);
-	if (o->remove)
-		return err_set(
-			err, EINVAL, "options '--restart' and '--rm' are not for the same sandbox");
-	c->restart_max = times;
-	c->restart = strdup(policies[i]);
-	return c->restart ? 0 : err_errno(err, ENOMEM, "cannot keep the options");
-}
-
 /* What needs nothing but the options. */
 static int set_options(
 	struct cli *cli, const struct run_opts *o, struct sandbox_config *c, struct err *err)
@@ -302,7 +330,7 @@ static int set_options(
 	if (o->lifetime > LIMIT_LIFETIME || o->idle_timeout > LIMIT_LIFETIME)
 		return err_set(err, EINVAL,
 			"options '--lifetime' and '--idle-timeout' take at most ten years");
-	r = set_restart(o, c, err);
+	r = container_set_restart(o, c, err);
 	if (r < 0)
 		return r;
 	c->tty = o->tty;
@@ -331,7 +359,7 @@ static int set_options(
 		r = set_ports(o, c, err);
 	if (r == 0)
 		r = set_volumes(cli, o, c, err);
-	return r;
+	return r < 0 ? r : container_set(cli, o, c, err);
 }
 
 /* Told before the image is fetched; sandbox_create() decides. */
@@ -429,9 +457,6 @@ static int check_vm_options(const struct run_opts *o, struct err *err)
 			   : o->agent_server	 ? "agent-server"
 			   : o->agent_token_file ? "agent-token-file"
 			   : o->no_agent	 ? "no-agent"
-			   : o->init		 ? "init"
-			   : o->read_only	 ? "read-only"
-			   : o->tmpfs.n		 ? "tmpfs"
 						 : NULL;
 
 	if (only)
@@ -460,6 +485,8 @@ static int create_vm(struct cli *cli, const struct run_opts *o, const char **wor
 		r = image_pull(store, words[0], &pull, &image, err);
 	if (r == 0)
 		r = run_set_process(o, &image->config, words, c, err);
+	if (r == 0)
+		r = container_set_image(o, &image->config, c, err);
 	if (r == 0)
 		r = set(&c->image, words[0], err);
 	if (r == 0)
@@ -494,7 +521,8 @@ static int create_there(struct cli *cli, const struct run_opts *o, const char **
 {
 	static const struct settings no_settings;
 	auto_strbuf struct strbuf out = STRBUF_INIT;
-	auto_strv struct strv args = STRV_INIT, env = STRV_INIT;
+	auto_strv struct strv args = STRV_INIT, env = STRV_INIT, labels = STRV_INIT,
+			      security = STRV_INIT;
 	struct run_opts there = *o;
 	int r = envs_build(&o->env_files, &o->env, &env, err);
 
@@ -504,8 +532,14 @@ static int create_there(struct cli *cli, const struct run_opts *o, const char **
 		return err_set(err, EINVAL,
 			"option '--agent-token-file' is a file of this host: a sandbox over a "
 			"server is reached by that");
+	r = container_for_host(o, &labels, &security, err);
+	if (r < 0)
+		return r;
 	there.env = env;
-	there.env_files = STRV_INIT;
+	there.labels = labels;
+	there.security = security;
+	there.env_files = there.label_files = STRV_INIT;
+	there.cidfile = NULL;
 	r = strv_add(&args, "create");
 	if (r == 0)
 		r = opt_unparse(run_create_opts, &there, &run_defaults, &args);
@@ -531,7 +565,7 @@ static int create_there(struct cli *cli, const struct run_opts *o, const char **
 	return remote_find(cli->remote, id, id, err);
 }
 
-int run_create(struct cli *cli, const struct run_opts *opts, const char **words, size_t n,
+static int create_anywhere(struct cli *cli, const struct run_opts *opts, const char **words,
 	char id[static ID_LEN + 1], struct err *err)
 {
 	struct sandbox_config config = { 0 };
@@ -544,6 +578,27 @@ int run_create(struct cli *cli, const struct run_opts *opts, const char **words,
 	if (r == 0)
 		memcpy(id, config.id, ID_LEN + 1);
 	sandbox_config_deinit(&config);
+	return r;
+}
+
+int run_create(struct cli *cli, const struct run_opts *opts, const char **words, size_t n,
+	char id[static ID_LEN + 1], struct err *err)
+{
+	const char *path = opts->cidfile;
+	auto_close int fd = -1;
+	int r;
+
+	if (path) {
+		fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+		if (fd < 0)
+			return err_errno(err, errno, "cannot make the file '%s' for the id", path);
+	}
+	r = create_anywhere(cli, opts, words, id, err);
+	if (r != 0 && path)
+		unlink(path);
+	/* Docker writes no newline. */
+	if (r == 0 && path && write(fd, id, ID_LEN) != ID_LEN)
+		r = err_errno(err, errno ? errno : EIO, "cannot write the id into '%s'", path);
 	return r;
 }
 

@@ -7,10 +7,15 @@
 
 struct run_opts {
 	bool detach, interactive, tty, remove, cold, host_access, quiet, sig_proxy;
-	bool read_only, init, no_agent;
+	bool read_only, init, no_agent, privileged, publish_all;
 	const char *name, *workdir, *user, *entrypoint, *hostname, *stop_signal;
 	const char *network, *agent_binary, *agent_path, *agent_server, *agent_token_file;
+	const char *memory_swap, *pids_limit, *cpuset, *mac_address, *cidfile;
 	struct strv env, env_files, publish, volumes, mounts, tmpfs;
+	struct strv cap_add, cap_drop, security, ulimits, sysctls, groups, labels, label_files;
+	struct strv extra_hosts, dns, dns_search, dns_options, devices;
+	unsigned cpu_shares, cpu_period, cpu_quota;
+	uint64_t shm_bytes;
 	int pull;    /* enum image_policy */
 	int runtime; /* index into run_runtimes */
 	int64_t stop_timeout, timeout, lifetime, idle_timeout;
@@ -43,6 +48,9 @@ void run_notice(struct cli *cli, enum vm_accel wanted);
  */
 int run_set_process(const struct run_opts *opts, const struct image_config *image,
 	const char **words, struct sandbox_config *config, struct err *err);
+
+/* Whether a VM can have so much. 0 or -EINVAL with err. */
+int run_check_memory(uint64_t bytes, struct err *err);
 
 /* Memory, CPUs, accelerator, kernel, agent root disk and VMM from the settings. 0 or -errno. */
 int run_set_machine(struct cli *cli, struct sandbox_config *config, struct err *err);

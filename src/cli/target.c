@@ -89,6 +89,13 @@ bool target_alive(const struct sandbox *box)
 	       p == SANDBOX_RESTARTING;
 }
 
+const char *target_state(const struct sandbox *box)
+{
+	return box->state.phase == SANDBOX_RUNNING && box->state.paused
+		       ? "paused"
+		       : sandbox_phase_name(box->state.phase);
+}
+
 const char *target_status(const struct sandbox *box, char *buf, size_t size)
 {
 	const struct sandbox_state *st = &box->state;
@@ -108,8 +115,9 @@ const char *target_status(const struct sandbox *box, char *buf, size_t size)
 	case SANDBOX_RUNNING:
 		/* A foreground sandbox waits a moment for Start without having a start time. */
 		if (st->started_ns)
-			snprintf(buf, size, "Up %s",
-				output_duration(now - st->started_ns, span, sizeof(span)));
+			snprintf(buf, size, "Up %s%s",
+				output_duration(now - st->started_ns, span, sizeof(span)),
+				st->paused ? " (Paused)" : "");
 		else
 			snprintf(buf, size, "Starting");
 		break;

@@ -26,6 +26,9 @@ int target_open(
 /* Whether a shim should be there: starting, running or stopping. */
 bool target_alive(const struct sandbox *box);
 
+/* Docker's state in one word: "created", "running", "paused", "exited", ... */
+const char *target_state(const struct sandbox *box);
+
 /* Docker's STATUS: "Up 5 minutes", "Exited (0) 2 hours ago", "Created", "Dead 3 minutes ago". buf:
  * at least 64 bytes. */
 const char *target_status(const struct sandbox *box, char *buf, size_t size);

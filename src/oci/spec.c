@@ -386,6 +386,32 @@ static void put_device_rule(struct json_out *j, bool allow, int major, int minor
 	json_close(j, '}');
 }
 
+static void put_device(struct json_out *j, const struct oci_device *d)
+{
+	json_str(j, "type", d->block ? "b" : "c");
+	json_uint(j, "major", d->major);
+	json_uint(j, "minor", d->minor);
+}
+
+static void put_devices(struct json_out *j, const struct oci_container *c)
+{
+	if (!c->n_devices)
+		return;
+	json_open(j, "devices", '[');
+	for (size_t i = 0; i < c->n_devices; i++) {
+		const struct oci_device *d = &c->devices[i];
+
+		json_open(j, NULL, '{');
+		json_str(j, "path", d->path);
+		put_device(j, d);
+		json_uint(j, "fileMode", d->mode);
+		json_uint(j, "uid", d->uid);
+		json_uint(j, "gid", d->gid);
+		json_close(j, '}');
+	}
+	json_close(j, ']');
+}
+
 static void put_memory_and_cpu(struct json_out *j, const struct oci_resources *res)
 {
 	if (res->memory) {
@@ -422,6 +448,13 @@ static void put_resources(struct json_out *j, const struct oci_container *c)
 	for (size_t i = 0; !c->privileged && i < ARRAY_SIZE(device_rules); i++)
 		put_device_rule(
 			j, device_rules[i].allow, device_rules[i].major, device_rules[i].minor);
+	for (size_t i = 0; !c->privileged && i < c->n_devices; i++) {
+		json_open(j, NULL, '{');
+		json_bool(j, "allow", true);
+		put_device(j, &c->devices[i]);
+		json_str(j, "access", c->devices[i].access);
+		json_close(j, '}');
+	}
 	json_close(j, ']');
 	put_memory_and_cpu(j, &c->resources);
 	json_close(j, '}');
@@ -463,6 +496,7 @@ static void put_linux(struct json_out *j, const struct oci_container *c)
 	json_open(j, "linux", '{');
 	if (c->cgroups_path)
 		json_str(j, "cgroupsPath", c->cgroups_path);
+	put_devices(j, c);
 	put_resources(j, c);
 	put_namespaces(j, c);
 	if (c->n_sysctls) {

@@ -48,6 +48,16 @@ struct oci_resources {
 	const char *cpuset;  /* "0-1", or NULL */
 };
 
+/* A device node that is made in the container and may be used there. */
+struct oci_device {
+	const char *path; /* in the container */
+	bool block;
+	unsigned major, minor;
+	uint32_t mode; /* permission bits */
+	uint32_t uid, gid;
+	const char *access; /* of "rwm" */
+};
+
 struct oci_pair {
 	const char *key, *value;
 };
@@ -83,6 +93,8 @@ struct oci_container {
 	bool share_ipc, share_pid, share_uts; /* the guest's instead of own ones */
 	const char *cgroups_path;	      /* "/containers/<id>" */
 	struct oci_resources resources;
+	const struct oci_device *devices;
+	size_t n_devices;
 	const struct oci_pair *sysctls;
 	size_t n_sysctls;
 	const struct oci_pair *annotations;

@@ -269,6 +269,65 @@ static bool phase_needs_shim(enum sandbox_phase phase)
 	       phase == SANDBOX_RESTARTING;
 }
 
+int sandbox_lock(struct sandbox_root *root, const char *id, struct err *err)
+{
+	auto_close int dfd = open_box(root, id, err);
+	int lock;
+
+	if (dfd < 0)
+		return dfd;
+	lock = fs_lock(dfd, "lock", false, false);
+	if (lock == -EWOULDBLOCK)
+		return err_set(err, EBUSY, "sandbox %.12s is being used", id);
+	return lock < 0 ? err_errno(err, -lock, "cannot lock sandbox %.12s", id) : lock;
+}
+
+int sandbox_save_config(
+	struct sandbox_root *root, const struct sandbox_config *config, struct err *err)
+{
+	auto_close int dfd = open_box(root, config->id, err);
+	auto_free char *text = NULL;
+	int r = dfd < 0 ? dfd : sandbox_config_write(config, &text, err);
+
+	if (r < 0)
+		return r;
+	r = fs_replace_file(dfd, "config.json", text, strlen(text), 0600, true);
+	return r < 0 ? err_errno(err, -r, "cannot write the configuration of '%s'", config->name)
+		     : 0;
+}
+
+/* The new name first: a crash in between leaves one more, which sandbox_sweep() removes. */
+int sandbox_rename(struct sandbox_root *root, struct sandbox_config *config, const char *name,
+	struct err *err)
+{
+	char before[LIMIT_NAME + 1];
+	auto_close int names = -1;
+	int r;
+
+	if (!name_valid(name))
+		return err_set(err, EINVAL,
+			"'%.100s' is no name: use 2 to %d letters, digits, '_', '.', '-', the "
+			"first a letter or digit",
+			name, LIMIT_NAME);
+	names = lock_names(root, err);
+	if (names < 0)
+		return names;
+	r = claim_name(root, name, config->id, err);
+	if (r < 0)
+		return r;
+	memcpy(before, config->name, sizeof(before));
+	snprintf(config->name, sizeof(config->name), "%s", name);
+	r = sandbox_save_config(root, config, err);
+	if (r < 0) {
+		memcpy(config->name, before, sizeof(before));
+		release_name(root, name, config->id);
+		return r;
+	}
+	release_name(root, before, config->id);
+	sandbox_event(root, config, "rename", "oldName", before);
+	return 0;
+}
+
 static int load_state(int dfd, const char *id, struct sandbox_state *ret_state, struct err *err)
 {
 	auto_free char *text = NULL;

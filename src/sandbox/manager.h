@@ -77,6 +77,19 @@ int sandbox_sweep(struct sandbox_root *root, struct err *err);
 int sandbox_save_state(struct sandbox_root *root, const char *id, const struct sandbox_state *state,
 	struct err *err);
 
+/* Writes config.json anew. Only the holder of the lock may. 0 or -errno. */
+int sandbox_save_config(
+	struct sandbox_root *root, const struct sandbox_config *config, struct err *err);
+
+/* Gives it another name, in config too, and says so in the events. Only the holder of the lock may.
+ * A name that is taken: -EEXIST. 0 or -errno, and then all is as it was. */
+int sandbox_rename(struct sandbox_root *root, struct sandbox_config *config, const char *name,
+	struct err *err);
+
+/* The lock of a sandbox that nobody runs: a descriptor, closed by the caller, or -EBUSY, -errno with
+ * err. */
+int sandbox_lock(struct sandbox_root *root, const char *id, struct err *err);
+
 /* Sets room aside, so that the end of a sandbox can be written down also when it has filled the
  * disk. 0 or -errno. */
 int sandbox_reserve(struct sandbox_root *root, const char *id, struct err *err);

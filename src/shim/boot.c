@@ -23,6 +23,7 @@
 #include "net/net.h"
 #include "rpc/failure.h"
 #include "shim/guestnet.h"
+#include "shim/request.h"
 #include "sandbox/events.h"
 #include "shim/vm.h"
 
@@ -349,126 +350,19 @@ static void on_container(
 	shim_early_exit(shim);
 }
 
-static void set_bytes(ProtobufCBinaryData *b, const char *s)
-{
-	b->data = (uint8_t *)s;
-	b->len = s ? strlen(s) : 0;
-}
-
-static ProtobufCBinaryData *strv_bytes(const struct strv *sv)
-{
-	ProtobufCBinaryData *v = calloc(sv->n + 1, sizeof(*v));
-
-	for (size_t i = 0; v && i < sv->n; i++)
-		set_bytes(&v[i], sv->v[i]);
-	return v;
-}
-
-/*
- * The VM is of a class, and the sandbox gets what it asked for: whole CPUs by their numbers, so
- * that programs that count them find as many, a fraction by time.
- */
-static void set_limits(
-	const struct shim *shim, Micropod__Agent__V1__Resources *limits, char cpuset[static 24])
-{
-	const struct sandbox_config *c = &shim->box.config;
-	unsigned cpus = (unsigned)((c->cpu_milli + 999) / 1000);
-
-	if (c->memory < shim->machine.memory)
-		limits->memory_bytes = c->memory;
-	if (c->cpu_milli % 1000)
-		limits->cpu_milli = c->cpu_milli;
-	if (cpus < shim->machine.cpus) {
-		snprintf(cpuset, 24, "0-%u", cpus - 1);
-		limits->cpuset = cpuset;
-	}
-}
-
-/* As the agent is asked to mount them. Owned by the caller, strings borrowed. */
-struct volume_mounts {
-	Micropod__Agent__V1__Mount *mounts, **pointers;
-};
-
-static int make_mounts(const struct shim *shim, struct volume_mounts *v)
-{
-	static char *read_only[] = { (char *)"ro" };
-
-	v->mounts = calloc(shim->n_shares + 1, sizeof(*v->mounts));
-	v->pointers = calloc(shim->n_shares + 1, sizeof(*v->pointers));
-	if (!v->mounts || !v->pointers)
-		return -ENOMEM;
-	for (size_t i = 0; i < shim->n_shares; i++) {
-		Micropod__Agent__V1__Mount *m = &v->mounts[i];
-		const struct shim_share *share = &shim->shares[i];
-
-		*m = (Micropod__Agent__V1__Mount)MICROPOD__AGENT__V1__MOUNT__INIT;
-		set_bytes(&m->source, share->tag);
-		set_bytes(&m->destination, share->target);
-		m->type = (char *)"virtiofs";
-		if (share->file)
-			set_bytes(&m->subpath, VIRTIOFSD_FILE);
-		if (share->read_only) {
-			m->options = read_only;
-			m->n_options = ARRAY_SIZE(read_only);
-		}
-		v->pointers[i] = m;
-	}
-	return 0;
-}
-
 static void create_container(struct shim *shim)
 {
-	Micropod__Agent__V1__CreateContainerRequest req =
-		MICROPOD__AGENT__V1__CREATE_CONTAINER_REQUEST__INIT;
-	Micropod__Agent__V1__RootDisks disks = MICROPOD__AGENT__V1__ROOT_DISKS__INIT;
-	Micropod__Agent__V1__User user = MICROPOD__AGENT__V1__USER__INIT;
-	Micropod__Agent__V1__WindowSize window = MICROPOD__AGENT__V1__WINDOW_SIZE__INIT;
-	Micropod__Agent__V1__Resources limits = MICROPOD__AGENT__V1__RESOURCES__INIT;
-	const struct sandbox_config *c = &shim->box.config;
-	auto_free ProtobufCBinaryData *args = strv_bytes(&c->args), *env = strv_bytes(&c->env);
-	char hostname[ID_SHOWN_LEN + 1], cpuset[24];
-	struct volume_mounts volumes = { 0 };
+	auto_request struct container_request request;
 	struct rpc_status oom = { .code = RPC_RESOURCE_EXHAUSTED, .message = "out of memory" };
 
-	if (!args || !env || make_mounts(shim, &volumes) < 0) {
-		free(volumes.mounts);
-		free(volumes.pointers);
+	if (container_request_make(shim, &request) < 0) {
 		fail_status(shim, "cannot create the container", &oom);
 		return;
 	}
-	snprintf(hostname, sizeof(hostname), "%.*s", ID_SHOWN_LEN, c->id);
-	disks.image_serial = (char *)MACHINE_IMAGE_SERIAL;
-	disks.scratch_serial = (char *)MACHINE_SCRATCH_SERIAL;
-	set_bytes(&user.name, c->user);
-	set_limits(shim, &limits, cpuset);
-	req.container_id = (char *)SANDBOX_CONTAINER_ID;
-	req.args = args;
-	req.n_args = c->args.n;
-	req.env = env;
-	req.n_env = c->env.n;
-	req.disks = &disks;
-	req.mounts = volumes.pointers;
-	req.n_mounts = shim->n_shares;
-	req.user = &user;
-	req.resources = &limits;
-	set_bytes(&req.cwd, c->cwd);
-	req.tty = c->tty;
-	req.open_stdin = c->open_stdin;
-	req.hostname = c->hostname ? c->hostname : hostname;
-	req.stop_signal = c->stop_signal ? c->stop_signal : (char *)"";
-	if (shim->rows && shim->columns) {
-		window.rows = shim->rows;
-		window.columns = shim->columns;
-		req.window = &window;
-	}
-	/* Nothing is lost while we keep the log, and we live as long as the VM does. */
-	req.output_policy = MICROPOD__AGENT__V1__OUTPUT_POLICY__OUTPUT_POLICY_BLOCK;
-	req.steps = trace_fd() >= 0;
-	shim_agent_call(shim, "CreateContainer", &req.base,
+	request.req.steps = trace_fd() >= 0;
+	shim_agent_call(shim, "CreateContainer", &request.req.base,
 		&micropod__agent__v1__create_container_response__descriptor, step_time(shim),
 		on_container);
-	free(volumes.mounts);
-	free(volumes.pointers);
 }
 
 /* What makes the guest this sandbox' own, whether it has booted or goes on from a template. */
@@ -727,6 +621,92 @@ static void fill_status(struct shim *shim, Micropod__Sandbox__V1__StatusResponse
 	resp->vmm = shim->vmm_version ? shim->vmm_version : (char *)shim->driver->name;
 }
 
+/* Changes */
+
+static void on_changed(struct rpc_call *call, const struct rpc_status *status, void *arg)
+{
+	struct err err = ERR_INIT;
+
+	if (status->code != RPC_OK)
+		err_set(&err, EIO, "%s", status->message);
+	shim_changed(arg, status->code == RPC_OK ? NULL : &err);
+}
+
+static void ignore_answer(struct rpc_call *call, const ProtobufCMessage *msg, const uint8_t *raw,
+	size_t len, void *arg)
+{
+}
+
+static const struct rpc_call_ops change_ops = { .message = ignore_answer, .done = on_changed };
+
+static void ask_to_change(struct shim_change *change, const char *path,
+	const ProtobufCMessageDescriptor *out, const ProtobufCMessage *req)
+{
+	struct rpc_call_opts opts = { .deadline = deadline_in(SHIM_CALL_DEADLINE),
+		.retry = RPC_RETRY_NEVER };
+	struct err err = ERR_INIT;
+	struct rpc_call *call;
+
+	if (!change->shim->agent ||
+		rpc_channel_call(change->shim->agent, path, out, &opts, &change_ops, change, &call) <
+			0) {
+		err_set(&err, EAGAIN, "the agent is not connected");
+		shim_changed(change, &err);
+		return;
+	}
+	rpc_call_send(call, req);
+	rpc_call_half_close(call);
+	rpc_call_start(call);
+}
+
+static void change(struct shim *shim, struct shim_change *change)
+{
+	Micropod__Agent__V1__PauseContainerRequest pause =
+		MICROPOD__AGENT__V1__PAUSE_CONTAINER_REQUEST__INIT;
+	Micropod__Agent__V1__ResumeContainerRequest resume =
+		MICROPOD__AGENT__V1__RESUME_CONTAINER_REQUEST__INIT;
+	Micropod__Agent__V1__UpdateContainerRequest update =
+		MICROPOD__AGENT__V1__UPDATE_CONTAINER_REQUEST__INIT;
+	Micropod__Agent__V1__Resources limits = MICROPOD__AGENT__V1__RESOURCES__INIT;
+	char cpuset[CPUSET_TEXT];
+
+	pause.container_id = resume.container_id = update.container_id =
+		(char *)SANDBOX_CONTAINER_ID;
+	switch (change->kind) {
+	case SHIM_PAUSE:
+		ask_to_change(change, "/micropod.agent.v1.Agent/PauseContainer",
+			&micropod__agent__v1__pause_container_response__descriptor, &pause.base);
+		break;
+	case SHIM_UNPAUSE:
+		ask_to_change(change, "/micropod.agent.v1.Agent/ResumeContainer",
+			&micropod__agent__v1__resume_container_response__descriptor, &resume.base);
+		break;
+	default:
+		/* All of them: what had no limit so far may get one. */
+		container_request_limits(shim, true, &limits, cpuset);
+		update.resources = &limits;
+		ask_to_change(change, "/micropod.agent.v1.Agent/UpdateContainer",
+			&micropod__agent__v1__update_container_response__descriptor, &update.base);
+	}
+}
+
+/* The machine stays as large as it was started. */
+static int check_limits(const struct shim *shim, struct err *err)
+{
+	const struct sandbox_config *c = &shim->box.config;
+	unsigned cpus = (unsigned)((c->cpu_milli + 999) / 1000);
+
+	if (c->memory > shim->machine.memory)
+		return err_set(err, ENOSPC,
+			"the VM of sandbox '%s' runs with %llu MiB: stop it first to give it more",
+			c->name, (unsigned long long)(shim->machine.memory / MIB));
+	if (cpus > shim->machine.cpus)
+		return err_set(err, ENOSPC,
+			"the VM of sandbox '%s' runs with %u CPUs: stop it first to give it more",
+			c->name, shim->machine.cpus);
+	return 0;
+}
+
 const struct shim_backend shim_vm = {
 	.boot = boot,
 	.runs = runs,
@@ -734,4 +714,6 @@ const struct shim_backend shim_vm = {
 	.clean_up = clean_up,
 	.reconnect = reconnect,
 	.fill_status = fill_status,
+	.change = change,
+	.check_limits = check_limits,
 };

@@ -3,6 +3,7 @@
  * program. */
 #include <archive.h>
 #include <archive_entry.h>
+#include <ctype.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/fs.h"
 #include "driver/docker/host.h"
+#include "oci/rlimit.h"
 #include "shim/docker.h"
 
 /* The agent's file */
@@ -305,6 +307,129 @@ static json_t *tmpfs(const struct sandbox_config *c)
 	return object;
 }
 
+/* {"nofile": {"Soft": ..., "Hard": ...}}, as a list; -1: none. */
+static json_t *ulimits(const struct sandbox_config *c)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < c->ulimits.n; i++) {
+		struct err err = ERR_INIT;
+		struct oci_rlimit limit;
+		char name[32];
+
+		if (oci_rlimit_parse(c->ulimits.v[i], &limit, &err) < 0)
+			continue; /* looked at when the sandbox was made */
+		snprintf(name, sizeof(name), "%s", oci_rlimit_name(limit.resource) + 7);
+		for (char *p = name; *p; p++)
+			*p = (char)tolower(*p);
+		json_array_append_new(
+			array, json_pack("{s:s, s:I, s:I}", "Name", name, "Soft",
+				       (json_int_t)limit.soft, "Hard", (json_int_t)limit.hard));
+	}
+	return array;
+}
+
+static json_t *pairs(const struct strv *sv)
+{
+	json_t *object = json_object();
+
+	for (size_t i = 0; i < sv->n; i++) {
+		const char *equals = strchr(sv->v[i], '=');
+		auto_free char *key = strndup(sv->v[i], strcspn(sv->v[i], "="));
+
+		if (key && json_object_set_new(object, key, json_string(equals ? equals + 1 : "")) <
+				   0) {
+			json_decref(object);
+			return NULL;
+		}
+	}
+	return object;
+}
+
+static json_t *security(const struct sandbox_config *c)
+{
+	json_t *array = json_array();
+
+	if (c->no_new_privileges)
+		json_array_append_new(array, json_string("no-new-privileges"));
+	if (c->seccomp && json_array_append_new(array, json_sprintf("seccomp=%s", c->seccomp)) < 0) {
+		json_decref(array);
+		return NULL;
+	}
+	return array;
+}
+
+static json_t *devices(const struct sandbox_config *c)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < c->devices.n; i++) {
+		auto_free char *text = strdup(c->devices.v[i]);
+		char *target = text ? strchr(text, ':') : NULL, *access = NULL;
+
+		if (target)
+			*target++ = 0;
+		if (target && *target != '/') {
+			access = target;
+			target = NULL;
+		} else if (target && (access = strchr(target, ':'))) {
+			*access++ = 0;
+		}
+		json_array_append_new(
+			array, json_pack("{s:s, s:s, s:s}", "PathOnHost", text ? text : "",
+				       "PathInContainer", target ? target : text ? text : "",
+				       "CgroupPermissions", access ? access : "rwm"));
+	}
+	return array;
+}
+
+/* Left out where nothing was asked for: the engine has defaults of its own. */
+static void set_strings(json_t *host, const char *key, const struct strv *sv)
+{
+	if (sv->n)
+		json_object_set_new(host, key, strings(sv));
+}
+
+static void set_number(json_t *host, const char *key, int64_t value)
+{
+	if (value)
+		json_object_set_new(host, key, json_integer((json_int_t)value));
+}
+
+static void add_rights(const struct sandbox_config *c, json_t *host)
+{
+	set_strings(host, "CapAdd", &c->cap_add);
+	set_strings(host, "CapDrop", &c->cap_drop);
+	set_strings(host, "GroupAdd", &c->groups);
+	set_strings(host, "ExtraHosts", &c->extra_hosts);
+	set_strings(host, "Dns", &c->dns);
+	set_strings(host, "DnsSearch", &c->dns_search);
+	set_strings(host, "DnsOptions", &c->dns_options);
+	json_object_set_new(host, "Privileged", json_boolean(c->privileged));
+	json_object_set_new(host, "SecurityOpt", security(c));
+	json_object_set_new(host, "Sysctls", pairs(&c->sysctls));
+	json_object_set_new(host, "Devices", devices(c));
+}
+
+static void add_limits(const struct sandbox_config *c, json_t *host)
+{
+	set_number(host, "MemorySwap", c->memory_swap);
+	set_number(host, "PidsLimit", c->pids_limit);
+	set_number(host, "CpuShares", (int64_t)c->cpu_shares);
+	set_number(host, "ShmSize", (int64_t)c->shm_bytes);
+	if (c->cpuset)
+		json_object_set_new(host, "CpusetCpus", json_string(c->cpuset));
+	json_object_set_new(host, "Ulimits", ulimits(c));
+}
+
+static json_t *labels(const struct sandbox_config *c)
+{
+	json_t *object = pairs(&c->labels);
+
+	json_object_set_new(object, DOCKER_LABEL, json_string(c->id));
+	return object;
+}
+
 static json_t *host_config(const struct sandbox_config *c, const char *folder, json_t *body)
 {
 	json_t *host = json_object();
@@ -322,6 +447,9 @@ static json_t *host_config(const struct sandbox_config *c, const char *folder, j
 	if (c->no_network || c->network)
 		json_object_set_new(
 			host, "NetworkMode", json_string(c->no_network ? "none" : c->network));
+	json_object_set_new(host, "PublishAllPorts", json_boolean(c->publish_all));
+	add_rights(c, host);
+	add_limits(c, host);
 	add_ports(c, body, host);
 	return host;
 }
@@ -359,7 +487,12 @@ json_t *docker_container(
 		r = json_object_set_new(body, "StopSignal", json_string(c->stop_signal));
 	json_object_set_new(body, "Tty", json_boolean(c->tty));
 	json_object_set_new(body, "OpenStdin", json_boolean(c->open_stdin));
-	json_object_set_new(body, "Labels", json_pack("{s:s}", DOCKER_LABEL, c->id));
+	if (r == 0)
+		r = json_object_set_new(body, "Labels", labels(c));
+	if (r == 0 && c->own_mac)
+		r = json_object_set_new(body, "MacAddress",
+			json_sprintf("%02x:%02x:%02x:%02x:%02x:%02x", c->mac[0], c->mac[1],
+				c->mac[2], c->mac[3], c->mac[4], c->mac[5]));
 	json_object_set_new(body, "HostConfig", host_config(c, folder, body));
 	if (r < 0) {
 		json_decref(body);

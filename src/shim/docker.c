@@ -881,4 +881,6 @@ const struct shim_backend shim_docker = {
 	.fill_status = fill_status,
 	.stop = docker_stop,
 	.signal = docker_signal,
+	.change = docker_change,
+	.check_limits = docker_check_limits,
 };

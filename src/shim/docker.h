@@ -130,6 +130,11 @@ int docker_logs_follow(struct docker *d);
 void docker_stop(struct shim *shim, const char *signal, int64_t grace_ns);
 void docker_signal(struct shim *shim, int number, struct rpc_call *call);
 
+/* docker-change.c: as in struct shim_backend */
+
+void docker_change(struct shim *shim, struct shim_change *change);
+int docker_check_limits(const struct shim *shim, struct err *err);
+
 /* docker.c */
 
 extern const struct shim_backend shim_docker;

@@ -196,6 +196,7 @@ static void begin_end(struct shim *shim)
 	}
 	shim->box.state.phase = SANDBOX_EXITED;
 	shim->box.state.finished_ns = clock_realtime();
+	shim->box.state.paused = false;
 	tell_end(shim);
 	if (!shim->remove) {
 		shim_save_state(shim);
@@ -278,6 +279,7 @@ void shim_fail(struct shim *shim, int exit_code, const struct err *err)
 	shim->remove = false;
 	shim->box.state.phase = SANDBOX_EXITED;
 	shim->box.state.finished_ns = clock_realtime();
+	shim->box.state.paused = false;
 	shim->box.state.exit_code = exit_code;
 	snprintf(shim->box.state.error, sizeof(shim->box.state.error), "%s", err->msg);
 	shim_save_state(shim);

@@ -199,6 +199,9 @@ void shim_stop_container(struct shim *shim, const char *signal, int64_t grace_ns
 		shim->box.state.phase = SANDBOX_STOPPING;
 		shim_save_state(shim);
 	}
+	/* It could not act on the signal. */
+	if (shim->box.state.paused)
+		shim_go_on(shim);
 	req.container_id = (char *)SANDBOX_CONTAINER_ID;
 	/* Of a container that it has not made the agent does not know it. */
 	if (!*signal && shim->box.config.stop_signal)
@@ -431,6 +434,10 @@ static const struct rpc_method methods[] = {
 	METHOD("Start", do_start, start),
 	METHOD("Stop", do_stop, stop),
 	METHOD("Kill", do_kill, kill),
+	METHOD("Pause", shim_do_pause, pause),
+	METHOD("Unpause", shim_do_unpause, unpause),
+	METHOD("Update", shim_do_update, update),
+	METHOD("Rename", shim_do_rename, rename),
 	METHOD("Extend", do_extend, extend),
 	METHOD("Wait", do_wait, wait),
 };
@@ -480,6 +487,12 @@ static bool pass_through(struct rpc_call *call, void *arg)
 	if (shim->restarting) {
 		rpc_call_finish_code(call, RPC_FAILED_PRECONDITION,
 			"sandbox '%s' is restarting: wait until it runs", shim->box.config.name);
+		return true;
+	}
+	if (shim->box.state.paused && shim_needs_going(path)) {
+		rpc_call_finish_code(call, RPC_FAILED_PRECONDITION,
+			"sandbox '%s' is paused: let it go on first (micropod unpause %s)",
+			shim->box.config.name, shim->box.config.name);
 		return true;
 	}
 	if (shim->no_agent) {

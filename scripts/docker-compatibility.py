@@ -1,0 +1,98 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Prints docs/docker-compatibility.md: which options of `docker run` and `docker exec` micropod has. What exists is asked of
+micropod itself; what differs, and why something is not there, is said here.
+usage: docker-compatibility.py MICROPOD"""
+import re
+import subprocess
+import sys
+
+# Options of Docker 28. Those that micropod has and that are not in NOTES are the same.
+RUN = """add-host annotation attach blkio-weight blkio-weight-device cap-add cap-drop cgroup-parent cgroupns cidfile cpu-count cpu-percent
+cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpus cpuset-cpus cpuset-mems detach detach-keys device device-cgroup-rule
+device-read-bps device-read-iops device-write-bps device-write-iops disable-content-trust dns dns-option dns-search domainname entrypoint env
+env-file expose gpus group-add health-cmd health-interval health-retries health-start-interval health-start-period health-timeout help hostname
+init interactive io-maxbandwidth io-maxiops ip ip6 ipc isolation kernel-memory label label-file link link-local-ip log-driver log-opt mac-address
+memory memory-reservation memory-swap memory-swappiness mount name network network-alias no-healthcheck oom-kill-disable oom-score-adj pid
+pids-limit platform privileged publish publish-all pull quiet read-only restart rm runtime security-opt shm-size sig-proxy stop-signal
+stop-timeout storage-opt sysctl tmpfs tty ulimit use-api-socket user userns uts volume volume-driver volumes-from workdir""".split()
+EXEC = "detach detach-keys env env-file help interactive privileged tty user workdir".split()
+
+DIFFERENT = {
+    "cpuset-cpus": "in a VM: of the CPUs that it has (`--cpus`)",
+    "cpus": "a VM has two, or as many as the host, if nothing is said",
+    "detach": "",
+    "device": "in a VM: a device of the guest; the host's are not there",
+    "help": "`-h` is `--hostname`, as there",
+    "memory": "a VM has 1 GiB if nothing is said",
+    "memory-swap": "a VM has no swap: what is given is the limit of the container's group all the same",
+    "mount": "`type=bind` only",
+    "network": "in a VM: `default` and `none`",
+    "privileged": "in a VM: inside of it; the host is as safe as ever",
+    "restart": "not after a reboot of the host",
+    "runtime": "what starts the container in the guest: `builtin`, `crun`, `runc`",
+    "security-opt": "`no-new-privileges`, `seccomp`; `apparmor=unconfined` and `label=disable` say what is so anyway",
+    "storage-opt": "`size` is of a disk image, taken from the host's disk as it is used",
+    "sysctl": "in a VM: any, since the kernel is the sandbox' own",
+    "volume": "paths of the host; volumes with names do not exist yet",
+}
+DIFFERENT.pop("detach")
+
+WINDOWS = "for Windows"
+HOST_KERNEL = "the container has a kernel of its own; `micropod stats` shows what it does on the host"
+MISSING = {
+    "annotation": "nothing here reads them; use `--label`",
+    "attach": "all that the process writes comes; redirect what is not wanted",
+    "blkio-weight": HOST_KERNEL, "blkio-weight-device": HOST_KERNEL,
+    "cgroup-parent": HOST_KERNEL, "cgroupns": "always `private`",
+    "cpu-count": WINDOWS, "cpu-percent": WINDOWS, "io-maxbandwidth": WINDOWS, "io-maxiops": WINDOWS, "isolation": WINDOWS,
+    "cpu-rt-period": "of cgroup v1", "cpu-rt-runtime": "of cgroup v1", "kernel-memory": "of cgroup v1; gone from Docker's engine",
+    "memory-swappiness": "of cgroup v1", "oom-kill-disable": "of cgroup v1", "cpuset-mems": "a guest has one memory node",
+    "device-cgroup-rule": "use `--device` or `--privileged`",
+    "device-read-bps": HOST_KERNEL, "device-read-iops": HOST_KERNEL, "device-write-bps": HOST_KERNEL, "device-write-iops": HOST_KERNEL,
+    "disable-content-trust": "ended in Docker too",
+    "domainname": "not yet", "expose": "not yet; `--publish` needs none",
+    "gpus": "devices of the host are not passed through",
+    "health-cmd": "not yet", "health-interval": "not yet", "health-retries": "not yet", "health-start-interval": "not yet",
+    "health-start-period": "not yet", "health-timeout": "not yet", "no-healthcheck": "health checks do not run yet",
+    "ip": "not yet: networks with names", "ip6": "not yet: networks with names", "link-local-ip": "not yet: networks with names",
+    "network-alias": "not yet: networks with names", "link": "old in Docker too; not yet: networks with names",
+    "ipc": "a VM has one container", "pid": "a VM has one container", "uts": "a VM has one container", "userns": "a VM is a stronger wall",
+    "log-driver": "the log is a file in Kubernetes' format, in the sandbox' folder", "log-opt": "as `log-driver`",
+    "memory-reservation": HOST_KERNEL, "oom-score-adj": "not yet",
+    "platform": "not yet: images for this machine's architecture are taken",
+    "use-api-socket": "there is no socket of an engine",
+    "volume-driver": "not yet: volumes with names", "volumes-from": "not yet: volumes with names",
+}
+EXEC_NOTES = {"help": "`-h` is it there, too"}
+
+
+def options_of(micropod, verb):
+    text = subprocess.run([micropod, verb, "--help"], check=True, capture_output=True, text=True).stdout
+    return set(re.findall(r"^ +(?:-\w, )? *--([a-z0-9-]+)", text, re.MULTILINE))
+
+
+def table(title, names, have, different, missing):
+    print(f"\n## {title}\n\n| option | | |\n|---|---|---|")
+    for name in names:
+        if name in missing:
+            assert name not in have, f"--{name} exists, and is called missing"
+            print(f"| `--{name}` | not there | {missing[name]} |")
+        else:
+            assert name in have, f"--{name} does not exist, and nothing says why"
+            print(f"| `--{name}` | " + (f"different | {different[name]} |" if name in different else "same | |"))
+    print("\nOnly here: " + ", ".join(f"`--{name}`" for name in sorted(have - set(names))) + ".")
+
+
+def main():
+    micropod = sys.argv[1]
+    print("""# Options of Docker
+
+Made by `scripts/docker-compatibility.py` from micropod's own tables of options; a test compares it with them, and with what the
+installed Docker has. *Same* means: the same name, meaning and default. Where a VM and a container of an engine (`--driver docker`) differ,
+it says so.""")
+    table("docker run, docker create", RUN, options_of(micropod, "run"), DIFFERENT, MISSING)
+    table("docker exec", EXEC, options_of(micropod, "exec"), EXEC_NOTES, {})
+
+
+main()
