@@ -60,6 +60,12 @@ void shim_changed(struct shim_change *change, const struct err *err)
 	if (change->call)
 		rpc_call_unref(change->call);
 	free(change);
+	if (!shim->stop_held)
+		return;
+	/* Whether or not it goes on: what does not is killed after the grace. */
+	shim->stop_held = shim->box.state.paused = false;
+	if (!shim->ending)
+		shim_stop_container(shim, shim->held_signal, shim->held_grace);
 }
 
 static void change(struct shim *shim, enum shim_change_kind kind, struct rpc_call *call)
@@ -77,8 +83,13 @@ static void change(struct shim *shim, enum shim_change_kind kind, struct rpc_cal
 	shim->backend->change(shim, c);
 }
 
-void shim_go_on(struct shim *shim)
+void shim_go_on_and_stop(struct shim *shim, const char *signal, int64_t grace_ns)
 {
+	snprintf(shim->held_signal, sizeof(shim->held_signal), "%s", signal);
+	shim->held_grace = grace_ns;
+	if (shim->stop_held)
+		return;
+	shim->stop_held = true;
 	change(shim, SHIM_UNPAUSE, NULL);
 }
 

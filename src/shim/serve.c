@@ -191,6 +191,11 @@ void shim_stop_container(struct shim *shim, const char *signal, int64_t grace_ns
 	struct rpc_call *call;
 
 	shim->stopping = true;
+	/* One that stands still could not act on the signal. */
+	if (shim->box.state.paused) {
+		shim_go_on_and_stop(shim, signal, grace_ns);
+		return;
+	}
 	if (!(shim->agent || shim->no_agent) || !shim->started) {
 		shim_lost(shim, "stopped before its process had started");
 		return;
@@ -199,9 +204,6 @@ void shim_stop_container(struct shim *shim, const char *signal, int64_t grace_ns
 		shim->box.state.phase = SANDBOX_STOPPING;
 		shim_save_state(shim);
 	}
-	/* It could not act on the signal. */
-	if (shim->box.state.paused)
-		shim_go_on(shim);
 	req.container_id = (char *)SANDBOX_CONTAINER_ID;
 	/* Of a container that it has not made the agent does not know it. */
 	if (!*signal && shim->box.config.stop_signal)
@@ -295,7 +297,8 @@ static void do_kill(struct rpc_call *call, const ProtobufCMessage *msg, void *ar
 	/* As Docker: who ends it does not want it started again. */
 	if (number == SIGKILL || number == stop_signal(shim))
 		shim->no_restart = true;
-	if (shim->no_agent) {
+	/* An engine has the agent stand still, too. */
+	if (shim->no_agent || (shim->box.state.paused && shim->backend->signal)) {
 		shim->backend->signal(shim, number, call);
 		return;
 	}

@@ -157,6 +157,9 @@ struct shim {
 	int32_t early_code;
 	bool early_oom;
 	bool stopping;	       /* Stop has begun, or the end */
+	bool stop_held;	       /* until it goes on: with ... */
+	char held_signal[32];  /* ... this */
+	int64_t held_grace;
 	bool ending;	       /* finish.c has begun */
 	bool gone;	       /* what ran the container is */
 	bool falling_back;     /* this VM's end is not the sandbox': another is started */
@@ -197,8 +200,8 @@ void shim_do_pause(struct rpc_call *call, const ProtobufCMessage *msg, void *shi
 void shim_do_unpause(struct rpc_call *call, const ProtobufCMessage *msg, void *shim);
 void shim_do_update(struct rpc_call *call, const ProtobufCMessage *msg, void *shim);
 void shim_do_rename(struct rpc_call *call, const ProtobufCMessage *msg, void *shim);
-/* Lets it go on, whoever had it stand still. */
-void shim_go_on(struct shim *shim);
+/* Lets it go on, and then as shim_stop_container(). */
+void shim_go_on_and_stop(struct shim *shim, const char *signal, int64_t grace_ns);
 /* Whether a call would begin a process that stands still at once. */
 bool shim_needs_going(const char *path);
 
