@@ -170,6 +170,42 @@ int fs_private_dir(const char *path, struct err *err)
 	return 0;
 }
 
+static int usage_below(int fd, unsigned depth, uint64_t *bytes)
+{
+	auto_closedir DIR *dir = fdopendir(fd);
+	struct dirent *de;
+	int r = 0;
+
+	if (!dir) {
+		r = -errno;
+		safe_close(fd);
+		return r;
+	}
+	while (r == 0 && (de = readdir(dir))) {
+		struct stat st;
+		int sub;
+
+		if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0 ||
+			fstatat(dirfd(dir), de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		*bytes += (uint64_t)st.st_blocks * 512;
+		if (!S_ISDIR(st.st_mode) || depth == 0)
+			continue;
+		sub = openat(dirfd(dir), de->d_name,
+			O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+		if (sub >= 0)
+			r = usage_below(sub, depth - 1, bytes);
+	}
+	return r;
+}
+
+int fs_disk_usage(int dirfd, const char *path, uint64_t *bytes)
+{
+	int fd = openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : usage_below(fd, LIMIT_PATH_DEPTH, bytes);
+}
+
 int fs_free_bytes(const char *path, uint64_t *ret_bytes)
 {
 	struct statvfs vfs;

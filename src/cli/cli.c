@@ -49,7 +49,8 @@ const struct verb *const verb_table[] = { &verb_run, &verb_create, &verb_start, 
 	&verb_kill, &verb_restart, &verb_pause, &verb_unpause, &verb_update, &verb_rename,
 	&verb_extend, &verb_events, &verb_rm, &verb_ps, &verb_list, &verb_exec,
 	&verb_attach, &verb_cp, &verb_logs, &verb_top, &verb_port, &verb_port_forward, &verb_wait, &verb_inspect,
-	&verb_pull, &verb_images, &verb_rmi, &verb_load, &verb_prune, &verb_doctor, &verb_setup,
+	&verb_pull, &verb_push, &verb_images, &verb_rmi, &verb_tag, &verb_load, &verb_save,
+	&verb_history, &verb_image_prune, &verb_login, &verb_logout, &verb_prune, &verb_df, &verb_doctor, &verb_setup,
 	&verb_stats, &verb_template, &verb_server, &verb_runner, &verb_token, &verb_context,
 	&verb_version, NULL };
 
@@ -57,6 +58,67 @@ void cli_complain(const struct err *err)
 {
 	fflush(stdout);
 	fprintf(stderr, "micropod: %s\n", err->msg);
+}
+
+/* Docker's words for the same. */
+static const struct {
+	const char *group, *word;
+	const struct verb *verb;
+} grouped[] = {
+	{ "container", "attach", &verb_attach },
+	{ "container", "cp", &verb_cp },
+	{ "container", "create", &verb_create },
+	{ "container", "exec", &verb_exec },
+	{ "container", "inspect", &verb_inspect },
+	{ "container", "kill", &verb_kill },
+	{ "container", "list", &verb_ps },
+	{ "container", "logs", &verb_logs },
+	{ "container", "ls", &verb_ps },
+	{ "container", "pause", &verb_pause },
+	{ "container", "port", &verb_port },
+	{ "container", "rename", &verb_rename },
+	{ "container", "restart", &verb_restart },
+	{ "container", "rm", &verb_rm },
+	{ "container", "run", &verb_run },
+	{ "container", "start", &verb_start },
+	{ "container", "stats", &verb_stats },
+	{ "container", "stop", &verb_stop },
+	{ "container", "top", &verb_top },
+	{ "container", "unpause", &verb_unpause },
+	{ "container", "update", &verb_update },
+	{ "container", "wait", &verb_wait },
+	{ "image", "history", &verb_history },
+	{ "image", "inspect", &verb_inspect },
+	{ "image", "list", &verb_images },
+	{ "image", "load", &verb_load },
+	{ "image", "ls", &verb_images },
+	{ "image", "prune", &verb_image_prune },
+	{ "image", "pull", &verb_pull },
+	{ "image", "push", &verb_push },
+	{ "image", "rm", &verb_rmi },
+	{ "image", "save", &verb_save },
+	{ "image", "tag", &verb_tag },
+	{ "system", "df", &verb_df },
+	{ "system", "events", &verb_events },
+	{ "system", "prune", &verb_prune },
+};
+
+/* NULL with err: word does not belong to the group; NULL without: there is no such group. */
+static const struct verb *find_grouped(const char *group, const char *word, struct err *err)
+{
+	auto_strbuf struct strbuf known = STRBUF_INIT;
+
+	for (size_t i = 0; i < ARRAY_SIZE(grouped); i++) {
+		if (strcmp(grouped[i].group, group) != 0)
+			continue;
+		if (word && strcmp(grouped[i].word, word) == 0)
+			return grouped[i].verb;
+		strbuf_addf(&known, "%s%s", known.len ? ", " : "", grouped[i].word);
+	}
+	if (known.len)
+		err_set(err, EINVAL, "'micropod %s' is followed by one of %.300s", group,
+			known.data);
+	return NULL;
 }
 
 static const struct verb *find_verb(const char *name, struct err *err)
@@ -96,7 +158,7 @@ static int help_all(void)
 	strbuf_adds(&sb, "Usage: micropod [OPTIONS] COMMAND\n\nRuns OCI images, each in a virtual "
 			 "machine of its own.\n\nCommands:\n");
 	for (size_t i = 0; verb_table[i]; i++)
-		strbuf_addf(&sb, "  %-10s %s\n", verb_table[i]->name, verb_table[i]->summary);
+		strbuf_addf(&sb, "  %-12s %s\n", verb_table[i]->name, verb_table[i]->summary);
 	strbuf_adds(&sb, "\nOptions:\n");
 	opt_help(global_opts, &sb);
 	opt_help(first_opts, &sb);
@@ -314,7 +376,11 @@ static int run(struct cli *cli, char *const *args, size_t n, struct err *err)
 		r = settings_load(&cli->settings, err);
 	count = r < 0 ? r : opt_parse(&grammar, args, n, words, err);
 	if (count > 0) {
-		verb = find_verb(words[0], err);
+		verb = find_grouped(words[0], count > 1 ? words[1] : NULL, err);
+		if (verb)
+			count--;
+		else if (!err->code)
+			verb = find_verb(words[0], err);
 		count = verb ? count : -EINVAL;
 	}
 	free(words);

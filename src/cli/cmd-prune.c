@@ -68,27 +68,6 @@ static int remove_one(struct cli *cli, const char *id)
 	return EXIT_MICROPOD;
 }
 
-static int prune_images(struct cli *cli, bool all, struct err *err)
-{
-	auto_clean(image_store) struct image_store *store = NULL;
-	auto_strv struct strv ids = STRV_INIT;
-	struct image_removed removed = { 0 };
-	struct image_used used;
-	char size[32];
-	int r = image_store_open(cli->root->path, &store, err);
-
-	if (r == 0)
-		r = images_used(cli, &ids, err);
-	if (r < 0)
-		return r;
-	used = (struct image_used){ (const char *const *)strv_items(&ids), ids.n };
-	r = image_prune(store, all, &used, &removed, err);
-	if (r == 0)
-		printf("Deleted images: %zu\nReclaimed from images: %s\n", removed.images,
-			output_size(removed.bytes, size, sizeof(size)));
-	return r;
-}
-
 static int run(struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
 {
 	const struct prune *p = values;
@@ -108,7 +87,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 	if (r == 0)
 		r = template_sweep(cli->root, err);
 	if (r == 0)
-		r = prune_images(cli, p->all, err);
+		r = images_prune(cli, p->all, err);
 	return r < 0 ? r : code;
 }
 

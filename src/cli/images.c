@@ -2,10 +2,12 @@
 #include "cli/images.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "cli/output.h"
 
 int images_used(struct cli *cli, struct strv *ret_ids, struct err *err)
 {
@@ -31,6 +33,35 @@ int images_used(struct cli *cli, struct strv *ret_ids, struct err *err)
 			return err_errno(err, -r, "cannot list the images in use");
 	}
 	return r;
+}
+
+int images_prune(struct cli *cli, bool all, struct err *err)
+{
+	auto_clean(image_store) struct image_store *store = NULL;
+	auto_strv struct strv ids = STRV_INIT;
+	struct image_removed removed = { 0 };
+	struct image_used used;
+	char size[32];
+	int r = image_store_open(cli->root->path, &store, err);
+
+	if (r == 0)
+		r = images_used(cli, &ids, err);
+	if (r < 0)
+		return r;
+	used = (struct image_used){ (const char *const *)strv_items(&ids), ids.n };
+	r = image_prune(store, all, &used, &removed, err);
+	if (r == 0)
+		printf("Deleted images: %zu\nReclaimed from images: %s\n", removed.images,
+			output_size(removed.bytes, size, sizeof(size)));
+	return r;
+}
+
+bool images_is_loopback(const char *registry)
+{
+	size_t len = strcspn(registry, ":/");
+
+	return (len == 9 && strncmp(registry, "localhost", len) == 0) ||
+	       strncmp(registry, "127.", 4) == 0 || strncmp(registry, "[::1]", 5) == 0;
 }
 
 /* Docker leaves out what it puts in by itself: docker.io/ and library/. */

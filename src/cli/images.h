@@ -9,6 +9,13 @@
  * err. */
 int images_used(struct cli *cli, struct strv *ret_ids, struct err *err);
 
+/* Removes untagged images (all: every one) that no sandbox uses, and says what was removed. 0 or
+ * -errno with err. */
+int images_prune(struct cli *cli, bool all, struct err *err);
+
+/* Whether "HOST[:PORT]" is this machine. */
+bool images_is_loopback(const char *registry);
+
 /* Docker's REPOSITORY and TAG. */
 struct image_name {
 	char *repository; /* "nginx", "127.0.0.1:5000/a/b", "<none>" */

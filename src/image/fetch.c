@@ -38,10 +38,10 @@ static const struct {
 	const char *remedy;
 } failures[] = {
 	{ "unauthorized", EACCES,
-		"log in with 'skopeo login HOST', or check the name: registries say the same of "
+		"log in with 'micropod login HOST', or check the name: registries say the same of "
 		"images that do not exist" },
-	{ "authentication required", EACCES, "log in with 'skopeo login HOST', or check the name" },
-	{ "denied", EACCES, "log in with 'skopeo login HOST', or check the name" },
+	{ "authentication required", EACCES, "log in with 'micropod login HOST', or check the name" },
+	{ "denied", EACCES, "log in with 'micropod login HOST', or check the name" },
 	{ "manifest unknown", ENOENT, "check name and tag" },
 	{ "name unknown", ENOENT, "check name and tag" },
 	{ "404 (Not Found)", ENOENT, "check name and tag" },
@@ -58,7 +58,7 @@ static const struct {
 		"the registry's certificate is not trusted: add its CA, or set insecure in "
 		"registries.conf" },
 	{ "toomanyrequests", EAGAIN,
-		"the registry limits its use: log in with 'skopeo login HOST', or try again "
+		"the registry limits its use: log in with 'micropod login HOST', or try again "
 		"later" },
 	{ "no space left on device", ENOSPC, "free some space" },
 	{ "no such file or directory", ENOENT, "check the path" },
@@ -123,7 +123,8 @@ static int skopeo_argv(const struct image_ref *ref, const char *verb, struct str
 	if (r == 0)
 		r = strv_add(argv, verb);
 	if (r == 0 && ref->loopback)
-		r = strv_add(argv, "--tls-verify=false");
+		r = strv_add(argv, strcmp(verb, "copy") == 0 ? "--dest-tls-verify=false"
+							     : "--tls-verify=false");
 	return r;
 }
 
@@ -174,6 +175,27 @@ int fetch_manifest(const struct image_ref *ref, const char *source, char **ret_r
 	*ret_len = strlen(raw);
 	*ret_raw = take_ptr(raw);
 	return 0;
+}
+
+int fetch_push(const struct image_ref *ref, const char *layout, const char *blobs, struct err *err)
+{
+	auto_strv struct strv argv = STRV_INIT;
+	struct err why = ERR_INIT;
+	char *reason;
+
+	if (!have_skopeo())
+		return no_skopeo(err);
+	if (skopeo_argv(ref, "copy", &argv) < 0 || strv_add(&argv, "--quiet") < 0 ||
+		strv_add(&argv, "--preserve-digests") < 0 ||
+		strv_addf(&argv, "--src-shared-blob-dir=%s", blobs) < 0 ||
+		strv_addf(&argv, "oci:%s", layout) < 0 || strv_add(&argv, ref->source) < 0)
+		return err_set(err, ENOMEM, "out of memory");
+	log_debug("skopeo copy %s", ref->source);
+	if (proc_run((const char *const *)strv_items(&argv), 4096, NULL, &why) == 0)
+		return 0;
+	/* Which blob it was about to send when it failed says nothing. */
+	reason = strstr(why.msg, "at destination: ");
+	return failed(err, ref, reason ? reason + strlen("at destination: ") : why.msg);
 }
 
 enum state {

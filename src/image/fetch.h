@@ -16,6 +16,10 @@
 int fetch_manifest(const struct image_ref *ref, const char *source, char **ret_raw, size_t *ret_len,
 	struct err *err);
 
+/* Copies the image of an OCI layout, whose blobs are elsewhere, to the registry that ref names.
+ * Blocks. */
+int fetch_push(const struct image_ref *ref, const char *layout, const char *blobs, struct err *err);
+
 struct fetch_blob {
 	char digest[DIGEST_SIZE];
 	uint64_t size;

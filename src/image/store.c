@@ -307,10 +307,14 @@ static int sweep_temp(void *arg, const char *name)
 	struct sweep *s = arg;
 	auto_close int fd =
 		openat(s->store->tmp, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	struct stat st;
 
 	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0)
 		return 0;
-	return sweep_file(s, s->store->tmp, name, NULL);
+	/* What a push has left is a folder. */
+	return fd >= 0 && fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)
+		       ? fs_remove_tree(s->store->tmp, name)
+		       : sweep_file(s, s->store->tmp, name, NULL);
 }
 
 /* Records whose image cannot be loaded keep nothing alive and go too. */

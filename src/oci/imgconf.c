@@ -161,9 +161,8 @@ static int get_config(const json_t *obj, struct image_config *c, struct err *err
 	return check_env(&c->env, err);
 }
 
-/* RFC 3339, seconds; the fraction does not matter here. A time that cannot be read counts as not
- * said. */
-static int64_t parse_time(const char *s)
+/* The fraction does not matter here. */
+int64_t image_time_parse(const char *s)
 {
 	struct tm tm = { 0 };
 	const char *p = s ? strptime(s, "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
@@ -201,7 +200,7 @@ static int parse_root(const json_t *root, struct image_config *c, struct err *er
 	if (c->diff_ids.n > LIMIT_LAYERS)
 		return err_set(err, E2BIG, "image has %zu layers, at most %d can be used",
 			c->diff_ids.n, LIMIT_LAYERS);
-	c->created = parse_time(created);
+	c->created = image_time_parse(created);
 	return 0;
 }
 

@@ -40,6 +40,9 @@ int image_config_parse(
 	const char *json, size_t len, struct image_config *ret_config, struct err *err);
 void image_config_deinit(struct image_config *config);
 
+/* RFC 3339 to seconds since 1970; 0: it is none, or NULL. */
+int64_t image_time_parse(const char *text);
+
 /* What the command line says. All borrowed. */
 struct imgconf_overrides {
 	const char *entrypoint;	 /* NULL: the image's; "": none. Either way given, the image's Cmd

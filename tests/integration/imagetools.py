@@ -201,15 +201,20 @@ def describe(root):
 class Registry:
     """docker-registry on a free port of loopback."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, users=None):
+        """users: lines of an htpasswd file; nobody else is let in then."""
         self.folder = folder
+        auth = ""
+        if users:
+            (folder / "users").write_text(users)
+            auth = f"auth: {{htpasswd: {{realm: tests, path: {folder}/users}}}}\n"
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
         self.host = f"127.0.0.1:{self.port}"
         (folder / "config.yml").write_text(
             f"version: 0.1\nlog: {{accesslog: {{disabled: false}}}}\n"
-            f"storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}\nhttp: {{addr: '{self.host}'}}\n")
+            f"storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}\nhttp: {{addr: '{self.host}'}}\n{auth}")
         (folder / "registries.conf").write_text(
             f'[[registry]]\nprefix = "docker.io"\nlocation = "{self.host}"\ninsecure = true\n')
         self.env = {"CONTAINERS_REGISTRIES_CONF": str(folder / "registries.conf")}
