@@ -21,12 +21,11 @@ EXEC = "detach detach-keys env env-file help interactive privileged tty user wor
 DIFFERENT = {
     "cpuset-cpus": "in a VM: of the CPUs that it has (`--cpus`)",
     "cpus": "a VM has two, or as many as the host, if nothing is said",
-    "detach": "",
     "device": "in a VM: a device of the guest; the host's are not there",
     "help": "`-h` is `--hostname`, as there",
     "memory": "a VM has 1 GiB if nothing is said",
     "memory-swap": "a VM has no swap: what is given is the limit of the container's group all the same",
-    "mount": "`type=bind` only",
+    "mount": "`type=bind`, `volume` and `tmpfs`, without their rarer parts",
     "network": "in a VM: `default` and `none`",
     "privileged": "in a VM: inside of it; the host is as safe as ever",
     "restart": "not after a reboot of the host",
@@ -34,9 +33,10 @@ DIFFERENT = {
     "security-opt": "`no-new-privileges`, `seccomp`; `apparmor=unconfined` and `label=disable` say what is so anyway",
     "storage-opt": "`size` is of a disk image, taken from the host's disk as it is used",
     "sysctl": "in a VM: any, since the kernel is the sandbox' own",
-    "volume": "paths of the host; volumes with names do not exist yet",
+    "volume": "paths of the host and volumes with names; one without a name is not made",
 }
-DIFFERENT.pop("detach")
+# Every verb has these.
+GLOBAL = {"debug", "on", "root", "server", "vmm"}
 
 WINDOWS = "for Windows"
 HOST_KERNEL = "the container has a kernel of its own; `micropod stats` shows what it does on the host"
@@ -62,7 +62,7 @@ MISSING = {
     "memory-reservation": HOST_KERNEL, "oom-score-adj": "not yet",
     "platform": "not yet: images for this machine's architecture are taken",
     "use-api-socket": "there is no socket of an engine",
-    "volume-driver": "not yet: volumes with names", "volumes-from": "not yet: volumes with names",
+    "volume-driver": "volumes are folders of the host", "volumes-from": "name the volumes again",
 }
 EXEC_NOTES = {"help": "`-h` is it there, too"}
 
@@ -81,7 +81,7 @@ def table(title, names, have, different, missing):
         else:
             assert name in have, f"--{name} does not exist, and nothing says why"
             print(f"| `--{name}` | " + (f"different | {different[name]} |" if name in different else "same | |"))
-    print("\nOnly here: " + ", ".join(f"`--{name}`" for name in sorted(have - set(names))) + ".")
+    print("\nOnly here: " + ", ".join(f"`--{name}`" for name in sorted(have - set(names) - GLOBAL)) + ".")
 
 
 def main():

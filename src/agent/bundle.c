@@ -18,6 +18,7 @@
 #include "agent/mounts.h"
 #include "agent/volumes.h"
 #include "agent/netif.h"
+#include "agent/populate.h"
 #include "agent/sysctls.h"
 #include "agent/userfiles.h"
 #include "base/cleanup.h"
@@ -220,8 +221,8 @@ static int write_resolv(const struct bundle *b, struct err *err)
 
 	if (r < 0 && r != -ENOENT)
 		return err_errno(err, -r, "cannot read " RESOLV_CONF);
-	r = put_directive(&out, "nameserver", req->dns_servers, req->n_dns_servers,
-		guest ? guest : "", err);
+	r = put_directive(
+		&out, "nameserver", req->dns_servers, req->n_dns_servers, guest ? guest : "", err);
 	if (r == 0)
 		r = put_directive(&out, "search", req->dns_search, req->n_dns_search,
 			guest ? guest : "", err);
@@ -326,6 +327,21 @@ static bool binds(const API(Mount) * m)
 	return false;
 }
 
+static int fill_volume(
+	const struct parts *p, const char *destination, const char *volume, struct err *err)
+{
+	struct open_how how = { .flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
+		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
+	auto_close int root = open(p->rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	auto_close int from = (int)syscall(SYS_openat2, root, destination, &how, sizeof(how));
+	auto_close int to = open(volume, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	/* The image has nothing there. */
+	if (from < 0)
+		return 0;
+	return to < 0 ? err_errno(err, errno, "cannot fill the volume") : populate(from, to, err);
+}
+
 /* A shared folder is mounted here, and bound by the runtime. */
 static int put_volume(const struct bundle *b, struct parts *p, size_t i, struct oci_mount *out,
 	const char **options, struct err *err)
@@ -334,13 +350,17 @@ static int put_volume(const struct bundle *b, struct parts *p, size_t i, struct 
 	int r = volumes_mount(b->req->container_id, i, b->req->mounts[i],
 		deadline_in(LIMIT_WORKER_MS * NSEC_PER_MSEC / 2), path, err);
 
+	if (r == 0 && volumes_is_populated(b->req->mounts[i]))
+		r = fill_volume(p, out->destination, path, err);
 	if (r == 0 && (r = strv_add(&p->strings, path)) < 0)
 		err_errno(err, -r, "mounts");
 	if (r < 0)
 		return r;
 	out->source = p->strings.v[p->strings.n - 1];
 	out->type = "bind";
-	options[b->req->mounts[i]->n_options] = "rbind";
+	/* Those of ours mean nothing to a runtime. */
+	options[0] = "rbind";
+	options[1] = volumes_is_read_only(b->req->mounts[i]) ? "ro" : NULL;
 	return 0;
 }
 
@@ -458,7 +478,8 @@ static int put_limits(const struct bundle *b, struct parts *p, struct err *err)
 	p->sysctls = calloc(req->n_sysctls + 1, sizeof(*p->sysctls));
 	if (!p->sysctls)
 		return err_errno(err, ENOMEM, "sysctls");
-	/* Runtimes take those of a namespace that they make, and have no right to refuse the rest. */
+	/* Runtimes take those of a namespace that they make, and have no right to refuse the rest.
+	 */
 	for (size_t i = 0; i < req->n_sysctls; i++) {
 		const char *key = req->sysctls[i]->key, *value = req->sysctls[i]->value;
 
@@ -510,8 +531,8 @@ static bool is_device(const struct stat *st)
 }
 
 /* All devices of a folder, as Docker does; not of those in it. */
-static int put_device_folder(struct parts *p, const char *path, const char *target,
-	const char *access, struct err *err)
+static int put_device_folder(
+	struct parts *p, const char *path, const char *target, const char *access, struct err *err)
 {
 	auto_closedir DIR *dir = opendir(path);
 	const struct dirent *de;

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "agent/bundle.h"
+#include "agent/populate.h"
 #include "agent/volumes.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -416,6 +417,16 @@ static int open_volume(
 	return 0;
 }
 
+static int fill_volume(int image, int volume, struct err *err)
+{
+	auto_close int from = openat(image, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	auto_close int to = openat(volume, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (from < 0 || to < 0)
+		return err_errno(err, errno, "cannot fill the volume");
+	return populate(from, to, err);
+}
+
 /* Mounted in this mount namespace alone, so they go with its last process. */
 static int put_mount(int root, const struct launch_spec *spec, size_t i, struct failure *f)
 {
@@ -438,6 +449,11 @@ static int put_mount(int root, const struct launch_spec *spec, size_t i, struct 
 	TRY(fstat(tree, &st), "mount", to);
 	where = make_place(root, to, S_ISDIR(st.st_mode));
 	TRY(where, "find a place for", to);
+	if (volumes_is_populated(m)) {
+		r = fill_volume(where, tree, &f->err);
+		if (r < 0)
+			return r;
+	}
 	TRY(move_to(tree, where), "mount", to);
 	return 0;
 }

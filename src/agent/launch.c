@@ -34,8 +34,7 @@ bool launch_covers(const API(CreateContainerRequest) * req)
 	for (size_t i = 0; i < req->n_mounts; i++)
 		if (!volumes_is(req->mounts[i]) && !launch_root_is_tmpfs(req->mounts[i]))
 			return false;
-	return !req->oci_spec.len && !req->privileged && !req->init &&
-	       !req->n_devices;
+	return !req->oci_spec.len && !req->privileged && !req->init && !req->n_devices;
 }
 
 /* Settings */

@@ -53,7 +53,7 @@ int sysctl_set(const char *key, const char *value, struct err *err)
 	if (fd < 0)
 		return err_errno(err, errno, "sysctls: cannot set '%.100s'", key);
 	if (write(fd, value, len) != (ssize_t)len)
-		return err_errno(
-			err, errno ? errno : EIO, "sysctls: cannot set '%.100s' to '%.100s'", key, value);
+		return err_errno(err, errno ? errno : EIO,
+			"sysctls: cannot set '%.100s' to '%.100s'", key, value);
 	return 0;
 }

@@ -30,6 +30,16 @@ static bool has_option(const API(Mount) * m, const char *option)
 	return false;
 }
 
+bool volumes_is_read_only(const API(Mount) * m)
+{
+	return has_option(m, "ro");
+}
+
+bool volumes_is_populated(const API(Mount) * m)
+{
+	return volumes_is(m) && has_option(m, "populate");
+}
+
 static int copy_bytes(const ProtobufCBinaryData *bytes, char *out, size_t size)
 {
 	if (bytes->len >= size || memchr(bytes->data, 0, bytes->len))

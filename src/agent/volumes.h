@@ -25,5 +25,10 @@ bool volumes_is(const API(Mount) * mount);
 int volumes_mount(const char *id, size_t n, const API(Mount) * mount, int64_t deadline,
 	char path[static PATH_MAX], struct err *err);
 
+bool volumes_is_read_only(const API(Mount) * mount);
+
+/* Whether it is to get what the image has in its place, if there is nothing in it. */
+bool volumes_is_populated(const API(Mount) * mount);
+
 /* Unmounts those of a container. 0 or -errno with err. */
 int volumes_unmount(const char *id, struct err *err);

@@ -191,8 +191,8 @@ static int usage_below(int fd, unsigned depth, uint64_t *bytes)
 		*bytes += (uint64_t)st.st_blocks * 512;
 		if (!S_ISDIR(st.st_mode) || depth == 0)
 			continue;
-		sub = openat(dirfd(dir), de->d_name,
-			O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+		sub = openat(
+			dirfd(dir), de->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 		if (sub >= 0)
 			r = usage_below(sub, depth - 1, bytes);
 	}

@@ -48,8 +48,8 @@ int fs_set(const char *path, const char *text);
  * -errno with err. */
 int fs_private_dir(const char *path, struct err *err);
 
-/* Bytes that path, and all below it, takes on the disk; a symbolic link at its end is followed, others
- * are not. What goes away meanwhile counts nothing. Adds to *bytes. 0 or -errno. */
+/* Bytes that path, and all below it, takes on the disk; a symbolic link at its end is followed,
+ * others are not. What goes away meanwhile counts nothing. Adds to *bytes. 0 or -errno. */
 int fs_disk_usage(int dirfd, const char *path, uint64_t *bytes);
 
 /* Bytes free for this user on path's file system. 0 or -errno. */

@@ -81,8 +81,8 @@
 #define LIMIT_WATCHES	      8192  /* folders of one WatchFiles */
 #define LIMIT_FILE_FRAME      (256 * KIB) /* one answer of a process that serves files */
 #define LIMIT_LISTED_PORTS    1024
-#define LIMIT_TASKS	      1024	  /* processes of a container that are listed */
-#define LIMIT_TASK_ARGS	      (4 * KIB)	  /* bytes of each one's command line */
+#define LIMIT_TASKS	      1024	/* processes of a container that are listed */
+#define LIMIT_TASK_ARGS	      (4 * KIB) /* bytes of each one's command line */
 #define LIMIT_EXIT_LINGER_MS \
 	250 /* for output of a process' children after it has ended and its own was read */
 #define LIMIT_SPAWN_MS                                                                             \
@@ -130,9 +130,9 @@
 #define LIMIT_ENGINE_LINE (1 * MIB)  /* of a stream of JSON, one line each */
 
 /* command line */
-#define LIMIT_SETTINGS (64 * KIB) /* micropod.yaml */
-#define LIMIT_SECCOMP_PROFILE (1 * MIB) /* --security-opt seccomp=FILE */
-#define LIMIT_ENV_FILE (2 * MIB)  /* --env-file; LIMIT_ARGV bounds what comes of it */
-#define LIMIT_LIFETIME (315360000 * (int64_t)1000000000) /* ns, ten years: of a sandbox */
+#define LIMIT_SETTINGS	      (64 * KIB) /* micropod.yaml */
+#define LIMIT_SECCOMP_PROFILE (1 * MIB)	 /* --security-opt seccomp=FILE */
+#define LIMIT_ENV_FILE	      (2 * MIB)	 /* --env-file; LIMIT_ARGV bounds what comes of it */
+#define LIMIT_LIFETIME	      (315360000 * (int64_t)1000000000) /* ns, ten years: of a sandbox */
 #define LIMIT_STDIN_UNTAKEN \
 	(256 * KIB) /* input sent and kept until the agent says that it has it */

@@ -47,12 +47,13 @@ static const struct opt *table(const struct opt *opts)
 
 const struct verb *const verb_table[] = { &verb_run, &verb_create, &verb_start, &verb_stop,
 	&verb_kill, &verb_restart, &verb_pause, &verb_unpause, &verb_update, &verb_rename,
-	&verb_extend, &verb_events, &verb_rm, &verb_ps, &verb_list, &verb_exec,
-	&verb_attach, &verb_cp, &verb_logs, &verb_top, &verb_port, &verb_port_forward, &verb_wait, &verb_inspect,
+	&verb_extend, &verb_events, &verb_rm, &verb_ps, &verb_list, &verb_exec, &verb_attach,
+	&verb_cp, &verb_logs, &verb_top, &verb_port, &verb_port_forward, &verb_wait, &verb_inspect,
 	&verb_pull, &verb_push, &verb_images, &verb_rmi, &verb_tag, &verb_load, &verb_save,
-	&verb_history, &verb_image_prune, &verb_login, &verb_logout, &verb_prune, &verb_df, &verb_doctor, &verb_setup,
-	&verb_stats, &verb_template, &verb_server, &verb_runner, &verb_token, &verb_context,
-	&verb_version, NULL };
+	&verb_history, &verb_image_prune, &verb_login, &verb_logout, &verb_volume_create,
+	&verb_volume_ls, &verb_volume_inspect, &verb_volume_rm, &verb_volume_prune, &verb_prune,
+	&verb_df, &verb_doctor, &verb_setup, &verb_stats, &verb_template, &verb_server,
+	&verb_runner, &verb_token, &verb_context, &verb_version, NULL };
 
 void cli_complain(const struct err *err)
 {
@@ -101,6 +102,12 @@ static const struct {
 	{ "system", "df", &verb_df },
 	{ "system", "events", &verb_events },
 	{ "system", "prune", &verb_prune },
+	{ "volume", "create", &verb_volume_create },
+	{ "volume", "inspect", &verb_volume_inspect },
+	{ "volume", "list", &verb_volume_ls },
+	{ "volume", "ls", &verb_volume_ls },
+	{ "volume", "prune", &verb_volume_prune },
+	{ "volume", "rm", &verb_volume_rm },
 };
 
 /* NULL with err: word does not belong to the group; NULL without: there is no such group. */
@@ -158,7 +165,7 @@ static int help_all(void)
 	strbuf_adds(&sb, "Usage: micropod [OPTIONS] COMMAND\n\nRuns OCI images, each in a virtual "
 			 "machine of its own.\n\nCommands:\n");
 	for (size_t i = 0; verb_table[i]; i++)
-		strbuf_addf(&sb, "  %-12s %s\n", verb_table[i]->name, verb_table[i]->summary);
+		strbuf_addf(&sb, "  %-14s %s\n", verb_table[i]->name, verb_table[i]->summary);
 	strbuf_adds(&sb, "\nOptions:\n");
 	opt_help(global_opts, &sb);
 	opt_help(first_opts, &sb);

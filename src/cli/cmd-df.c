@@ -117,8 +117,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 		return r;
 	usages[2].bytes = usages[2].reclaimable = taken(cli, "templates");
 	usages[3].bytes = taken(cli, "guest");
-	r = output_rows_begin(
-		&rows, ((const struct df *)values)->format, keys, heading, err);
+	r = output_rows_begin(&rows, ((const struct df *)values)->format, keys, heading, err);
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(usages); i++)
 		r = output_rows_add(&rows, describe(&usages[i]), err);
 	output_rows_end(&rows);

@@ -40,8 +40,8 @@ static const struct opt save_table[] = {
 };
 
 /* The file appears when it is whole. */
-static int save_to_file(struct image_store *store, const char *path, const char **words, size_t n,
-	struct err *err)
+static int save_to_file(
+	struct image_store *store, const char *path, const char **words, size_t n, struct err *err)
 {
 	auto_free char *part = NULL;
 	auto_close int fd = -1;
@@ -155,15 +155,14 @@ static json_t *describe_step(
 			       o->no_trunc ? DIGEST_LEN : 12)
 		     : json_string("<missing>"));
 	json_object_set_new(row, "CreatedSince",
-		created ? json_sprintf("%s ago", output_duration(clock_realtime() - created, span,
-							 sizeof(span)))
+		created ? json_sprintf("%s ago",
+				  output_duration(clock_realtime() - created, span, sizeof(span)))
 			: json_string("N/A"));
 	json_object_set_new(
 		row, "CreatedAt", json_string(output_time(created, when, sizeof(when))));
 	json_object_set_new(
 		row, "CreatedBy", plain(s->created_by, o->no_trunc ? 0 : COMMAND_SHOWN));
-	json_object_set_new(
-		row, "Size", json_string(output_size(s->size, size, sizeof(size))));
+	json_object_set_new(row, "Size", json_string(output_size(s->size, size, sizeof(size))));
 	json_object_set_new(row, "Comment", plain(s->comment, 0));
 	return row;
 }
@@ -184,11 +183,10 @@ static int run_history(
 		r = image_history(store, image, &h, err);
 	if (r < 0)
 		return r;
-	r = output_rows_begin(&rows, o->quiet ? "{{.ID}}" : o->format, history_keys,
-		history_heading, err);
+	r = output_rows_begin(
+		&rows, o->quiet ? "{{.ID}}" : o->format, history_keys, history_heading, err);
 	for (size_t i = h.n; r == 0 && i > 0; i--)
-		r = output_rows_add(
-			&rows, describe_step(image, &h.items[i - 1], i == h.n, o), err);
+		r = output_rows_add(&rows, describe_step(image, &h.items[i - 1], i == h.n, o), err);
 	output_rows_end(&rows);
 	image_history_deinit(&h);
 	return r;

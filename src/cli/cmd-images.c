@@ -81,8 +81,8 @@ static json_t *describe(const struct image *image, bool no_trunc)
 			 : json_stringn(digest_hex(image->id), IMAGE_ID_SHOWN));
 	json_object_set_new(o, "Digest", output_string(image->index));
 	json_object_set_new(o, "CreatedSince",
-		created ? json_sprintf("%s ago", output_duration(clock_realtime() - created, span,
-							 sizeof(span)))
+		created ? json_sprintf("%s ago",
+				  output_duration(clock_realtime() - created, span, sizeof(span)))
 			: json_string("N/A"));
 	json_object_set_new(o, "CreatedAt", json_string(output_time(created, when, sizeof(when))));
 	json_object_set_new(o, "Size", json_string(output_size(image->size, size, sizeof(size))));

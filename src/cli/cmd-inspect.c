@@ -7,10 +7,10 @@
 
 #include "base/cleanup.h"
 #include "cli/client.h"
-#include "cli/gotext.h"
 #include "cli/images.h"
 #include "cli/output.h"
 #include "driver/accel.h"
+#include "sandbox/volume.h"
 
 #define SHM_DEFAULT (64 * MIB)
 #define STATUS_TIME (4 * NSEC_PER_SEC) /* the shim itself gives the agent two seconds */
@@ -191,15 +191,20 @@ static json_t *host_config_json(const struct sandbox_config *c)
 	return o;
 }
 
-static json_t *mounts_json(const struct strv *volumes)
+static json_t *mounts_json(const struct sandbox_root *root, const struct strv *volumes)
 {
 	json_t *a = json_array();
 
 	for (size_t i = 0; i + SANDBOX_VOLUME_WORDS <= volumes->n; i += SANDBOX_VOLUME_WORDS) {
 		bool writable = strcmp(volumes->v[i + 2], "rw") == 0;
+		char name[LIMIT_NAME + 1];
 		json_t *o = json_object();
+		bool named;
 
-		set_string(o, "Type", "bind");
+		named = *volumes->v[i] != '/' || (root && volume_of(root, volumes->v[i], name));
+		set_string(o, "Type", named ? "volume" : "bind");
+		if (named)
+			set_string(o, "Name", *volumes->v[i] != '/' ? volumes->v[i] : name);
 		set_string(o, "Source", volumes->v[i]);
 		set_string(o, "Destination", volumes->v[i + 1]);
 		set_string(o, "Mode", writable ? "" : "ro");
@@ -318,7 +323,7 @@ static json_t *box_json(struct cli *cli, const struct sandbox *box)
 	set_int(o, "RestartCount", box->state.restarts);
 	set_string(o, "Driver", c->engine ? "docker" : "vm");
 	json_object_set_new(o, "HostConfig", host_config_json(c));
-	json_object_set_new(o, "Mounts", mounts_json(&c->volumes));
+	json_object_set_new(o, "Mounts", mounts_json(cli->root, &c->volumes));
 	json_object_set_new(o, "Config", config_json(c));
 	json_object_set_new(o, "NetworkSettings", network_json(box));
 	json_object_set_new(o, "Micropod", micropod_json(cli, box));
@@ -409,38 +414,6 @@ static json_t *find(struct cli *cli, const char *word, int type, struct err *err
 	return o;
 }
 
-/* Each on a line of its own. */
-static int print_formatted(const char *format, const json_t *all, struct err *err)
-{
-	const json_t *o;
-	size_t i;
-
-	json_array_foreach(all, i, o)
-	{
-		auto_strbuf struct strbuf out = STRBUF_INIT;
-		int r = gotext_format(format, o, &out, err);
-
-		if (r < 0)
-			return r;
-		puts(out.data ? out.data : "");
-	}
-	return 0;
-}
-
-static int inspect_print(const char *format, json_t *all, struct err *err)
-{
-	int r = 0;
-
-	if (!format || strcmp(format, "table") == 0)
-		output_json_pretty(json_incref(all));
-	else if (strcmp(format, "json") == 0)
-		output_json(json_incref(all));
-	else
-		r = print_formatted(format, all, err);
-	json_decref(all);
-	return r;
-}
-
 static int run(struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
 {
 	const struct inspect *in = values;
@@ -458,7 +431,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 			code = EXIT_MICROPOD;
 		}
 	}
-	r = inspect_print(in->format, all, err);
+	r = output_inspected(in->format, all, err);
 	return r < 0 ? r : code;
 }
 

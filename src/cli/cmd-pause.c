@@ -15,8 +15,7 @@ static int call(struct cli *cli, const char *word, const char *id, const char *m
 	if (r == 0)
 		r = client_open(cli, &box, &client, err);
 	if (r == 0)
-		r = client_unary(
-			&client, method, req, answer, CLIENT_CALL_TIME, NULL, NULL, err);
+		r = client_unary(&client, method, req, answer, CLIENT_CALL_TIME, NULL, NULL, err);
 	if (r == 0)
 		printf("%s\n", word);
 	return r;

@@ -58,13 +58,12 @@ static json_t *describe(struct cli *cli, const struct sandbox *box, const struct
 	target_ports(box, &ports);
 	for (size_t i = 0; i < c->labels.n; i++)
 		strbuf_addf(&labels, "%s%s", i ? "," : "", c->labels.v[i]);
-	json_object_set_new(
-		o, "ID", json_stringn(c->id, ps->no_trunc ? ID_LEN : ID_SHOWN_LEN));
+	json_object_set_new(o, "ID", json_stringn(c->id, ps->no_trunc ? ID_LEN : ID_SHOWN_LEN));
 	set(o, "Image", c->image);
 	set(o, "Command", command.data);
 	json_object_set_new(o, "RunningFor",
-		json_sprintf("%s ago", output_duration(clock_realtime() - c->created_ns, span,
-					       sizeof(span))));
+		json_sprintf("%s ago",
+			output_duration(clock_realtime() - c->created_ns, span, sizeof(span))));
 	set(o, "Status", target_status(box, status, sizeof(status)));
 	set(o, "Ports", ports.data);
 	set(o, "Names", c->name);
@@ -80,8 +79,7 @@ static json_t *describe(struct cli *cli, const struct sandbox *box, const struct
 static bool wanted(const struct sandbox *box, const struct ps *ps)
 {
 	return ps->all || ps->last || ps->latest || filters_ask_for_ended(&ps->filters) ||
-	       target_alive(box) ||
-	       box->state.phase == SANDBOX_DEAD;
+	       target_alive(box) || box->state.phase == SANDBOX_DEAD;
 }
 
 static int show(struct cli *cli, const struct sandbox *box, const struct ps *ps,
@@ -139,10 +137,10 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 	return r < 0 ? r : code;
 }
 
-#define PS_VERB(verb_name, what)                                                              \
-	{                                                                                     \
+#define PS_VERB(verb_name, what)                                                               \
+	{                                                                                      \
 		.name = verb_name, .remote = VERB_HERE, .usage = "[OPTIONS]", .summary = what, \
-		.opts = opts, .values_size = sizeof(struct ps), .run = run                    \
+		.opts = opts, .values_size = sizeof(struct ps), .run = run                     \
 	}
 
 const struct verb verb_ps = PS_VERB("ps", "List sandboxes");

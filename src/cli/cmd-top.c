@@ -48,8 +48,8 @@ static void add_terminal(struct strv *cells, uint32_t number)
 	else if (major == 5 && minor == 1)
 		(void)strv_add(cells, "console");
 	else if (major == 4)
-		(void)strv_addf(cells, minor < 64 ? "tty%u" : "ttyS%u",
-			minor < 64 ? minor : minor - 64);
+		(void)strv_addf(
+			cells, minor < 64 ? "tty%u" : "ttyS%u", minor < 64 ? minor : minor - 64);
 	else
 		(void)strv_addf(cells, "%u:%u", major, minor);
 }
@@ -77,8 +77,8 @@ static void add_task(struct strv *cells, const Micropod__Agent__V1__Task *t)
 	(void)strv_addf(cells, "%u", t->uid);
 	(void)strv_addf(cells, "%u", t->pid);
 	(void)strv_addf(cells, "%u", t->parent);
-	(void)strv_addf(cells, "%d",
-		age > 0 ? (int)MIN((double)t->cpu_ns * 100 / (double)age, 99) : 0);
+	(void)strv_addf(
+		cells, "%d", age > 0 ? (int)MIN((double)t->cpu_ns * 100 / (double)age, 99) : 0);
 	add_start(cells, t->started_ns);
 	add_terminal(cells, t->terminal);
 	(void)strv_addf(cells, "%02lld:%02lld:%02lld", (long long)(seconds / 3600),

@@ -38,8 +38,8 @@ static int keep_all(struct strv *field, const struct strv *words, struct err *er
 
 /* Limits */
 
-static int set_memory_swap(const struct run_opts *o, struct sandbox_config *c, uint64_t memory,
-	struct err *err)
+static int set_memory_swap(
+	const struct run_opts *o, struct sandbox_config *c, uint64_t memory, struct err *err)
 {
 	uint64_t bytes;
 
@@ -100,8 +100,8 @@ static int highest_cpu(const char *text)
 	return (int)highest;
 }
 
-static int set_cpus(struct cli *cli, const struct run_opts *o, struct sandbox_config *c,
-	struct err *err)
+static int set_cpus(
+	struct cli *cli, const struct run_opts *o, struct sandbox_config *c, struct err *err)
 {
 	struct settings *s = &cli->settings;
 	int highest;
@@ -148,12 +148,10 @@ static int set_ulimits(const struct run_opts *o, struct sandbox_config *c, struc
 			OCI_RLIMIT_MAX);
 	for (size_t i = 0; r == 0 && i < o->ulimits.n; i++)
 		r = oci_rlimit_parse(o->ulimits.v[i], &limit, err);
-	return r < 0 ? err_wrap(err, "option '--ulimit'")
-		     : keep_all(&c->ulimits, &o->ulimits, err);
+	return r < 0 ? err_wrap(err, "option '--ulimit'") : keep_all(&c->ulimits, &o->ulimits, err);
 }
 
-int container_set_restart(
-	const struct run_opts *o, struct sandbox_config *c, struct err *err)
+int container_set_restart(const struct run_opts *o, struct sandbox_config *c, struct err *err)
 {
 	static const char *const policies[] = { "on-failure", "always", "unless-stopped" };
 	const char *word = o->restart, *colon = word ? strchr(word, ':') : NULL;
@@ -193,8 +191,7 @@ int container_set_limits(
 /* Rights */
 
 /* As "CAP_CHOWN", or "ALL". */
-static int add_caps(
-	const struct strv *words, const char *option, struct strv *out, struct err *err)
+static int add_caps(const struct strv *words, const char *option, struct strv *out, struct err *err)
 {
 	for (size_t i = 0; i < words->n; i++) {
 		const char *word = words->v[i];
@@ -294,12 +291,13 @@ static int compile_filter(struct sandbox_config *c, struct err *err)
 
 /* Words */
 
-static int add_pairs(const struct strv *words, const char *option, struct strv *out, struct err *err)
+static int add_pairs(
+	const struct strv *words, const char *option, struct strv *out, struct err *err)
 {
 	for (size_t i = 0; i < words->n; i++)
 		if (!strchr(words->v[i], '=') || words->v[i][0] == '=')
-			return err_set(err, EINVAL,
-				"option '--%s' is '%.100s': give KEY=VALUE", option, words->v[i]);
+			return err_set(err, EINVAL, "option '--%s' is '%.100s': give KEY=VALUE",
+				option, words->v[i]);
 	return keep_all(out, words, err);
 }
 
@@ -344,7 +342,8 @@ static int set_labels(const struct run_opts *o, struct sandbox_config *c, struct
 
 		if (!*label || *label == '=' || strlen(label) > LIMIT_LABEL_BYTES)
 			return err_set(err, EINVAL,
-				"option '--label' is '%.100s': give KEY=VALUE, of at most %zu bytes",
+				"option '--label' is '%.100s': give KEY=VALUE, of at most %zu "
+				"bytes",
 				label, (size_t)LIMIT_LABEL_BYTES);
 		r = strchr(label, '=') ? strv_setenv(&c->labels, label)
 				       : strv_addf(&c->labels, "%s=", label);
@@ -361,7 +360,8 @@ static bool is_address(const char *text)
 	return inet_pton(AF_INET, text, address) == 1 || inet_pton(AF_INET6, text, address) == 1;
 }
 
-static int set_names(struct cli *cli, const struct run_opts *o, struct sandbox_config *c, struct err *err)
+static int set_names(
+	struct cli *cli, const struct run_opts *o, struct sandbox_config *c, struct err *err)
 {
 	bool docker = cli->settings.driver == SETTINGS_DRIVER_DOCKER;
 
@@ -379,8 +379,7 @@ static int set_names(struct cli *cli, const struct run_opts *o, struct sandbox_c
 				"option '--add-host' is '%.100s': this host is reached with "
 				"'--host-access' only",
 				word);
-		if (strv_addf(&c->extra_hosts, "%.*s:%s", (int)(sep - word), word,
-			    address) < 0)
+		if (strv_addf(&c->extra_hosts, "%.*s:%s", (int)(sep - word), word, address) < 0)
 			return no_memory(err);
 	}
 	for (size_t i = 0; i < o->dns.n; i++)
@@ -388,7 +387,8 @@ static int set_names(struct cli *cli, const struct run_opts *o, struct sandbox_c
 			return err_set(err, EINVAL,
 				"option '--dns' is '%.100s': give the address of a name server",
 				o->dns.v[i]);
-	if (keep_all(&c->dns, &o->dns, err) < 0 || keep_all(&c->dns_search, &o->dns_search, err) < 0)
+	if (keep_all(&c->dns, &o->dns, err) < 0 ||
+		keep_all(&c->dns_search, &o->dns_search, err) < 0)
 		return -ENOMEM;
 	return keep_all(&c->dns_options, &o->dns_options, err);
 }
@@ -425,8 +425,7 @@ static int set_places(const struct run_opts *o, struct sandbox_config *c, struct
 				"option '--device' is '%.100s': give an absolute path first",
 				o->devices.v[i]);
 	if (o->devices.n > LIMIT_DEVICES)
-		return err_set(
-			err, E2BIG, "option '--device': give %d at most", LIMIT_DEVICES);
+		return err_set(err, E2BIG, "option '--device': give %d at most", LIMIT_DEVICES);
 	if (keep_all(&c->tmpfs, &o->tmpfs, err) < 0)
 		return -ENOMEM;
 	return keep_all(&c->devices, &o->devices, err);
@@ -495,8 +494,8 @@ int container_set_image(const struct run_opts *o, const struct image_config *ima
 	return r;
 }
 
-int container_for_host(const struct run_opts *o, struct strv *labels, struct strv *security,
-	struct err *err)
+int container_for_host(
+	const struct run_opts *o, struct strv *labels, struct strv *security, struct err *err)
 {
 	int r = read_labels(o, labels, err);
 

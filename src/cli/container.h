@@ -7,15 +7,15 @@
 
 /* Checks them and puts them into the configuration; what they name of this host is read. 0 or
  * -errno with err. */
-int container_set(
-	struct cli *cli, const struct run_opts *opts, struct sandbox_config *config, struct err *err);
+int container_set(struct cli *cli, const struct run_opts *opts, struct sandbox_config *config,
+	struct err *err);
 
 /*
  * The part of it that can be changed later: --memory-swap, --pids-limit, CPUs; --cpu-quota is put
  * into the settings in place of --cpus. And --restart. 0 or -EINVAL with err.
  */
-int container_set_limits(
-	struct cli *cli, const struct run_opts *opts, struct sandbox_config *config, struct err *err);
+int container_set_limits(struct cli *cli, const struct run_opts *opts,
+	struct sandbox_config *config, struct err *err);
 int container_set_restart(
 	const struct run_opts *opts, struct sandbox_config *config, struct err *err);
 
@@ -30,5 +30,5 @@ int container_set_image(const struct run_opts *opts, const struct image_config *
  * Those that name files of this host (--security-opt seccomp=, --label-file), for another one: with
  * what is in the files in their place. 0 or -errno with err.
  */
-int container_for_host(const struct run_opts *opts, struct strv *labels, struct strv *security,
-	struct err *err);
+int container_for_host(
+	const struct run_opts *opts, struct strv *labels, struct strv *security, struct err *err);

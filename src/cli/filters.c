@@ -5,8 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/parse.h"
 #include "cli/target.h"
+#include "sandbox/volume.h"
 
 /* A key or KEY=VALUE of a label. */
 static bool has_label(const struct strv *labels, const char *value)
@@ -21,11 +23,23 @@ static bool has_label(const struct strv *labels, const char *value)
 	return false;
 }
 
-/* A place in the container, or what is there. */
+/* ROOT/volumes/NAME/_data */
+static bool is_volume(const char *path, const char *name)
+{
+	size_t len = strlen(path), tail = strlen(name) + strlen("/volumes//" VOLUME_DATA);
+	auto_free char *end = NULL;
+
+	if (asprintf(&end, "/volumes/%s/" VOLUME_DATA, name) < 0)
+		end = NULL;
+	return end && len > tail && strcmp(path + len - tail, end) == 0;
+}
+
+/* A volume's name, a place in the container, or what is there. */
 static bool has_volume(const struct strv *volumes, const char *value)
 {
 	for (size_t i = 0; i + SANDBOX_VOLUME_WORDS <= volumes->n; i += SANDBOX_VOLUME_WORDS)
-		if (strcmp(volumes->v[i], value) == 0 || strcmp(volumes->v[i + 1], value) == 0)
+		if (strcmp(volumes->v[i], value) == 0 || strcmp(volumes->v[i + 1], value) == 0 ||
+			is_volume(volumes->v[i], value))
 			return true;
 	return false;
 }
@@ -101,8 +115,9 @@ static size_t find(const char *word)
 {
 	size_t i = 0, len = strcspn(word, "=");
 
-	while (i < ARRAY_SIZE(filters_known) && (strlen(filters_known[i].key) != len ||
-							strncmp(filters_known[i].key, word, len) != 0))
+	while (i < ARRAY_SIZE(filters_known) &&
+		(strlen(filters_known[i].key) != len ||
+			strncmp(filters_known[i].key, word, len) != 0))
 		i++;
 	return word[len] ? i : ARRAY_SIZE(filters_known);
 }

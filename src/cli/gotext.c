@@ -115,8 +115,7 @@ static int split(const char *text, size_t len, char words[][WORD_MAX], size_t *r
 	return 0;
 }
 
-static const json_t *index_of(
-	const json_t *v, char words[][WORD_MAX], size_t n, struct err *err)
+static const json_t *index_of(const json_t *v, char words[][WORD_MAX], size_t n, struct err *err)
 {
 	for (size_t i = 0; v && i < n; i++) {
 		char *rest;

@@ -44,6 +44,17 @@ void output_table(const struct strv *cells, size_t columns)
 	}
 }
 
+/* A word without a field would print itself for each row: most likely a mistake. */
+static int check_template(const char *format, struct err *err)
+{
+	return strstr(format, "{{")
+		       ? 0
+		       : err_set(err, EINVAL,
+				 "option '--format' is '%.100s': give table, json, or a template "
+				 "such as '{{.ID}}'",
+				 format);
+}
+
 static bool is_table(const struct output_rows *rows)
 {
 	return !rows->format || strcmp(rows->format, "table") == 0;
@@ -89,8 +100,14 @@ int output_rows_begin(struct output_rows *rows, const char *format, const char *
 	int r = 0;
 
 	*rows = (struct output_rows){ .format = format, .keys = keys, .heading = heading };
+	if (format && strcmp(format, "table") != 0 && strcmp(format, "json") != 0)
+		r = check_template(format, err);
 	for (size_t i = 0; keys[i]; i++)
 		json_object_set_new(row, keys[i], json_string(heading[i]));
+	if (r < 0) {
+		json_decref(row);
+		return r;
+	}
 	if (is_table(rows)) {
 		while (keys[rows->columns])
 			rows->columns++;
@@ -152,6 +169,38 @@ void output_json_pretty(json_t *value)
 	json_dumpf(value, stdout, JSON_INDENT(4) | JSON_ENCODE_ANY);
 	putchar('\n');
 	json_decref(value);
+}
+
+/* Each on a line of its own. */
+static int print_formatted(const char *format, const json_t *all, struct err *err)
+{
+	const json_t *o;
+	size_t i;
+
+	json_array_foreach(all, i, o)
+	{
+		auto_strbuf struct strbuf out = STRBUF_INIT;
+		int r = gotext_format(format, o, &out, err);
+
+		if (r < 0)
+			return r;
+		puts(out.data ? out.data : "");
+	}
+	return 0;
+}
+
+int output_inspected(const char *format, json_t *all, struct err *err)
+{
+	int r = 0;
+
+	if (!format || strcmp(format, "table") == 0)
+		output_json_pretty(json_incref(all));
+	else if (strcmp(format, "json") == 0)
+		output_json(json_incref(all));
+	else if ((r = check_template(format, err)) == 0)
+		r = print_formatted(format, all, err);
+	json_decref(all);
+	return r;
 }
 
 /* Bytes of the UTF-8 character at s, 0 if there is none. */

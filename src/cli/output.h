@@ -18,7 +18,8 @@ void output_table(const struct strv *cells, size_t columns);
 
 /*
  * Rows of a listing, printed as --format says: NULL or "table", "json" (an object a line), a
- * template (cli/gotext.h) for each, or "table TEMPLATE" with columns between tabs. All are borrowed.
+ * template (cli/gotext.h) for each, or "table TEMPLATE" with columns between tabs. All are
+ * borrowed.
  */
 struct output_rows {
 	const char *format;
@@ -41,6 +42,10 @@ void output_rows_end(struct output_rows *rows);
 void output_json(json_t *value);
 /* The same over several lines, indented. */
 void output_json_pretty(json_t *value);
+
+/* What inspect prints of an array: NULL: indented JSON; "json": on one line; else the template for
+ * each. Takes the reference. 0 or -errno with err. */
+int output_inspected(const char *format, json_t *all, struct err *err);
 
 /* A JSON string of s; bytes that are not UTF-8 become U+FFFD, as Docker shows them. */
 json_t *output_string(const char *s);

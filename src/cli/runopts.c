@@ -122,7 +122,8 @@ const struct opt run_create_opts[] = {
 		"host name inside (default: the sandbox's id)" },
 	{ "idle-timeout", 0, OPT_DURATION, AT(idle_timeout), "SECONDS",
 		"end the sandbox when nobody has used it for so long (0: never)" },
-	{ "init", 0, OPT_FLAG, AT(init), NULL, "a process 1 that reaps what others leave behind, before the program" },
+	{ "init", 0, OPT_FLAG, AT(init), NULL,
+		"a process 1 that reaps what others leave behind, before the program" },
 	{ "interactive", 'i', OPT_FLAG, AT(interactive), NULL, "keep stdin open" },
 	{ "label", 'l', OPT_LIST, AT(labels), "KEY=VALUE", "note this down with the sandbox" },
 	{ "label-file", 0, OPT_LIST, AT(label_files), "FILE",
@@ -134,7 +135,8 @@ const struct opt run_create_opts[] = {
 	{ "memory-swap", 0, OPT_STRING, AT(memory_swap), "SIZE",
 		"memory and swap together, -1: no limit (a VM has no swap)" },
 	{ "mount", 0, OPT_LIST, AT(mounts), "type=bind,...",
-		"the same as -v, by source=, target= and readonly" },
+		"the same as -v and --tmpfs: type=bind, volume or tmpfs, source=, target=, "
+		"readonly" },
 	{ "name", 0, OPT_STRING, AT(name), "NAME", "name of the sandbox (default: made up)" },
 	{ "network", 0, OPT_STRING, AT(network), "WHICH",
 		"network of the sandbox: default, none; docker: host and names too" },
@@ -177,8 +179,8 @@ const struct opt run_create_opts[] = {
 	{ "ulimit", 0, OPT_LIST, AT(ulimits), "NAME=SOFT[:HARD]",
 		"a limit of its processes, such as nofile=1024:2048" },
 	{ "user", 'u', OPT_STRING, AT(user), "USER[:GROUP]", "user, by name or number" },
-	{ "volume", 'v', OPT_LIST, AT(volumes), "HOST:DIR[:ro]",
-		"show a folder or file of this host in the container" },
+	{ "volume", 'v', OPT_LIST, AT(volumes), "HOST|NAME:DIR[:ro]",
+		"show a folder or file of this host, or a volume, in the container" },
 	{ "workdir", 'w', OPT_STRING, AT(workdir), "DIR", "folder that the process starts in" },
 	{ NULL },
 };
@@ -289,13 +291,15 @@ static int set_ports(const struct run_opts *o, struct sandbox_config *c, struct 
 static int set_volumes(
 	struct cli *cli, const struct run_opts *o, struct sandbox_config *c, struct err *err)
 {
+	const struct volumes_where where = { cli->root,
+		cli->settings.driver == SETTINGS_DRIVER_DOCKER };
 	auto_free char *program = NULL;
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < o->volumes.n; i++)
-		r = volumes_parse(o->volumes.v[i], &c->volumes, err);
+		r = volumes_parse(&where, o->volumes.v[i], &c->volumes, err);
 	for (size_t i = 0; r == 0 && i < o->mounts.n; i++)
-		r = volumes_parse_mount(o->mounts.v[i], &c->volumes, err);
+		r = volumes_parse_mount(&where, o->mounts.v[i], &c->volumes, &c->tmpfs, err);
 	if (r == 0)
 		r = volumes_sort(&c->volumes, err);
 	if (r < 0 || cli->settings.driver == SETTINGS_DRIVER_DOCKER)

@@ -12,10 +12,11 @@
 #include "base/cleanup.h"
 #include "base/limits.h"
 #include "sandbox/config.h"
+#include "sandbox/volume.h"
 
-struct volume {
+struct place {
 	const char *source, *target;
-	bool read_only;
+	bool read_only, named;
 };
 
 static bool is_path(const char *s)
@@ -68,7 +69,43 @@ static int clean_target(const char *target, char out[static PATH_MAX], struct er
 	return 0;
 }
 
-static int add(const struct volume *v, bool make, struct strv *volumes, struct err *err)
+static int add_words(const struct place *v, const char *source, const char *target,
+	struct strv *volumes, struct err *err)
+{
+	int r = strv_add(volumes, source);
+
+	if (r == 0)
+		r = strv_add(volumes, target);
+	if (r == 0)
+		r = strv_add(volumes, v->read_only ? "ro" : "rw");
+	return r < 0 ? err_errno(err, -r, "cannot make the sandbox") : 0;
+}
+
+/* One that is not there is made; an engine has its own. */
+static int add_named(const struct volumes_where *where, const struct place *v, const char *target,
+	struct strv *volumes, struct err *err)
+{
+	static const struct strv no_labels = STRV_INIT;
+	auto_volume struct volume volume = { 0 };
+	int r;
+
+	if (!volume_name_valid(v->source) && is_path(v->source))
+		return err_set(err, EINVAL,
+			"'%.200s' is no name of a volume: for a path give type=bind", v->source);
+	if (!volume_name_valid(v->source))
+		return err_set(err, EINVAL,
+			"'%.200s' is no name of a volume, and as a path it has to begin with '/' "
+			"or "
+			"'./'",
+			v->source);
+	if (where->engine)
+		return add_words(v, v->source, target, volumes, err);
+	r = volume_create(where->root, v->source, &no_labels, &volume, err);
+	return r < 0 ? r : add_words(v, volume.path, target, volumes, err);
+}
+
+static int add(const struct volumes_where *where, const struct place *v, bool make,
+	struct strv *volumes, struct err *err)
 {
 	auto_free char *real = NULL;
 	char target[PATH_MAX];
@@ -77,11 +114,8 @@ static int add(const struct volume *v, bool make, struct strv *volumes, struct e
 
 	if (r < 0)
 		return r;
-	if (!is_path(v->source))
-		return err_set(err, EINVAL,
-			"'%.200s' is no path, and volumes with names do not exist yet: give a path "
-			"that begins with '/' or './'",
-			v->source);
+	if (v->named)
+		return add_named(where, v, target, volumes, err);
 	if (make && access(v->source, F_OK) < 0 && errno == ENOENT &&
 		(r = make_folders(v->source)) < 0)
 		return err_errno(err, -r, "cannot make the folder '%.200s'", v->source);
@@ -93,16 +127,11 @@ static int add(const struct volume *v, bool make, struct strv *volumes, struct e
 			"cannot share '%.200s' with the container: it is neither a folder nor a "
 			"regular file",
 			v->source);
-	r = strv_add(volumes, real);
-	if (r == 0)
-		r = strv_add(volumes, target);
-	if (r == 0)
-		r = strv_add(volumes, v->read_only ? "ro" : "rw");
-	return r < 0 ? err_errno(err, -r, "cannot make the sandbox") : 0;
+	return add_words(v, real, target, volumes, err);
 }
 
 /* Docker's; those about labels and caches have nothing to do here. */
-static int take_options(char *options, struct volume *v, const char *text, struct err *err)
+static int take_options(char *options, struct place *v, const char *text, struct err *err)
 {
 	static const char *const idle[] = { "rw", "z", "Z", "cached", "delegated", "consistent",
 		"rprivate", "private" };
@@ -123,10 +152,11 @@ static int take_options(char *options, struct volume *v, const char *text, struc
 	return 0;
 }
 
-int volumes_parse(const char *text, struct strv *volumes, struct err *err)
+int volumes_parse(
+	const struct volumes_where *where, const char *text, struct strv *volumes, struct err *err)
 {
 	auto_free char *copy = strdup(text);
-	struct volume v = { .source = copy };
+	struct place v = { .source = copy };
 	char *target = copy ? strchr(copy, ':') : NULL, *options;
 	int r;
 
@@ -134,14 +164,18 @@ int volumes_parse(const char *text, struct strv *volumes, struct err *err)
 		return err_errno(err, ENOMEM, "cannot make the sandbox");
 	if (!target || target == copy || !target[1])
 		return err_set(err, EINVAL,
-			"volume '%.200s' is not HOST:CONTAINER[:ro], such as ./src:/src", text);
+			"volume '%.200s' is not HOST:CONTAINER[:ro] or NAME:CONTAINER[:ro], such "
+			"as "
+			"./src:/src",
+			text);
 	*target++ = 0;
 	v.target = target;
 	options = strchr(target, ':');
 	if (options)
 		*options++ = 0;
+	v.named = !is_path(v.source);
 	r = options ? take_options(options, &v, text, err) : 0;
-	return r < 0 ? r : add(&v, true, volumes, err);
+	return r < 0 ? r : add(where, &v, true, volumes, err);
 }
 
 /* "source=/x": the value, if the word has one of the two keys. */
@@ -156,49 +190,97 @@ static const char *value_of(const char *word, const char *key, const char *other
 	return NULL;
 }
 
-static int take_mount_word(const char *word, struct volume *v, const char *text, struct err *err)
+struct mount {
+	struct place place;
+	bool tmpfs;
+	const char *size, *mode; /* of a tmpfs */
+};
+
+static bool is_true(const char *word, const char *key, const char *other)
+{
+	const char *value = value_of(word, key, other);
+
+	return strcmp(word, key) == 0 || strcmp(word, other) == 0 ||
+	       (value && (strcmp(value, "true") == 0 || strcmp(value, "1") == 0));
+}
+
+static bool is_false(const char *word, const char *key, const char *other)
+{
+	const char *value = value_of(word, key, other);
+
+	return value && (strcmp(value, "false") == 0 || strcmp(value, "0") == 0);
+}
+
+static int take_mount_word(const char *word, struct mount *m, const char *text, struct err *err)
 {
 	const char *value;
 
 	if ((value = value_of(word, "type", "type"))) {
-		if (strcmp(value, "bind") != 0)
+		m->tmpfs = strcmp(value, "tmpfs") == 0;
+		m->place.named = strcmp(value, "volume") == 0;
+		if (!m->tmpfs && !m->place.named && strcmp(value, "bind") != 0)
 			return err_set(err, EINVAL,
-				"mount '%.200s' has type '%.40s': only bind can be had", text,
+				"mount '%.200s' has type '%.40s': give bind, volume or tmpfs", text,
 				value);
 	} else if ((value = value_of(word, "source", "src"))) {
-		v->source = value;
+		m->place.source = value;
 	} else if ((value = value_of(word, "target", "dst")) ||
 		   (value = value_of(word, "destination", "destination"))) {
-		v->target = value;
-	} else if (strcmp(word, "readonly") == 0 || strcmp(word, "ro") == 0 ||
-		   ((value = value_of(word, "readonly", "ro")) &&
-			   (strcmp(value, "true") == 0 || strcmp(value, "1") == 0))) {
-		v->read_only = true;
-	} else if (!(value && (strcmp(value, "false") == 0 || strcmp(value, "0") == 0))) {
+		m->place.target = value;
+	} else if ((value = value_of(word, "tmpfs-size", "tmpfs-size"))) {
+		m->size = value;
+	} else if ((value = value_of(word, "tmpfs-mode", "tmpfs-mode"))) {
+		m->mode = value;
+	} else if (is_true(word, "readonly", "ro")) {
+		m->place.read_only = true;
+	} else if (!is_false(word, "readonly", "ro")) {
 		return err_set(err, EINVAL,
-			"mount '%.200s' has an unknown part '%.40s': use type, source, target and "
-			"readonly",
+			"mount '%.200s' has an unknown part '%.40s': use type, source, target, "
+			"readonly, tmpfs-size and tmpfs-mode",
 			text, word);
 	}
 	return 0;
 }
 
-int volumes_parse_mount(const char *text, struct strv *volumes, struct err *err)
+static int add_tmpfs(const struct mount *m, const char *text, struct strv *tmpfs, struct err *err)
+{
+	char target[PATH_MAX];
+	int r;
+
+	if (!m->place.target || m->place.source)
+		return err_set(
+			err, EINVAL, "mount '%.200s' is not type=tmpfs,target=CONTAINER", text);
+	r = clean_target(m->place.target, target, err);
+	if (r < 0)
+		return r;
+	r = strv_addf(tmpfs, "%s:rw%s%s%s%s%s", target, m->place.read_only ? ",ro" : "",
+		m->size ? ",size=" : "", m->size ? m->size : "", m->mode ? ",mode=" : "",
+		m->mode ? m->mode : "");
+	return r < 0 ? err_errno(err, -r, "cannot make the sandbox") : 0;
+}
+
+int volumes_parse_mount(const struct volumes_where *where, const char *text, struct strv *volumes,
+	struct strv *tmpfs, struct err *err)
 {
 	auto_free char *copy = strdup(text);
-	struct volume v = { 0 };
+	struct mount m = { .place.named = true }; /* Docker's default */
 	char *save = NULL;
 	int r = copy ? 0 : err_errno(err, ENOMEM, "cannot make the sandbox");
 
 	for (char *word = r == 0 ? strtok_r(copy, ",", &save) : NULL; word && r == 0;
 		word = strtok_r(NULL, ",", &save))
-		r = take_mount_word(word, &v, text, err);
+		r = take_mount_word(word, &m, text, err);
 	if (r < 0)
 		return r;
-	if (!v.source || !v.target)
+	if (m.tmpfs)
+		return add_tmpfs(&m, text, tmpfs, err);
+	if (m.size || m.mode)
+		return err_set(err, EINVAL,
+			"mount '%.200s': tmpfs-size and tmpfs-mode are for type=tmpfs", text);
+	if (!m.place.source || !m.place.target)
 		return err_set(err, EINVAL,
 			"mount '%.200s' is not type=bind,source=HOST,target=CONTAINER", text);
-	return add(&v, false, volumes, err);
+	return add(where, &m.place, false, volumes, err);
 }
 
 static unsigned depth(const char *path)

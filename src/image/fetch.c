@@ -40,7 +40,8 @@ static const struct {
 	{ "unauthorized", EACCES,
 		"log in with 'micropod login HOST', or check the name: registries say the same of "
 		"images that do not exist" },
-	{ "authentication required", EACCES, "log in with 'micropod login HOST', or check the name" },
+	{ "authentication required", EACCES,
+		"log in with 'micropod login HOST', or check the name" },
 	{ "denied", EACCES, "log in with 'micropod login HOST', or check the name" },
 	{ "manifest unknown", ENOENT, "check name and tag" },
 	{ "name unknown", ENOENT, "check name and tag" },

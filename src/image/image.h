@@ -129,8 +129,8 @@ int image_load(struct image_store *store, const char *path, int fd,
 int image_tag(struct image_store *store, const char *name, const char *target, struct err *err);
 
 /*
- * Writes images as a tar archive that is both an OCI layout (image-layout.md) and what `docker load`
- * reads; each blob once. names: as image_find() takes them. 0 or -errno with err.
+ * Writes images as a tar archive that is both an OCI layout (image-layout.md) and what `docker
+ * load` reads; each blob once. names: as image_find() takes them. 0 or -errno with err.
  */
 int image_save(
 	struct image_store *store, const char *const *names, size_t n, int fd, struct err *err);

@@ -30,8 +30,8 @@ int image_tag(struct image_store *store, const char *name, const char *target, s
 	int r = lock < 0 ? lock : image_ref_parse(target, &ref, err);
 
 	if (r == 0 && (!ref.repository || ref.digest[0]))
-		r = err_set(err, EINVAL, "'%.200s' cannot be a name of ours: give NAME[:TAG]",
-			target);
+		r = err_set(
+			err, EINVAL, "'%.200s' cannot be a name of ours: give NAME[:TAG]", target);
 	if (r == 0)
 		r = image_find(store, name, &image, err);
 	if (r == 0)
@@ -54,8 +54,8 @@ static const char *media_type(const char *manifest, size_t len, char out[static 
 	return out;
 }
 
-static int add_descriptor(struct image_store *store, const struct image *image, json_t *manifests,
-	struct err *err)
+static int add_descriptor(
+	struct image_store *store, const struct image *image, json_t *manifests, struct err *err)
 {
 	auto_free char *text = NULL;
 	char type[128];
@@ -74,8 +74,7 @@ static int add_descriptor(struct image_store *store, const struct image *image, 
 	return json_array_append_new(manifests, o) < 0 ? err_set(err, ENOMEM, "out of memory") : 0;
 }
 
-static json_t *index_of(
-	struct image_store *store, const struct image_list *list, struct err *err)
+static json_t *index_of(struct image_store *store, const struct image_list *list, struct err *err)
 {
 	json_t *manifests = json_array();
 	int r = 0;
@@ -109,9 +108,9 @@ static json_t *docker_manifest(const struct image_list *list)
 			json_array_append_new(layers, blob_path(image->layers[k].digest));
 		if (image->reference)
 			json_array_append_new(tags, json_string(image->reference));
-		json_array_append_new(all, json_pack("{s:o, s:o, s:o}", "Config",
-						   blob_path(image->id), "RepoTags", tags, "Layers",
-						   layers));
+		json_array_append_new(
+			all, json_pack("{s:o, s:o, s:o}", "Config", blob_path(image->id),
+				     "RepoTags", tags, "Layers", layers));
 	}
 	return all;
 }
@@ -138,10 +137,9 @@ static int add_header(struct saving *s, const char *path, mode_t type, size_t si
 	archive_entry_set_mtime(e, 0, 0);
 	r = archive_write_header(s->a, e);
 	archive_entry_free(e);
-	return r == ARCHIVE_OK
-		       ? 0
-		       : err_set(err, EIO, "cannot write the archive: %.200s",
-				 archive_error_string(s->a));
+	return r == ARCHIVE_OK ? 0
+			       : err_set(err, EIO, "cannot write the archive: %.200s",
+					 archive_error_string(s->a));
 }
 
 static int add_data(struct saving *s, const void *data, size_t len, struct err *err)
@@ -254,8 +252,8 @@ int image_save(
 	if (r == 0)
 		r = add_all(&s, &list, err);
 	if (r == 0 && archive_write_close(s.a) != ARCHIVE_OK)
-		r = err_set(err, EIO, "cannot write the archive: %.200s",
-			archive_error_string(s.a));
+		r = err_set(
+			err, EIO, "cannot write the archive: %.200s", archive_error_string(s.a));
 	archive_write_free(s.a);
 	strv_deinit(&s.written);
 	image_list_deinit(&list);
@@ -265,8 +263,8 @@ int image_save(
 /* To a registry */
 
 /* A layout of one image without blobs, locked as temporary files are. */
-static int make_layout(struct image_store *store, struct image *image, const char *name, int *ret_fd,
-	struct err *err)
+static int make_layout(struct image_store *store, struct image *image, const char *name,
+	int *ret_fd, struct err *err)
 {
 	struct image_list list = { &image, 1 };
 	auto_json json_t *root = NULL;

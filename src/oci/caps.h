@@ -20,8 +20,8 @@ extern const uint64_t oci_caps_default;
  * "ALL". Adding counts more than dropping, unless all are added and some dropped. 0, or -EINVAL
  * with *ret_bad the unknown name.
  */
-int oci_caps_tweak(const struct strv *add, const struct strv *drop, uint64_t *ret_caps,
-	const char **ret_bad);
+int oci_caps_tweak(
+	const struct strv *add, const struct strv *drop, uint64_t *ret_caps, const char **ret_bad);
 
 /* "CAP_CHOWN" for 0; NULL beyond the last. */
 const char *oci_cap_name(unsigned cap);

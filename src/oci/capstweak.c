@@ -12,7 +12,8 @@ static int read_set(
 	for (size_t i = 0; i < words->n; i++) {
 		unsigned cap;
 
-		if (strcasecmp(words->v[i], "ALL") == 0 || strcasecmp(words->v[i], "CAP_ALL") == 0) {
+		if (strcasecmp(words->v[i], "ALL") == 0 ||
+			strcasecmp(words->v[i], "CAP_ALL") == 0) {
 			*ret_all = true;
 		} else if (oci_cap_parse(words->v[i], &cap) < 0) {
 			*ret_bad = words->v[i];
@@ -24,8 +25,8 @@ static int read_set(
 	return 0;
 }
 
-int oci_caps_tweak(const struct strv *add, const struct strv *drop, uint64_t *ret_caps,
-	const char **ret_bad)
+int oci_caps_tweak(
+	const struct strv *add, const struct strv *drop, uint64_t *ret_caps, const char **ret_bad)
 {
 	uint64_t more, less;
 	bool all, none;
@@ -35,8 +36,6 @@ int oci_caps_tweak(const struct strv *add, const struct strv *drop, uint64_t *re
 		r = read_set(drop, &less, &none, ret_bad);
 	if (r < 0)
 		return r;
-	*ret_caps = all	   ? OCI_CAPS_ALL & ~less
-		    : none ? more
-			   : (oci_caps_default & ~less) | more;
+	*ret_caps = all ? OCI_CAPS_ALL & ~less : none ? more : (oci_caps_default & ~less) | more;
 	return 0;
 }

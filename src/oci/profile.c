@@ -130,7 +130,8 @@ static bool in_force(const struct compiler *c, const json_t *rule)
 {
 	const json_t *with = json_object_get(rule, "includes"),
 		     *without = json_object_get(rule, "excludes");
-	const json_t *arches = json_object_get(with, "arches"), *caps = json_object_get(with, "caps");
+	const json_t *arches = json_object_get(with, "arches"),
+		     *caps = json_object_get(with, "caps");
 	const char *kernel = json_string_value(json_object_get(with, "minKernel")),
 		   *not_from = json_string_value(json_object_get(without, "minKernel"));
 

@@ -17,5 +17,5 @@
  * calls that libseccomp does not know. *ret_hex: the instructions (struct sock_filter) in
  * hexadecimal, free(). 0, or -errno with err.
  */
-int oci_profile_compile(const char *text, size_t len, uint64_t caps, char **ret_hex,
-	struct err *err);
+int oci_profile_compile(
+	const char *text, size_t len, uint64_t caps, char **ret_hex, struct err *err);

@@ -171,8 +171,8 @@ static int raise_highest(const struct seccomp_rule *r, const char *name, void *a
 	return 0;
 }
 
-int seccomp_rules_compile(const struct seccomp_target *t, uint64_t caps, struct sock_filter *out,
-	size_t *ret_n)
+int seccomp_rules_compile(
+	const struct seccomp_target *t, uint64_t caps, struct sock_filter *out, size_t *ret_n)
 {
 	scmp_filter_ctx ctx = seccomp_target_filter(t, SCMP_ACT_ERRNO(EPERM));
 	int highest[SECCOMP_ARCHES], r = ctx ? 0 : -ENOMEM;

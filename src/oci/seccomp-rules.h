@@ -67,5 +67,5 @@ int seccomp_export(scmp_filter_ctx filter, const struct seccomp_target *target, 
 	struct sock_filter *out, size_t *ret_n);
 
 /* The default profile for these capabilities. 0 or -errno. */
-int seccomp_rules_compile(const struct seccomp_target *target, uint64_t caps,
-	struct sock_filter *out, size_t *ret_n);
+int seccomp_rules_compile(
+	const struct seccomp_target *target, uint64_t caps, struct sock_filter *out, size_t *ret_n);

@@ -74,25 +74,26 @@ struct sandbox_config {
 
 	/* What the container may do and have, as Docker's options say it; zero: as Docker has it */
 	bool read_only, init, privileged, no_new_privileges, publish_all;
-	bool own_mac;		       /* mac was asked for */
-	struct strv tmpfs;	       /* DIR or DIR:OPTIONS */
-	int64_t memory_swap;	       /* memory and swap, bytes; -1: no limit */
-	int64_t pids_limit;	       /* -1: none */
+	bool own_mac;	     /* mac was asked for */
+	struct strv tmpfs;   /* DIR or DIR:OPTIONS */
+	int64_t memory_swap; /* memory and swap, bytes; -1: no limit */
+	int64_t pids_limit;  /* -1: none */
 	uint64_t cpu_shares, shm_bytes;
 	char *cpuset;		       /* "0-1,3" */
 	struct strv cap_add, cap_drop; /* "CAP_CHOWN", "ALL" */
 	char *seccomp;		       /* "unconfined", or a profile's text; NULL: the default */
-	char *seccomp_filter;	       /* of a VM's: what oci_profile_compile() has made; NULL: the default */
-	struct strv ulimits;	       /* "nofile=1024:2048" */
-	struct strv sysctls, labels;   /* KEY=VALUE */
-	struct strv groups;	       /* further ones, by name or number */
-	struct strv extra_hosts;       /* NAME:ADDRESS */
+	char *seccomp_filter; /* of a VM's: what oci_profile_compile() has made; NULL: the default
+			       */
+	struct strv ulimits;  /* "nofile=1024:2048" */
+	struct strv sysctls, labels; /* KEY=VALUE */
+	struct strv groups;	     /* further ones, by name or number */
+	struct strv extra_hosts;     /* NAME:ADDRESS */
 	struct strv dns, dns_search, dns_options;
 	struct strv devices; /* HOST[:CONTAINER[:rwm]]; the host of a VM's container is the guest */
 
 	/* Of a container that an engine runs; the rest above as far as it has a meaning there */
-	char *engine;  /* address of the Docker Engine; NULL: a VM of ours */
-	char *network; /* "host", "none", a name; NULL: the engine's default */
+	char *engine;		   /* address of the Docker Engine; NULL: a VM of ours */
+	char *network;		   /* "host", "none", a name; NULL: the engine's default */
 	char *image_arch;	   /* as in Go: "amd64" */
 	struct strv image_volumes; /* places that the image makes volumes of */
 	char *agent;		   /* binary, absolute; NULL: the one that was installed with us */
@@ -132,7 +133,7 @@ struct sandbox_state {
 	int exit_code;
 	int32_t restarts; /* by its policy, since somebody started it */
 	bool oom_killed;
-	bool paused; /* while it runs */
+	bool paused;		       /* while it runs */
 	char error[LIMIT_ERR_MESSAGE]; /* why it ended without an exit status, or could not start */
 	struct sandbox_port *ports;    /* as really bound */
 	size_t n_ports;

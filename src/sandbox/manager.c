@@ -297,8 +297,8 @@ int sandbox_save_config(
 }
 
 /* The new name first: a crash in between leaves one more, which sandbox_sweep() removes. */
-int sandbox_rename(struct sandbox_root *root, struct sandbox_config *config, const char *name,
-	struct err *err)
+int sandbox_rename(
+	struct sandbox_root *root, struct sandbox_config *config, const char *name, struct err *err)
 {
 	char before[LIMIT_NAME + 1];
 	auto_close int names = -1;

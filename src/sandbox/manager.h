@@ -86,8 +86,8 @@ int sandbox_save_config(
 int sandbox_rename(struct sandbox_root *root, struct sandbox_config *config, const char *name,
 	struct err *err);
 
-/* The lock of a sandbox that nobody runs: a descriptor, closed by the caller, or -EBUSY, -errno with
- * err. */
+/* The lock of a sandbox that nobody runs: a descriptor, closed by the caller, or -EBUSY, -errno
+ * with err. */
 int sandbox_lock(struct sandbox_root *root, const char *id, struct err *err);
 
 /* Sets room aside, so that the end of a sandbox can be written down also when it has filled the

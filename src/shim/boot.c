@@ -22,6 +22,7 @@
 #include "driver/virtiofsd.h"
 #include "net/net.h"
 #include "rpc/failure.h"
+#include "shim/control.h"
 #include "shim/guestnet.h"
 #include "shim/request.h"
 #include "sandbox/events.h"
@@ -647,9 +648,8 @@ static void ask_to_change(struct shim_change *change, const char *path,
 	struct err err = ERR_INIT;
 	struct rpc_call *call;
 
-	if (!change->shim->agent ||
-		rpc_channel_call(change->shim->agent, path, out, &opts, &change_ops, change, &call) <
-			0) {
+	if (!change->shim->agent || rpc_channel_call(change->shim->agent, path, out, &opts,
+					    &change_ops, change, &call) < 0) {
 		err_set(&err, EAGAIN, "the agent is not connected");
 		shim_changed(change, &err);
 		return;

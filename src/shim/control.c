@@ -8,7 +8,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "sandbox/events.h"
-#include "shim/shim.h"
+#include "shim/control.h"
 
 bool shim_needs_going(const char *path)
 {
@@ -48,8 +48,7 @@ void shim_changed(struct shim_change *change, const struct err *err)
 		if (change->kind != SHIM_UPDATE)
 			shim->box.state.paused = change->kind == SHIM_PAUSE;
 		shim_save_state(shim);
-		sandbox_event(
-			shim->root, &shim->box.config, actions[change->kind], NULL, NULL);
+		sandbox_event(shim->root, &shim->box.config, actions[change->kind], NULL, NULL);
 	}
 	if (change->call && err)
 		rpc_call_finish_code(change->call, RPC_FAILED_PRECONDITION, "%s", err->msg);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "shim/control.h"
 #include "shim/docker.h"
 
 #define CALL_TIME (60 * NSEC_PER_SEC)

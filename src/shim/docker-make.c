@@ -352,7 +352,8 @@ static json_t *security(const struct sandbox_config *c)
 
 	if (c->no_new_privileges)
 		json_array_append_new(array, json_string("no-new-privileges"));
-	if (c->seccomp && json_array_append_new(array, json_sprintf("seccomp=%s", c->seccomp)) < 0) {
+	if (c->seccomp &&
+		json_array_append_new(array, json_sprintf("seccomp=%s", c->seccomp)) < 0) {
 		json_decref(array);
 		return NULL;
 	}
@@ -375,10 +376,12 @@ static json_t *devices(const struct sandbox_config *c)
 		} else if (target && (access = strchr(target, ':'))) {
 			*access++ = 0;
 		}
-		json_array_append_new(
-			array, json_pack("{s:s, s:s, s:s}", "PathOnHost", text ? text : "",
-				       "PathInContainer", target ? target : text ? text : "",
-				       "CgroupPermissions", access ? access : "rwm"));
+		json_array_append_new(array, json_pack("{s:s, s:s, s:s}", "PathOnHost",
+						     text ? text : "", "PathInContainer",
+						     target ? target
+						     : text ? text
+							    : "",
+						     "CgroupPermissions", access ? access : "rwm"));
 	}
 	return array;
 }

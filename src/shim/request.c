@@ -12,6 +12,7 @@
 #include "oci/caps.h"
 #include "oci/rlimit.h"
 #include "sandbox/machine.h"
+#include "sandbox/volume.h"
 #include "shim/vm.h"
 
 void container_request_deinit(struct container_request *r)
@@ -92,8 +93,8 @@ static int set_rlimits(const struct sandbox_config *c, struct container_request 
 	Micropod__Agent__V1__Rlimit *v;
 	void *items;
 
-	r->req.rlimits = (Micropod__Agent__V1__Rlimit **)set_list(
-		r, c->ulimits.n, sizeof(*v), &items);
+	r->req.rlimits =
+		(Micropod__Agent__V1__Rlimit **)set_list(r, c->ulimits.n, sizeof(*v), &items);
 	v = items;
 	for (size_t i = 0; v && i < c->ulimits.n; i++) {
 		struct oci_rlimit limit;
@@ -133,7 +134,8 @@ static int by_depth(const void *a, const void *b)
 
 static int set_volume(const struct shim_share *share, Micropod__Agent__V1__Mount *m)
 {
-	static char *read_only[] = { (char *)"ro" };
+	static char *read_only[] = { (char *)"ro" }, *populate[] = { (char *)"populate" };
+	char name[LIMIT_NAME + 1];
 
 	set_bytes(&m->source, share->tag);
 	set_bytes(&m->destination, share->target);
@@ -143,6 +145,9 @@ static int set_volume(const struct shim_share *share, Micropod__Agent__V1__Mount
 	if (share->read_only) {
 		m->options = read_only;
 		m->n_options = ARRAY_SIZE(read_only);
+	} else if (volume_of(share->shim->root, share->source, name)) {
+		m->options = populate;
+		m->n_options = ARRAY_SIZE(populate);
 	}
 	return 0;
 }
@@ -183,9 +188,8 @@ static int set_mounts(const struct shim *shim, struct container_request *r)
 	ret = v ? 0 : -ENOMEM;
 	for (size_t i = 0; ret == 0 && i < n; i++) {
 		v[i] = (Micropod__Agent__V1__Mount)MICROPOD__AGENT__V1__MOUNT__INIT;
-		ret = i < shim->n_shares
-			      ? set_volume(&shim->shares[i], &v[i])
-			      : set_tmpfs(r, c->tmpfs.v[i - shim->n_shares], &v[i]);
+		ret = i < shim->n_shares ? set_volume(&shim->shares[i], &v[i])
+					 : set_tmpfs(r, c->tmpfs.v[i - shim->n_shares], &v[i]);
 	}
 	if (ret < 0)
 		return ret;
@@ -200,8 +204,8 @@ static int set_devices(const struct sandbox_config *c, struct container_request 
 	Micropod__Agent__V1__Device *v;
 	void *items;
 
-	r->req.devices = (Micropod__Agent__V1__Device **)set_list(
-		r, c->devices.n, sizeof(*v), &items);
+	r->req.devices =
+		(Micropod__Agent__V1__Device **)set_list(r, c->devices.n, sizeof(*v), &items);
 	v = items;
 	for (size_t i = 0; v && i < c->devices.n; i++) {
 		char *text, *target, *access;
@@ -327,8 +331,8 @@ static int make(const struct shim *shim, struct container_request *r)
 	if (ret == 0)
 		ret = set_words(r, &c->env, &req->env, &req->n_env);
 	if (ret == 0)
-		ret = set_words(r, &c->groups, &r->user.additional_groups,
-			&r->user.n_additional_groups);
+		ret = set_words(
+			r, &c->groups, &r->user.additional_groups, &r->user.n_additional_groups);
 	if (ret == 0)
 		ret = set_mounts(shim, r);
 	if (ret == 0)

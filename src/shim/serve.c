@@ -14,7 +14,7 @@
 #include "rpc/proxy.h"
 #include "sandbox.desc.h"
 #include "sandbox/events.h"
-#include "shim/shim.h"
+#include "shim/control.h"
 
 /* Calls to the agent */
 

@@ -53,18 +53,7 @@ struct shim_waiter {
 };
 
 struct shim;
-
-/* Something that is changed in a container that runs. */
-enum shim_change_kind { SHIM_PAUSE, SHIM_UNPAUSE, SHIM_UPDATE };
-
-struct shim_change {
-	struct shim *shim;
-	enum shim_change_kind kind;
-	struct rpc_call *call; /* which is answered; a reference; NULL: nobody waits */
-};
-
-/* It is changed, or err: answers, notes it, frees. */
-void shim_changed(struct shim_change *change, const struct err *err);
+struct shim_change; /* shim/control.h */
 
 /* What runs the container: a VM of ours, or an engine. None may free the shim. */
 struct shim_backend {
@@ -85,7 +74,8 @@ struct shim_backend {
 	void (*signal)(struct shim *shim, int number, struct rpc_call *call);
 	/* Has it changed; shim_changed() follows. An update: to what the configuration says. */
 	void (*change)(struct shim *shim, struct shim_change *change);
-	/* Why the configuration's limits cannot be had by what runs: -errno with err; 0: they can. */
+	/* Why the configuration's limits cannot be had by what runs: -errno with err; 0: they can.
+	 */
 	int (*check_limits)(const struct shim *shim, struct err *err);
 	/* Adds what it knows to a Status answer, borrowed. */
 	void (*fill_status)(struct shim *shim, Micropod__Sandbox__V1__StatusResponse *resp);
@@ -156,9 +146,9 @@ struct shim {
 	bool early_exit; /* it came before Start was answered, which may say why: early_* */
 	int32_t early_code;
 	bool early_oom;
-	bool stopping;	       /* Stop has begun, or the end */
-	bool stop_held;	       /* until it goes on: with ... */
-	char held_signal[32];  /* ... this */
+	bool stopping;	      /* Stop has begun, or the end */
+	bool stop_held;	      /* until it goes on: with ... */
+	char held_signal[32]; /* ... this */
 	int64_t held_grace;
 	bool ending;	       /* finish.c has begun */
 	bool gone;	       /* what ran the container is */
@@ -193,17 +183,6 @@ void shim_agent_call(struct shim *shim, const char *method, const ProtobufCMessa
 		const struct rpc_status *status));
 /* Stop signal, grace, SIGKILL; the container's exit then ends the sandbox. */
 void shim_stop_container(struct shim *shim, const char *signal, int64_t grace_ns);
-
-/* control.c */
-
-void shim_do_pause(struct rpc_call *call, const ProtobufCMessage *msg, void *shim);
-void shim_do_unpause(struct rpc_call *call, const ProtobufCMessage *msg, void *shim);
-void shim_do_update(struct rpc_call *call, const ProtobufCMessage *msg, void *shim);
-void shim_do_rename(struct rpc_call *call, const ProtobufCMessage *msg, void *shim);
-/* Lets it go on, and then as shim_stop_container(). */
-void shim_go_on_and_stop(struct shim *shim, const char *signal, int64_t grace_ns);
-/* Whether a call would begin a process that stands still at once. */
-bool shim_needs_going(const char *path);
 
 /* monitor.c */
 

@@ -106,6 +106,16 @@ def test_processes(micropod):
     assert "is not running" in micropod.error(micropod("top", "box"))
 
 
+def test_more_processes_than_are_listed(micropod):
+    """LIMIT_TASKS of them, each with LIMIT_TASK_ARGS of its command line."""
+    if not micropod.vm:
+        return
+    micropod.ok("run", "-d", "--name", "box", micropod.busybox, "sh", "-c", "i=0; while [ $i -lt 1050 ]; do sleep 1000 & i=$((i+1)); done; exec sleep 1000 " + "0" * 9000)
+    until(lambda: "there are more processes than 1024" in micropod("top", "box").stderr.decode(), 60)
+    rows = micropod.ok("top", "box").splitlines()
+    assert len(rows) == 1025 and 4000 < max(map(len, rows)) < 4200
+
+
 def test_ports(micropod):
     micropod.ok("run", "-d", "--name", "box", "-p", "127.0.0.1::80", "-p", "127.0.0.1::53/udp", micropod.busybox, "sleep", "1000")
     one, two = sorted(micropod.ok("port", "box").splitlines())

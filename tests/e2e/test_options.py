@@ -90,6 +90,12 @@ def test_a_profile_of_ones_own(micropod, tmp_path):
     assert done.stdout == b"chmod\nSeccomp:\t2\n"
 
 
+def test_a_profile_that_is_too_large(micropod, tmp_path):
+    """LIMIT_SECCOMP_PROFILE: 1 MiB."""
+    (tmp_path / "profile").write_text('{"defaultAction": "SCMP_ACT_ALLOW"}' + " " * (1 << 20))
+    assert "File too large" in micropod.error(micropod("create", "--security-opt", f"seccomp={tmp_path}/profile", micropod.busybox))
+
+
 def test_ids_and_labels_in_files(micropod, tmp_path):
     (tmp_path / "labels").write_text("# words\nx=1\n\n  y=two words\n")
     micropod.ok("create", "--name", "box", "--cidfile", tmp_path / "id", "--label-file", tmp_path / "labels", "--label", "x=2", micropod.busybox, "true")
@@ -109,6 +115,7 @@ def test_limits_of_cpus(micropod):
     assert "names CPU 3: the sandbox has 2" in micropod.error(micropod("run", "--cpus", "2", "--cpuset-cpus", "0-3", micropod.busybox))
 
 
+# LIMIT_DEVICES and LIMIT_LABEL_BYTES are among them.
 WRONG = [(["--ulimit", "nofile=9:1"], "above the hard one"), (["--ulimit", "nothing=1"], "no limit called 'nothing'"),
          (["--cap-add", "FLY"], "no such capability"), (["--add-host", "foo"], "give NAME:ADDRESS"), (["--add-host", "foo:bar"], "give NAME:ADDRESS"),
          (["--dns", "one.one"], "address of a name server"), (["--label", "=x"], "give KEY=VALUE"), (["--sysctl", "x"], "give KEY=VALUE"),

@@ -144,8 +144,9 @@ def test_a_missing_folder_is_made_by_v_alone(micropod, folder):
 
 def test_what_cannot_be(micropod, folder):
     for words, said in (
-            (["-v", "name:/w"], "'name' is no path, and volumes with names do not exist yet: give a path that begins with '/' or './'"),
-            (["-v", str(folder)], f"volume '{folder}' is not HOST:CONTAINER[:ro], such as ./src:/src"),
+            (["-v", "na+me:/w"], "'na+me' is no name of a volume, and as a path it has to begin with '/' or './'"),
+            (["--mount", f"src={folder},dst=/w"], f"'{folder}' is no name of a volume: for a path give type=bind"),
+            (["-v", str(folder)], f"volume '{folder}' is not HOST:CONTAINER[:ro] or NAME:CONTAINER[:ro], such as ./src:/src"),
             (["-v", f"{folder}:w"], "the volume's place 'w' in the container is no absolute path"),
             (["-v", f"{folder}:/"], "a volume cannot be the container's root: give a folder in it"),
             (["-v", f"{folder}:/a/../.."], "the volume's place '/a/../..' in the container has '..' in it"),
@@ -153,11 +154,11 @@ def test_what_cannot_be(micropod, folder):
             (["-v", f"{folder}:/w", "-v", f"{folder}:/w//"], "two volumes have the same place '/w'"),
             (["-v", "/dev/null:/w"], "cannot share '/dev/null' with the container: it is neither a folder nor a regular file"),
             (["--mount", f"source={folder}"], f"mount 'source={folder}' is not type=bind,source=HOST,target=CONTAINER"),
-            (["--mount", "type=volume,source=x,target=/w"],
-             "mount 'type=volume,source=x,target=/w' has type 'volume': only bind can be had"),
+            (["--mount", "type=npipe,source=x,target=/w"],
+             "mount 'type=npipe,source=x,target=/w' has type 'npipe': give bind, volume or tmpfs"),
             (["--mount", f"src={folder},dst=/w,bind-propagation=shared"],
              f"mount 'src={folder},dst=/w,bind-propagation=shared' has an unknown part 'bind-propagation=shared': use type, source, "
-             "target and readonly"),
+             "target, readonly, tmpfs-size and tmpfs-mode"),
             ([word for i in range(9) for word in ("-v", f"{folder}:/{i}")], "9 volumes are too many: give 8 at most")):
         assert micropod.error(micropod("run", *words, micropod.busybox, "true")) == said
     assert micropod.ok("ps", "-aq") == ""
@@ -288,3 +289,67 @@ def test_an_ordinary_user_shares_its_own_files(ordinary, folder):
     if ROOT:
         done = run("run", "--rm", "-v", f"{folder}:/w", f"oci:{base}/busybox:latest", "sh", "-c", "ls /w/roots && cat /w/roots; touch /w/new")
         assert done.returncode == 1 and done.stdout == "/w/roots\n" and done.stderr.count("Permission denied") == 2, done
+
+
+# Volumes with names
+
+@pytest.fixture
+def volumes(micropod):
+    yield lambda *words: micropod.ok("volume", *words)
+    micropod.clean()
+    micropod.ok("volume", "prune", "-f")
+    assert micropod.ok("volume", "ls", "-q") == ""
+
+
+def test_what_is_in_a_volume_lasts(micropod, volumes):
+    micropod.ok("run", "--rm", "-v", "data:/d", micropod.busybox, "sh", "-c", "echo kept > /d/file; chown 7:8 /d/file")
+    assert volumes("ls", "-q") == "data\n"
+    assert micropod.ok("run", "--rm", "--mount", "src=data,dst=/e/f,readonly", micropod.busybox, "sh", "-c", "cat /e/f/file; touch /e/f/x || echo ro") == "kept\nro\n"
+    if ROOT:
+        assert micropod.ok("run", "--rm", "-v", "data:/d", micropod.busybox, "stat", "-c", "%u:%g", "/d/file") == "7:8\n"
+    info = json.loads(volumes("inspect", "data"))[0]
+    assert info["Name"] == "data" and pathlib.Path(info["Mountpoint"], "file").read_text() == "kept\n"
+    micropod.ok("create", "--name", "box", "-v", "data:/d", micropod.busybox, "true")
+    mount = micropod.inspect("box")["Mounts"][0]
+    assert (mount["Type"], mount["Name"], mount["Destination"]) == ("volume", "data", "/d")
+    assert "is used by sandbox 'box'" in micropod.error(micropod("volume", "rm", "data"))
+    assert "Deleted" not in volumes("prune", "-f")
+    micropod.ok("rm", "box")
+    assert volumes("rm", "data") == "data\n"
+    assert "no such volume: data" in micropod.error(micropod("volume", "rm", "data"))
+    assert volumes("rm", "-f", "data") == ""
+
+
+@pytest.mark.parametrize("runtime", ["builtin", "crun"])
+def test_an_empty_volume_gets_what_the_image_has(micropod, volumes, runtime):
+    run = ["run", "--rm", "--runtime", runtime, "-v", "etc:/etc/security"]
+    look = "cd /etc/security; find . | sort; stat -c '%a %U' . limits.d opasswd; cat $(find . -type f | sort) | md5sum"
+    assert micropod.ok(*run, DEBIAN, "sh", "-c", look) == micropod.ok("run", "--rm", DEBIAN, "sh", "-c", look)
+    # Once: what is taken out stays out.
+    micropod.ok(*run, DEBIAN, "rm", "-r", "/etc/security/limits.d")
+    assert "limits.d" not in micropod.ok(*run, DEBIAN, "ls", "/etc/security")
+    # Not into a folder of the host's, and not where there is nothing.
+    assert micropod.ok("run", "--rm", "--runtime", runtime, "-v", "new:/not/there", DEBIAN, "ls", "-A", "/not/there") == ""
+
+
+def test_volumes_by_themselves(micropod, volumes):
+    assert volumes("create", "--label", "a=b", "one") == volumes("create", "one") == "one\n"
+    name = volumes("create").strip()
+    assert len(name) == 32 and set(volumes("ls", "-q").split()) == {"one", name}
+    assert volumes("ls", "-q", "--filter", "label=a") == "one\n" == volumes("ls", "--format", "{{.Name}}", "--filter", "name=on")
+    micropod.ok("create", "--name", "box", "-v", "one:/d", micropod.busybox, "true")
+    assert volumes("ls", "-q", "--filter", "dangling=true") == name + "\n" and volumes("ls", "-q", "--filter", "dangling=false") == "one\n"
+    assert micropod.ok("ps", "-aq", "--filter", "volume=one").strip() == micropod.inspect("box")["Id"][:12]
+    assert micropod("volume", "prune", input=b"n\n").stdout.endswith(b"[y/N] ")
+    assert volumes("prune", "-f") == f"Deleted volume: {name}\n"
+    for wrong, words in ((["create", "a/b"], "no name of a volume"), (["create", "--label", "=", "x1"], "give KEY=VALUE"), (["inspect", "nope"], "no such volume"),
+                         (["ls", "--filter", "x=y"], "option '--filter'"), (["frob"], "is followed by one of create")):
+        assert words in micropod.error(micropod("volume", *wrong))
+    for wrong, words in ((["-v", "a b:/c"], "no name of a volume"), (["--mount", "type=nfs,dst=/x"], "give bind, volume or tmpfs"),
+                         (["--mount", "type=tmpfs,src=x,dst=/x"], "type=tmpfs,target="), (["--mount", "type=bind,src=/tmp,dst=/x,tmpfs-size=1m"], "are for type=tmpfs")):
+        assert words in micropod.error(micropod("create", *wrong, micropod.busybox))
+
+
+def test_memory_by_mount(micropod):
+    out = micropod.ok("run", "--rm", "--mount", "type=tmpfs,dst=/x,tmpfs-size=1m,tmpfs-mode=700", micropod.busybox, "sh", "-c", "mount | grep ' /x '; stat -c %a /x")
+    assert "size=1024k" in out and out.endswith("700\n")

@@ -168,7 +168,7 @@ def test_unauthorised(tmp_path):
             f.write(f"auth: {{htpasswd: {{realm: r, path: {folder}/htpasswd}}}}\n")
         registry.start()
         error = Store(tmp_path / "root").fails("pull", f"{registry.host}/secret/x")
-        assert "skopeo login" in error
+        assert "micropod login" in error
     finally:
         if registry:
             registry.stop()
