@@ -7,7 +7,7 @@ DESTDIR ?=
 FUZZ_SECONDS ?= 60
 
 .PHONY: all help demo demo-docker demo-server test test-long test-kvm bench bench-rpc asan fuzz lint format generate build-agent agents kernel agent-rootfs \
-	install uninstall clean deps configure
+	install uninstall deb clean deps configure
 
 all: configure ## build everything
 	ninja -C $(BUILD)
@@ -106,6 +106,9 @@ install: configure ## install below PREFIX (default /usr/local)
 uninstall: configure ## remove what install installed below PREFIX
 	meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX))
 	DESTDIR=$(DESTDIR) scripts/uninstall.sh $(BUILD)
+
+deb: all ## a Debian package, below BUILD
+	scripts/build-deb.sh $(BUILD) $(BUILD)/deb
 
 clean: ## remove what was built
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz bin agent-rootfs.ext4

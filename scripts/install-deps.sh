@@ -14,7 +14,7 @@ build_packages=(
 	libarchive-dev libext2fs-dev comerr-dev libssl-dev libslirp-dev libglib2.0-dev
 	libseccomp-dev libcap-dev libyaml-dev zlib1g-dev libxxhash-dev libcurl4-openssl-dev libsqlite3-dev
 	libzstd-dev libacl1-dev liblzma-dev libbz2-dev nettle-dev # what the static libarchive stands on
-	dpkg-dev xz-utils autoconf automake libtool # the libraries and crun that go static into the guest
+	dpkg-dev file xz-utils autoconf automake libtool # the libraries and crun that go static into the guest
 	python3 ca-certificates
 )
 run_packages=(
@@ -25,7 +25,7 @@ kernel_packages=(flex bison bc libelf-dev libssl-dev binutils xz-utils)
 test_packages=(
 	qemu-user-static python3-pytest python3-grpcio python3-protobuf protobuf-compiler-grpc ruby-grpc grpc-proto nghttp2-client
 	crun docker-registry umoci mmdebstrap socat iproute2 nftables curl jq docker.io podman conmon netavark aardvark-dns nginx-light haproxy openssl
-	clang libclang-rt-14-dev clang-format-14 shellcheck
+	clang libclang-rt-14-dev clang-format-14 shellcheck zsh fish man-db groff-base
 )
 bench_packages=(openssh-server openssh-client libgrpc-dev nghttp2-client docker.io podman conmon netavark aardvark-dns iproute2 e2fsprogs umoci)
 # command=package: programs that may also have come from elsewhere

@@ -68,6 +68,8 @@
 #define LIMIT_STDIN_QUEUE     (256 * KIB)
 #define LIMIT_OCI_SPEC	      (1 * MIB)
 #define LIMIT_PASSWD_FILE     (1 * MIB)	  /* /etc/passwd, /etc/group of an image */
+#define LIMIT_HEALTH_LOG      5		  /* health checks that are kept ... */
+#define LIMIT_HEALTH_OUTPUT   (4 * KIB)	  /* ... and bytes of each one's output */
 #define LIMIT_DEVICES	      64	  /* of the guest, given to one container */
 #define LIMIT_LABELS	      64	  /* of one container or process */
 #define LIMIT_LABEL_BYTES     (4 * KIB)	  /* one key with its value */

@@ -53,7 +53,8 @@ const struct verb *const verb_table[] = { &verb_run, &verb_create, &verb_start, 
 	&verb_history, &verb_image_prune, &verb_login, &verb_logout, &verb_volume_create,
 	&verb_volume_ls, &verb_volume_inspect, &verb_volume_rm, &verb_volume_prune, &verb_prune,
 	&verb_df, &verb_doctor, &verb_setup, &verb_stats, &verb_template, &verb_server,
-	&verb_runner, &verb_token, &verb_context, &verb_version, NULL };
+	&verb_runner, &verb_token, &verb_context, &verb_config_show,
+	&verb_completion, &verb_version, NULL };
 
 void cli_complain(const struct err *err)
 {
@@ -99,6 +100,7 @@ static const struct {
 	{ "image", "rm", &verb_rmi },
 	{ "image", "save", &verb_save },
 	{ "image", "tag", &verb_tag },
+	{ "config", "show", &verb_config_show },
 	{ "system", "df", &verb_df },
 	{ "system", "events", &verb_events },
 	{ "system", "prune", &verb_prune },
@@ -109,6 +111,24 @@ static const struct {
 	{ "volume", "prune", &verb_volume_prune },
 	{ "volume", "rm", &verb_volume_rm },
 };
+
+const char *const verb_groups[] = { "config", "container", "image", "system", "volume", NULL };
+
+const char *verb_in_group(const char *group, size_t i)
+{
+	for (size_t k = 0; k < ARRAY_SIZE(grouped); k++)
+		if (strcmp(grouped[k].group, group) == 0 && i-- == 0)
+			return grouped[k].word;
+	return NULL;
+}
+
+const struct verb *verb_by_group(const char *group, const char *word)
+{
+	for (size_t k = 0; k < ARRAY_SIZE(grouped); k++)
+		if (strcmp(grouped[k].group, group) == 0 && strcmp(grouped[k].word, word) == 0)
+			return grouped[k].verb;
+	return NULL;
+}
 
 /* NULL with err: word does not belong to the group; NULL without: there is no such group. */
 static const struct verb *find_grouped(const char *group, const char *word, struct err *err)
@@ -414,7 +434,7 @@ static void open_stdio(void)
 
 int cli_main(int argc, char **argv)
 {
-	struct cli cli = { 0 };
+	struct cli cli = { .settings = settings_defaults };
 	struct err err = ERR_INIT;
 	int code;
 

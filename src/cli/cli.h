@@ -58,7 +58,7 @@ struct verb {
 		struct cli *cli, const void *values, const char **words, size_t n, struct err *err);
 };
 
-extern const struct verb verb_attach, verb_context, verb_cp, verb_create, verb_df, verb_doctor,
+extern const struct verb verb_attach, verb_completion, verb_config_show, verb_context, verb_cp, verb_create, verb_df, verb_doctor,
 	verb_exec, verb_events, verb_extend, verb_history, verb_image_prune, verb_images,
 	verb_inspect, verb_kill, verb_list, verb_load, verb_login, verb_logout, verb_logs,
 	verb_pause, verb_port, verb_port_forward, verb_prune, verb_ps, verb_pull, verb_push,
@@ -69,6 +69,12 @@ extern const struct verb verb_attach, verb_context, verb_cp, verb_create, verb_d
 
 /* All verbs, NULL-terminated, in the order of the help text. */
 extern const struct verb *const verb_table[];
+
+/* Groups of verbs as Docker has them ("image ls"): their names, NULL-terminated; the i-th word that
+ * follows one, or NULL; the verb that is meant, or NULL. */
+extern const char *const verb_groups[];
+const char *verb_in_group(const char *group, size_t i);
+const struct verb *verb_by_group(const char *group, const char *word);
 
 /* Runs one command line, prints its error, returns the exit code. */
 int cli_main(int argc, char **argv);

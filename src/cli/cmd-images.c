@@ -16,10 +16,13 @@
 /* pull */
 
 struct pull {
+	const char *platform;
 	bool quiet;
 };
 
 static const struct opt pull_table[] = {
+	{ "platform", 0, OPT_STRING, offsetof(struct pull, platform), "OS/ARCHITECTURE",
+		"fetch the image for another machine (default: for this one)" },
 	{ "quiet", 'q', OPT_FLAG, offsetof(struct pull, quiet), NULL, "no progress" },
 	{ NULL },
 };
@@ -33,9 +36,13 @@ static int run_pull(
 	};
 	auto_clean(image_store) struct image_store *store = NULL;
 	auto_clean(image) struct image *image = NULL;
-	int r = image_store_open(cli->root->path, &store, err);
+	const struct pull *p = values;
+	char arch[32];
+	int r = images_platform(p->platform, arch, &opts.architecture, err);
 
-	progress_init(&progress, ((const struct pull *)values)->quiet);
+	progress_init(&progress, p->quiet);
+	if (r == 0)
+		r = image_store_open(cli->root->path, &store, err);
 	if (r == 0)
 		r = image_pull(store, words[0], &opts, &image, err);
 	progress_clear(&progress);

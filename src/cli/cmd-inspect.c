@@ -70,6 +70,37 @@ static json_t *pairs_json(const struct strv *sv)
 	return o;
 }
 
+/* {"Start": ..., "End": ..., "ExitCode": 0, "Output": "..."} for each. */
+static json_t *health_log_json(const struct strv *log)
+{
+	json_t *a = json_array();
+
+	for (size_t i = 0; i < log->n; i++) {
+		json_t *o = json_object();
+		long long begin = 0, end = 0;
+		int code = 0, at = 0;
+		char when[40];
+
+		sscanf(log->v[i], "%lld %lld %d%n", &begin, &end, &code, &at);
+		set_string(o, "Start", output_time(begin, when, sizeof(when)));
+		set_string(o, "End", output_time(end, when, sizeof(when)));
+		set_int(o, "ExitCode", code);
+		set_string(o, "Output", log->v[i][at] ? log->v[i] + at + 1 : "");
+		json_array_append_new(a, o);
+	}
+	return a;
+}
+
+static json_t *health_json(const struct sandbox_state *st)
+{
+	json_t *o = json_object();
+
+	set_string(o, "Status", st->health[0] ? st->health : "none");
+	set_int(o, "FailingStreak", st->health_failing);
+	json_object_set_new(o, "Log", health_log_json(&st->health_log));
+	return o;
+}
+
 static json_t *state_json(const struct sandbox *box)
 {
 	const struct sandbox_state *st = &box->state;
@@ -86,6 +117,8 @@ static json_t *state_json(const struct sandbox *box)
 	set_int(o, "ExitCode", st->exit_code);
 	set_string(o, "Error", st->error);
 	set_string(o, "StoppedBy", st->stopped_by);
+	if (box->config.health_test.n)
+		json_object_set_new(o, "Health", health_json(st));
 	set_string(o, "Deadline",
 		st->deadline_ns ? output_time(st->deadline_ns, when, sizeof(when)) : "");
 	set_string(o, "StartedAt", output_time(st->started_ns, when, sizeof(when)));

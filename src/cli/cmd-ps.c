@@ -22,7 +22,7 @@ struct ps {
 static const struct opt opts[] = {
 	{ "all", 'a', OPT_FLAG, AT(all), NULL, "show all sandboxes, not only those that run" },
 	{ "filter", 'f', OPT_LIST, AT(filters), "KEY=VALUE",
-		"only these: ancestor, exited, id, label, name, network, status, volume" },
+		"only these: ancestor, exited, health, id, label, name, network, status, volume" },
 	{ "format", 0, OPT_STRING, AT(format), "FORMAT", OUTPUT_FORMAT_HELP },
 	{ "last", 'n', OPT_UINT, AT(last), "N", "show the N youngest, whatever their state",
 		.min = 1, .max = 1000000 },

@@ -23,13 +23,13 @@
 
 struct stats {
 	bool all, no_stream, no_trunc;
-	int format;
+	const char *format;
 };
 
 #define AT(field) offsetof(struct stats, field)
 static const struct opt opts[] = {
 	{ "all", 'a', OPT_FLAG, AT(all), NULL, "show all sandboxes, not only those that run" },
-	{ "format", 0, OPT_WORD, AT(format), "FORMAT", "how to print", .words = output_words },
+	{ "format", 0, OPT_STRING, AT(format), "FORMAT", OUTPUT_FORMAT_HELP },
 	{ "no-stream", 0, OPT_FLAG, AT(no_stream), NULL, "print once and leave" },
 	{ "no-trunc", 0, OPT_FLAG, AT(no_trunc), NULL, "show ids whole" },
 	{ NULL },
@@ -38,9 +38,9 @@ static const struct opt opts[] = {
 static const char *const heading[] = { "CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT",
 	"MEM %", "HOST MEM", "HOST CPU %", "NET I/O", "BLOCK I/O", "PIDS", NULL };
 static const char *const keys[] = { "ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "HostMem",
-	"HostCPUPerc", "NetIO", "BlockIO", "PIDs" };
-#define COLUMNS ARRAY_SIZE(keys)
-static_assert(ARRAY_SIZE(heading) == COLUMNS + 1, "a key for each column");
+	"HostCPUPerc", "NetIO", "BlockIO", "PIDs", NULL };
+#define COLUMNS (ARRAY_SIZE(keys) - 1)
+static_assert(ARRAY_SIZE(heading) == ARRAY_SIZE(keys), "a key for each column");
 
 /* Of one sandbox at one time. */
 struct sample {
@@ -175,7 +175,7 @@ static int choose(struct cli *cli, const char **words, size_t n, struct strv *id
 	return 0;
 }
 
-/* One round over all of them. cells gets the heading and a row each. */
+/* One round over all of them. cells gets a row each. */
 static int look(struct cli *cli, const char **words, size_t n, const struct stats *o,
 	struct samples *samples, struct strv *cells, struct err *err)
 {
@@ -186,7 +186,7 @@ static int look(struct cli *cli, const char **words, size_t n, const struct stat
 	if (r < 0)
 		return r;
 	now.v = calloc(ids.n + 1, sizeof(*now.v));
-	if (!now.v || strv_addv(cells, heading) < 0)
+	if (!now.v)
 		r = err_errno(err, ENOMEM, "cannot look at the sandboxes");
 	for (size_t i = 0; i < ids.n && r == 0; i++) {
 		auto_sandbox struct sandbox box = { 0 };
@@ -204,22 +204,24 @@ static int look(struct cli *cli, const char **words, size_t n, const struct stat
 	return r;
 }
 
-static void show(const struct stats *o, struct strv *cells)
+static int show(const struct stats *o, const struct strv *cells, struct err *err)
 {
-	if (o->format == OUTPUT_TABLE) {
-		/* Over the last one: home, and what was there is erased. */
-		if (!o->no_stream && isatty(STDOUT_FILENO))
-			fputs("\033[H\033[J", stdout);
-		output_table(cells, COLUMNS);
-	}
-	for (size_t i = COLUMNS; o->format == OUTPUT_JSON && i < cells->n; i += COLUMNS) {
+	struct output_rows rows;
+	int r = output_rows_begin(&rows, o->format, keys, heading, err);
+
+	for (size_t i = 0; r == 0 && i < cells->n; i += COLUMNS) {
 		json_t *row = json_object();
 
 		for (size_t k = 0; k < COLUMNS; k++)
 			json_object_set_new(row, keys[k], output_string(cells->v[i + k]));
-		output_json(row);
+		r = output_rows_add(&rows, row, err);
 	}
+	/* Over the last one: home, and what was there is erased. */
+	if (r == 0 && rows.columns && !o->no_stream && isatty(STDOUT_FILENO))
+		fputs("\033[H\033[J", stdout);
+	output_rows_end(&rows);
 	fflush(stdout);
+	return r;
 }
 
 static int run(struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
@@ -235,7 +237,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 
 		r = look(cli, words, n, o, &samples, &cells, err);
 		if (r == 0 && round)
-			show(o, &cells);
+			r = show(o, &cells, err);
 		if (round && o->no_stream)
 			break;
 		next = MAX(next + ROUND, clock_monotonic());

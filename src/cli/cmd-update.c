@@ -112,6 +112,12 @@ static int write_down(struct cli *cli, struct sandbox_config *c,
 	return r < 0 ? r : sandbox_save_config(cli->root, c, err);
 }
 
+static bool changes_limits(const Micropod__Sandbox__V1__UpdateRequest *req)
+{
+	return req->memory_bytes || req->memory_swap_bytes || req->cpu_milli || req->cpu_shares ||
+	       req->pids || *req->cpuset;
+}
+
 static int update_one(struct cli *cli, const char *word, const char *id, void *arg, struct err *err)
 {
 	Micropod__Sandbox__V1__UpdateRequest req = MICROPOD__SANDBOX__V1__UPDATE_REQUEST__INIT;
@@ -124,7 +130,12 @@ static int update_one(struct cli *cli, const char *word, const char *id, void *a
 		r = run_check_memory(((const struct update *)arg)->memory, err);
 	if (r == 0)
 		r = read_limits(cli, arg, &box, &req, &wanted, err);
-	if (r == 0 && !target_alive(&box)) {
+	if (r == 0 && !target_alive(&box) && box.config.engine && changes_limits(&req)) {
+		r = err_set(err, EINVAL,
+			"the limits of sandbox '%s' are its engine's, and are changed while it "
+			"runs: start it first",
+			word);
+	} else if (r == 0 && !target_alive(&box)) {
 		r = write_down(cli, &box.config, &req, err);
 	} else if (r == 0) {
 		r = client_open(cli, &box, &client, err);

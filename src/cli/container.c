@@ -10,6 +10,7 @@
 #include <strings.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/parse.h"
 #include "cli/ports.h"
@@ -283,7 +284,7 @@ static int compile_filter(struct sandbox_config *c, struct err *err)
 	/* They have been looked at. */
 	if (oci_caps_tweak(&c->cap_add, &c->cap_drop, &caps, &bad) < 0)
 		return err_set(err, EINVAL, "there is no capability '%.100s'", bad);
-	if (!own && caps == oci_caps_default)
+	if (!own && !oci_profile_differs(caps))
 		return 0;
 	return oci_profile_compile(own ? c->seccomp : NULL, own ? strlen(c->seccomp) : 0, caps,
 		&c->seccomp_filter, err);
@@ -412,6 +413,26 @@ static int set_mac(const struct run_opts *o, struct sandbox_config *c, struct er
 	return 0;
 }
 
+/* Without an address or a port of the host; what a number is wrong with is told as for -p. */
+static int check_exposed(const struct run_opts *o, struct err *err)
+{
+	struct port_list list = { 0 };
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < o->exposed.n; i++) {
+		struct err ignored = ERR_INIT;
+
+		if (strchr(o->exposed.v[i], ':') ||
+			ports_parse(o->exposed.v[i], &list, &ignored) < 0)
+			r = err_set(err, EINVAL,
+				"option '--expose' is '%.100s': give ports of the container, such "
+				"as 80, 53/udp or 8000-8002",
+				o->exposed.v[i]);
+	}
+	free(list.v);
+	return r;
+}
+
 static int set_places(const struct run_opts *o, struct sandbox_config *c, struct err *err)
 {
 	for (size_t i = 0; i < o->tmpfs.n; i++)
@@ -431,6 +452,25 @@ static int set_places(const struct run_opts *o, struct sandbox_config *c, struct
 	return keep_all(&c->devices, &o->devices, err);
 }
 
+/* A check that takes no time would be all that the container does. */
+static int check_health(const struct run_opts *o, struct err *err)
+{
+	const int64_t times[] = { o->health_interval, o->health_timeout, o->health_start_period,
+		o->health_start_interval };
+
+	if (o->no_healthcheck && o->health_cmd)
+		return err_set(err, EINVAL,
+			"options '--no-healthcheck' and '--health-cmd' contradict each other");
+	if (o->health_cmd && !*o->health_cmd)
+		return err_set(err, EINVAL, "option '--health-cmd' is empty: give a command");
+	for (size_t i = 0; i < ARRAY_SIZE(times); i++)
+		if (times[i] && (times[i] < NSEC_PER_MSEC || times[i] > LIMIT_LIFETIME))
+			return err_set(err, EINVAL,
+				"options '--health-...': give times from 1ms on, of ten years at "
+				"most");
+	return 0;
+}
+
 int container_set(
 	struct cli *cli, const struct run_opts *o, struct sandbox_config *c, struct err *err)
 {
@@ -442,7 +482,11 @@ int container_set(
 	c->privileged = o->privileged;
 	c->publish_all = o->publish_all;
 	c->shm_bytes = o->shm_bytes;
-	r = container_set_limits(cli, o, c, err);
+	r = check_health(o, err);
+	if (r == 0)
+		r = check_exposed(o, err);
+	if (r == 0)
+		r = container_set_limits(cli, o, c, err);
 	if (r == 0)
 		r = set_ulimits(o, c, err);
 	if (r == 0)
@@ -466,6 +510,33 @@ int container_set(
 	return r < 0 ? r : set_labels(o, c, err);
 }
 
+/* The image's, with what the options say over it, as Docker has it. */
+static int set_health(const struct run_opts *o, const struct image_healthcheck *image,
+	struct sandbox_config *c, struct err *err)
+{
+	int r = 0;
+
+	if (o->no_healthcheck || (!o->health_cmd && (!image->test.n ||
+							    strcmp(image->test.v[0], "NONE") == 0)))
+		return 0;
+	if (o->health_cmd) {
+		r = strv_add(&c->health_test, "CMD-SHELL");
+		if (r == 0)
+			r = strv_add(&c->health_test, o->health_cmd);
+	} else if (image->test.n > 1) {
+		r = strv_addv(&c->health_test, (const char *const *)image->test.v);
+	}
+	if (r < 0)
+		return no_memory(err);
+	c->health_interval_ns = o->health_interval ? o->health_interval : image->interval_ns;
+	c->health_timeout_ns = o->health_timeout ? o->health_timeout : image->timeout_ns;
+	c->health_start_period_ns =
+		o->health_start_period ? o->health_start_period : image->start_period_ns;
+	c->health_start_interval_ns = o->health_start_interval;
+	c->health_retries = o->health_retries ? o->health_retries : image->retries;
+	return 0;
+}
+
 int container_set_image(const struct run_opts *o, const struct image_config *image,
 	struct sandbox_config *c, struct err *err)
 {
@@ -482,13 +553,19 @@ int container_set_image(const struct run_opts *o, const struct image_config *ima
 	strv_deinit(&c->labels);
 	c->labels = labels;
 	labels = STRV_INIT;
-	if (!o->publish_all || c->engine)
+	r = set_health(o, &image->healthcheck, c, err);
+	if (r < 0)
+		return r;
+	if (!o->publish_all)
 		return 0;
 	if (c->no_network)
 		return err_set(err, EINVAL,
 			"option '--publish-all' needs a network: leave '--network none' out");
-	for (size_t i = 0; r == 0 && i < image->exposed_ports.n; i++)
+	/* An engine does it for those of the image. */
+	for (size_t i = 0; r == 0 && !c->engine && i < image->exposed_ports.n; i++)
 		r = ports_parse(image->exposed_ports.v[i], &ports, err);
+	for (size_t i = 0; r == 0 && i < o->exposed.n; i++)
+		r = ports_parse(o->exposed.v[i], &ports, err);
 	c->ports = ports.v;
 	c->n_ports = ports.n;
 	return r;

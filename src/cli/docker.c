@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/proc.h"
 #include "base/trace.h"
+#include "cli/container.h"
 #include "cli/progress.h"
 #include "driver/docker/host.h"
 
@@ -29,6 +30,7 @@ int docker_check_options(const struct run_opts *o, struct err *err)
 {
 	const char *only = o->cold	      ? "cold"
 			   : o->host_access   ? "host-access"
+			   : o->platform      ? "platform"
 			   : o->runtime	      ? "runtime"
 			   : o->scratch_bytes ? "storage-opt"
 					      : NULL;
@@ -151,6 +153,8 @@ static int set_image(const struct run_opts *o, const char **words, const char *j
 	if (r < 0)
 		return err_wrap(err, "image '%s'", words[0]);
 	r = run_set_process(o, &config, words, c, err);
+	if (r == 0)
+		r = container_set_image(o, &config, c, err);
 	if (r == 0)
 		r = copy(&c->image, words[0], err);
 	if (r == 0)

@@ -64,6 +64,11 @@ static bool by_exit(const struct sandbox *box, const char *value)
 	return box->state.phase == SANDBOX_EXITED && strcmp(code, value) == 0;
 }
 
+static bool by_health(const struct sandbox *box, const char *value)
+{
+	return strcmp(box->state.health[0] ? box->state.health : "none", value) == 0;
+}
+
 static bool by_id(const struct sandbox *box, const char *value)
 {
 	return strncmp(box->config.id, value, strlen(value)) == 0;
@@ -103,6 +108,7 @@ static const struct {
 } filters_known[] = {
 	{ "ancestor", by_ancestor },
 	{ "exited", by_exit },
+	{ "health", by_health },
 	{ "id", by_id },
 	{ "label", by_label },
 	{ "name", by_name },
@@ -140,7 +146,7 @@ int filters_check(const struct strv *filters, struct err *err)
 		if (find(word) == ARRAY_SIZE(filters_known))
 			return err_set(err, EINVAL,
 				"option '--filter' is '%.100s': give KEY=VALUE with one of "
-				"ancestor, exited, id, label, name, network, status and volume",
+				"ancestor, exited, health, id, label, name, network, status and volume",
 				word);
 		if (strncmp(word, "status=", 7) == 0 && !is_state(word + 7))
 			return err_set(err, EINVAL,

@@ -56,6 +56,28 @@ int images_prune(struct cli *cli, bool all, struct err *err)
 	return r;
 }
 
+int images_platform(const char *text, char buf[static 32], const char **ret_arch, struct err *err)
+{
+	const char *arch = text;
+	size_t len;
+
+	*ret_arch = NULL;
+	if (!text)
+		return 0;
+	if (strncmp(text, "linux/", 6) == 0)
+		arch += 6;
+	len = strcspn(arch, "/");
+	if (!len || len >= 32 || (arch == text && arch[len]) || strcmp(text, "linux") == 0 ||
+		strspn(arch, "abcdefghijklmnopqrstuvwxyz0123456789") < len)
+		return err_set(err, EINVAL,
+			"option '--platform' is '%.100s': give linux/ARCHITECTURE, such as "
+			"linux/arm64",
+			text);
+	snprintf(buf, 32, "%.*s", (int)len, arch);
+	*ret_arch = buf;
+	return 0;
+}
+
 bool images_is_loopback(const char *registry)
 {
 	size_t len = strcspn(registry, ":/");

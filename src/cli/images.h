@@ -16,6 +16,12 @@ int images_prune(struct cli *cli, bool all, struct err *err);
 /* Whether "HOST[:PORT]" is this machine. */
 bool images_is_loopback(const char *registry);
 
+/*
+ * --platform: "linux/arm64", "linux/arm64/v8" or "arm64" to the architecture, borrowed from buf;
+ * text NULL: NULL, this host's. 0, or -EINVAL with err.
+ */
+int images_platform(const char *text, char buf[static 32], const char **ret_arch, struct err *err);
+
 /* Docker's REPOSITORY and TAG. */
 struct image_name {
 	char *repository; /* "nginx", "127.0.0.1:5000/a/b", "<none>" */

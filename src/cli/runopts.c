@@ -24,6 +24,7 @@
 #include "cli/docker.h"
 #include "cli/envs.h"
 #include "cli/guest.h"
+#include "cli/images.h"
 #include "cli/ports.h"
 #include "cli/progress.h"
 #include "cli/remote.h"
@@ -114,8 +115,22 @@ const struct opt run_create_opts[] = {
 		"set a variable; KEY alone takes its value from here" },
 	{ "env-file", 0, OPT_LIST, AT(env_files), "FILE",
 		"set the variables of a file, one KEY=VALUE a line" },
+	{ "expose", 0, OPT_LIST, AT(exposed), "PORT[/udp]",
+		"a port, or several (8000-8002), that --publish-all makes reachable too" },
 	{ "group-add", 0, OPT_LIST, AT(groups), "GROUP",
 		"one more group of the process, by name or number" },
+	{ "health-cmd", 0, OPT_STRING, AT(health_cmd), "COMMAND",
+		"the shell's command that finds out whether the program does its work" },
+	{ "health-interval", 0, OPT_DURATION, AT(health_interval), "SECONDS",
+		"time between two checks (default: 30s)" },
+	{ "health-retries", 0, OPT_UINT, AT(health_retries), "N",
+		"failures in a row that make it unhealthy (default: 3)", .min = 1, .max = 1000000 },
+	{ "health-start-interval", 0, OPT_DURATION, AT(health_start_interval), "SECONDS",
+		"time between two checks while it starts (default: 5s)" },
+	{ "health-start-period", 0, OPT_DURATION, AT(health_start_period), "SECONDS",
+		"how long it may take to start, when failures do not count (default: 0s)" },
+	{ "health-timeout", 0, OPT_DURATION, AT(health_timeout), "SECONDS",
+		"how long a check may take (default: 30s)" },
 	{ "host-access", 0, OPT_FLAG, AT(host_access), NULL,
 		"let it reach this host's loopback as 10.0.2.2" },
 	{ "hostname", 'h', OPT_STRING, AT(hostname), "NAME",
@@ -142,8 +157,12 @@ const struct opt run_create_opts[] = {
 		"network of the sandbox: default, none; docker: host and names too" },
 	{ "no-agent", 0, OPT_FLAG, AT(no_agent), NULL,
 		"docker: run the image as it is; exec, attach and cp cannot do anything then" },
+	{ "no-healthcheck", 0, OPT_FLAG, AT(no_healthcheck), NULL,
+		"do not do what the image says about that" },
 	{ "pids-limit", 0, OPT_STRING, AT(pids_limit), "N",
 		"processes it may have at once, -1: no limit" },
+	{ "platform", 0, OPT_STRING, AT(platform), "OS/ARCHITECTURE",
+		"what the image has to be for; only this machine's runs" },
 	{ "privileged", 0, OPT_FLAG, AT(privileged), NULL,
 		"no confinement of the container; in a VM: inside of it" },
 	{ "publish", 'p', OPT_LIST, AT(publish), "[IP:]HOST:PORT",
@@ -304,6 +323,10 @@ static int set_volumes(
 		r = volumes_sort(&c->volumes, err);
 	if (r < 0 || cli->settings.driver == SETTINGS_DRIVER_DOCKER)
 		return r;
+	if (c->volumes.n && !cli->settings.enable_virtio_fs)
+		return err_set(err, EPERM,
+			"volumes are switched off: 'enable_virtio_fs' is false (micropod config "
+			"show says where)");
 	c->slots = c->volumes.n / SANDBOX_VOLUME_WORDS;
 	/* Before an image is fetched. */
 	return c->slots ? virtiofsd_find(&program, err) : 0;
@@ -471,6 +494,19 @@ static int check_vm_options(const struct run_opts *o, struct err *err)
 	return 0;
 }
 
+/* A guest has this machine's processor, and nothing in it that translates another's programs. */
+static int check_platform(
+	const struct run_opts *o, char buf[static 32], const char **ret_arch, struct err *err)
+{
+	int r = images_platform(o->platform, buf, ret_arch, err);
+
+	if (r < 0 || !*ret_arch || strcmp(*ret_arch, image_host_architecture()) == 0)
+		return r;
+	return err_set(err, ENOTSUP,
+		"option '--platform' is '%.100s': this host's VMs run programs for linux/%s only",
+		o->platform, image_host_architecture());
+}
+
 static int create_vm(struct cli *cli, const struct run_opts *o, const char **words,
 	struct sandbox_config *c, struct err *err)
 {
@@ -481,10 +517,13 @@ static int create_vm(struct cli *cli, const struct run_opts *o, const char **wor
 		.progress = progress_show,
 		.progress_arg = &progress };
 	struct image_disk_opts disk = { .progress = progress_show, .progress_arg = &progress };
+	char arch[32];
 	int r;
 
 	progress_init(&progress, o->quiet);
-	r = image_store_open(cli->root->path, &store, err);
+	r = check_platform(o, arch, &pull.architecture, err);
+	if (r == 0)
+		r = image_store_open(cli->root->path, &store, err);
 	if (r == 0)
 		r = image_pull(store, words[0], &pull, &image, err);
 	if (r == 0)
@@ -523,7 +562,6 @@ static int create(struct cli *cli, const struct run_opts *o, const char **words,
 static int create_there(struct cli *cli, const struct run_opts *o, const char **words,
 	char id[static ID_LEN + 1], struct err *err)
 {
-	static const struct settings no_settings;
 	auto_strbuf struct strbuf out = STRBUF_INIT;
 	auto_strv struct strv args = STRV_INIT, env = STRV_INIT, labels = STRV_INIT,
 			      security = STRV_INIT;
@@ -548,7 +586,7 @@ static int create_there(struct cli *cli, const struct run_opts *o, const char **
 	if (r == 0)
 		r = opt_unparse(run_create_opts, &there, &run_defaults, &args);
 	if (r == 0)
-		r = opt_unparse(settings_opts, &cli->settings, &no_settings, &args);
+		r = opt_unparse(settings_opts, &cli->settings, &settings_defaults, &args);
 	if (r == 0 && o->scratch_bytes)
 		r = strv_addf(
 			&args, "--storage-opt=size=%llu", (unsigned long long)o->scratch_bytes);

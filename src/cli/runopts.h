@@ -10,10 +10,14 @@ struct run_opts {
 	bool read_only, init, no_agent, privileged, publish_all;
 	const char *name, *workdir, *user, *entrypoint, *hostname, *stop_signal;
 	const char *network, *agent_binary, *agent_path, *agent_server, *agent_token_file;
+	const char *platform, *health_cmd;
+	bool no_healthcheck;
+	int64_t health_interval, health_timeout, health_start_period, health_start_interval;
+	unsigned health_retries;
 	const char *memory_swap, *pids_limit, *cpuset, *mac_address, *cidfile;
 	struct strv env, env_files, publish, volumes, mounts, tmpfs;
 	struct strv cap_add, cap_drop, security, ulimits, sysctls, groups, labels, label_files;
-	struct strv extra_hosts, dns, dns_search, dns_options, devices;
+	struct strv exposed, extra_hosts, dns, dns_search, dns_options, devices;
 	unsigned cpu_shares, cpu_period, cpu_quota;
 	uint64_t shm_bytes;
 	int pull;    /* enum image_policy */

@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,8 @@ const struct opt settings_opts[] = {
 	{ "driver", 0, OPT_WORD, AT(driver), "WHICH",
 		"what runs a sandbox: a VM, or a container of a Docker Engine",
 		.words = driver_words },
+	{ "enable-virtio-fs", 0, OPT_FLAG, AT(enable_virtio_fs), NULL,
+		"whether folders of this host can be shown in sandboxes (default: true)" },
 	{ "kernel", 0, OPT_STRING, AT(kernel), "WHICH",
 		"kernel of the guest: small, cloud, or a file (default: small if it was built)" },
 	{ "memory", 'm', OPT_SIZE, AT(memory), "SIZE",
@@ -43,13 +46,17 @@ const struct opt settings_opts[] = {
 	{ NULL },
 };
 
+static_assert(ARRAY_SIZE(settings_opts) <= SETTINGS_ROWS_MAX, "a place for each row");
+
+const struct settings settings_defaults = { .enable_virtio_fs = true };
+
 void settings_deinit(struct settings *settings)
 {
 	strv_deinit(&settings->owned);
 }
 
 /* "agent-rootfs" as "agent_rootfs" or "AGENT_ROOTFS". */
-static void spell(const char *name, bool upper, char *out, size_t size)
+void settings_spell(const char *name, bool upper, char *out, size_t size)
 {
 	size_t i;
 
@@ -64,7 +71,7 @@ static const struct opt *find_key(const char *key)
 	char word[64];
 
 	for (const struct opt *o = settings_opts; o->name; o++) {
-		spell(o->name, false, word, sizeof(word));
+		settings_spell(o->name, false, word, sizeof(word));
 		if (strcmp(word, key) == 0)
 			return o;
 	}
@@ -77,7 +84,7 @@ static int unknown_key(const char *path, size_t line, const char *key, struct er
 	size_t len = 0;
 
 	for (const struct opt *o = settings_opts; o->name && len < sizeof(list); o++) {
-		spell(o->name, false, word, sizeof(word));
+		settings_spell(o->name, false, word, sizeof(word));
 		len += (size_t)snprintf(
 			list + len, sizeof(list) - len, "%s%s", len ? ", " : "", word);
 	}
@@ -116,6 +123,22 @@ static int expect(struct reader *r, yaml_event_type_t type, const char *what, st
 		err, EINVAL, "%s:%zu: %s expected", r->path, r->event.start_mark.line + 1, what);
 }
 
+static int note_origin(struct settings *s, const struct opt *opt, struct err *err, const char *fmt, ...)
+	PRINTF(4, 5);
+static int note_origin(struct settings *s, const struct opt *opt, struct err *err, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (strv_add(&s->owned, text) < 0)
+		return err_errno(err, ENOMEM, "cannot read the settings");
+	s->from[opt - settings_opts] = s->owned.v[s->owned.n - 1];
+	return 0;
+}
+
 static int take_value(struct reader *r, const struct opt *opt, const char *key, struct err *err)
 {
 	char what[512];
@@ -132,8 +155,9 @@ static int take_value(struct reader *r, const struct opt *opt, const char *key, 
 	if (strv_add(&r->settings->owned, value) < 0)
 		return err_errno(err, ENOMEM, "cannot read '%s'", r->path);
 	snprintf(what, sizeof(what), "%s:%zu: key '%s'", r->path, line, key);
-	return opt_store(
+	rc = opt_store(
 		opt, r->settings, what, r->settings->owned.v[r->settings->owned.n - 1], err);
+	return rc < 0 ? rc : note_origin(r->settings, opt, err, "%s:%zu", r->path, line);
 }
 
 /* Keys and values up to the end of the mapping. */
@@ -151,7 +175,7 @@ static int take_keys(struct reader *r, struct err *err)
 		if (!opt)
 			return unknown_key(r->path, line, key, err);
 		bit = 1u << (opt - settings_opts);
-		spell(opt->name, false, name, sizeof(name));
+		settings_spell(opt->name, false, name, sizeof(name));
 		if (r->seen & bit)
 			return err_set(err, EINVAL, "%s:%zu: key '%s' is given twice", r->path,
 				line, name);
@@ -210,12 +234,14 @@ static int load_environment(struct settings *settings, struct err *err)
 		const char *value;
 		int r;
 
-		spell(o->name, true, name + strlen(name), sizeof(name) - strlen(name));
+		settings_spell(o->name, true, name + strlen(name), sizeof(name) - strlen(name));
 		value = getenv(name);
 		if (!value || !*value)
 			continue;
 		snprintf(what, sizeof(what), "variable %s", name);
 		r = opt_store(o, settings, what, value, err);
+		if (r == 0)
+			r = note_origin(settings, o, err, "%s", what);
 		if (r < 0)
 			return r;
 	}

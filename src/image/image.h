@@ -87,6 +87,9 @@ enum image_policy {
 	IMAGE_PULL_MAX
 };
 
+/* This machine's architecture as images name it: "amd64". */
+const char *image_host_architecture(void);
+
 /* "missing", "always", "never" to a policy. 0 or -EINVAL. */
 int image_policy_parse(const char *word, enum image_policy *ret_policy);
 

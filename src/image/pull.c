@@ -273,6 +273,11 @@ static int pull_locked(struct pull *p, struct image **ret_image, struct err *err
 	return pull_from(p->store, p->ref, p->ref->name, p->opts, ret_image, err);
 }
 
+const char *image_host_architecture(void)
+{
+	return manifest_host_architecture();
+}
+
 int image_pull(struct image_store *store, const char *reference, const struct image_pull_opts *opts,
 	struct image **ret_image, struct err *err)
 {

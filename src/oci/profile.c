@@ -284,6 +284,17 @@ static int compile(struct compiler *c, const char *text, size_t len, struct sock
 	return r < 0 ? err_errno(err, -r, "cannot compile the seccomp profile") : 0;
 }
 
+bool oci_profile_differs(uint64_t caps)
+{
+	const struct seccomp_target *t = seccomp_target_find(NULL);
+
+	for (size_t i = 0; t && i < seccomp_rules_n; i++)
+		if (seccomp_rule_holds(&seccomp_rules[i], t, caps) !=
+			seccomp_rule_holds(&seccomp_rules[i], t, oci_caps_default))
+			return true;
+	return false;
+}
+
 int oci_profile_compile(
 	const char *text, size_t len, uint64_t caps, char **ret_hex, struct err *err)
 {

@@ -5,10 +5,15 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
+
+/* Whether the default profile says anything else for these capabilities (oci/caps.h) than for the
+ * default ones. */
+bool oci_profile_differs(uint64_t caps);
 
 /*
  * text NULL: the default profile for a container with these capabilities (oci/caps.h). Else a

@@ -84,6 +84,11 @@ struct sandbox_config {
 	char *seccomp;		       /* "unconfined", or a profile's text; NULL: the default */
 	char *seccomp_filter; /* of a VM's: what oci_profile_compile() has made; NULL: the default
 			       */
+	/* {"CMD", ...} or {"CMD-SHELL", command}; empty: none. The rest 0: Docker's defaults */
+	struct strv health_test;
+	int64_t health_interval_ns, health_timeout_ns, health_start_period_ns,
+		health_start_interval_ns;
+	uint64_t health_retries;
 	struct strv ulimits;  /* "nofile=1024:2048" */
 	struct strv sysctls, labels; /* KEY=VALUE */
 	struct strv groups;	     /* further ones, by name or number */
@@ -133,7 +138,10 @@ struct sandbox_state {
 	int exit_code;
 	int32_t restarts; /* by its policy, since somebody started it */
 	bool oom_killed;
-	bool paused;		       /* while it runs */
+	bool paused;		/* while it runs */
+	char health[12];	/* "starting", "healthy", "unhealthy"; empty: nobody looks */
+	int32_t health_failing; /* checks in a row */
+	struct strv health_log; /* "BEGIN END CODE OUTPUT", the oldest first */
 	char error[LIMIT_ERR_MESSAGE]; /* why it ended without an exit status, or could not start */
 	struct sandbox_port *ports;    /* as really bound */
 	size_t n_ports;

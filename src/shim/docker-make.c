@@ -488,6 +488,9 @@ json_t *docker_container(
 		r = json_object_set_new(body, "Hostname", json_string(c->hostname));
 	if (r == 0 && c->stop_signal)
 		r = json_object_set_new(body, "StopSignal", json_string(c->stop_signal));
+	/* We look ourselves, the same way for every kind of sandbox. */
+	if (!c->no_agent)
+		json_object_set_new(body, "Healthcheck", json_pack("{s:[s]}", "Test", "NONE"));
 	json_object_set_new(body, "Tty", json_boolean(c->tty));
 	json_object_set_new(body, "OpenStdin", json_boolean(c->open_stdin));
 	if (r == 0)

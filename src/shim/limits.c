@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
-#include "shim/shim.h"
+#include "shim/health.h"
 
 #define LOOK_AGAIN (60 * NSEC_PER_SEC) /* somebody may have set the clock */
 
@@ -89,10 +89,12 @@ void shim_limits_start(struct shim *shim)
 		st->deadline_ns = c->lifetime_ns ? clock_realtime() + c->lifetime_ns : 0;
 	arm_lifetime(shim);
 	arm_idle(shim);
+	shim_health_start(shim);
 }
 
 void shim_limits_end(struct shim *shim)
 {
+	shim_health_end(shim);
 	loop_timer_disarm(&shim->limit);
 	loop_timer_disarm(&shim->lifetime);
 	loop_timer_disarm(&shim->idle);

@@ -129,6 +129,7 @@ struct shim {
 	struct loop_timer limit; /* of the whole run, if it has one */
 	bool timed_out;
 	struct loop_timer lifetime, idle;
+	struct shim_health *health; /* shim/health.h; NULL: none is looked after */
 	unsigned users;	 /* calls that use the sandbox just now */
 	struct err lost; /* what broke the start, until the VMM has said whether it ended */
 

@@ -59,7 +59,9 @@ def test_other_limits(micropod):
     assert micropod.inspect("box")["HostConfig"]["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 3}
     micropod.ok("update", "--restart", "no", "box")
     micropod.ok("stop", "box")
-    if micropod.vm:
+    if not micropod.vm:
+        assert "are changed while it runs" in micropod.error(micropod("update", "-m", "64m", "box"))
+    else:
         # For the next start; and then as large as it wants.
         micropod.ok("update", "-m", "512m", "--pids-limit", "-1", "--cpus", "1", "--cpuset-cpus", "0", "box")
         micropod.ok("start", "box")

@@ -221,9 +221,9 @@ def test_a_name_that_the_engine_has(micropod, engine):
 
 
 def test_options_of_the_other_driver(micropod):
-    for option in (["--cold"], ["--host-access"], ["--runtime", "runc"], ["--storage-opt", "size=1g"]):
+    for option in (["--cold"], ["--host-access"], ["--runtime", "runc"], ["--storage-opt", "size=1g"], ["--platform", "linux/amd64"]):
         assert f"option '{option[0]}' is for VMs" in micropod.error(micropod("run", *option, micropod.busybox, "true"))
-    for option in (["--read-only"], ["--init"], ["--tmpfs", "/x"], ["--agent-binary", "/x"], ["--agent-path", "/x"]):
+    for option in (["--agent-binary", "/x"], ["--agent-path", "/x"]):
         assert f"option '{option[0]}' needs '--driver docker'" in micropod.error(micropod("run", "--driver", "vm", *option, "busybox", "true"))
     for value in ("agent", "/", "/tmp/", "/a/../b"):
         assert "option '--agent-path'" in micropod.error(micropod("run", "--agent-path", value, micropod.busybox, "true"))

@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import threading
-import time
 
 from test_run import until
 
@@ -13,19 +12,23 @@ LIMIT = 4 << 20  # LIMIT_EVENTS_LOG
 
 
 class Watch:
+    """Reads along from now on, however long it takes to be there."""
+
     def __init__(self, micropod, *words):
-        self.child = micropod.popen("events", *words, stdout=subprocess.PIPE)
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat()
+        self.child = micropod.popen("events", "--since", now, *words, stdout=subprocess.PIPE)
         self.lines = []
         self.thread = threading.Thread(target=lambda: self.lines.extend(line.decode() for line in self.child.stdout))
         self.thread.start()
-        time.sleep(1)
 
-    def end(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         self.child.send_signal(signal.SIGINT)
         self.child.wait(timeout=20)
         self.thread.join()
         self.child.stdout.close()
-        return self.lines
 
 
 def actions(lines):
@@ -33,17 +36,18 @@ def actions(lines):
 
 
 def test_what_happens_is_told_as_it_happens(micropod):
-    watch = Watch(micropod, "--format", "json", "--filter", "container=box", "--filter", "container=other")
-    micropod("run", "--rm", "--name", "box", micropod.busybox, "sh", "-c", "exit 3")
-    micropod.ok("run", "-d", "--name", "unseen", micropod.busybox, "true")
-    until(lambda: micropod.inspect("unseen")["State"]["Status"] == "exited")
-    micropod.ok("rm", "unseen")
-    micropod.ok("run", "-d", "--name", "other", micropod.busybox, "sh", "-c", "trap : USR2; while true; do sleep 0.1; done")
-    micropod.ok("kill", "-s", "USR2", "other")
-    micropod.ok("stop", "-t", "0", "other")
-    micropod.ok("rm", "other")
-    until(lambda: len(watch.lines) >= 10)
-    lines = watch.end()
+    with Watch(micropod, "--format", "json", "--filter", "container=box", "--filter", "container=other") as watch:
+        micropod("run", "--rm", "--name", "box", micropod.busybox, "sh", "-c", "exit 3")
+        micropod.ok("run", "-d", "--name", "unseen", micropod.busybox, "true")
+        until(lambda: micropod.inspect("unseen")["State"]["Status"] == "exited")
+        micropod.ok("rm", "unseen")
+        micropod.ok("run", "-d", "--name", "other", micropod.busybox, "sh", "-c", "trap : USR2; echo ready; while true; do sleep 0.1; done")
+        until(lambda: micropod.ok("logs", "other") == "ready\n")
+        micropod.ok("kill", "-s", "USR2", "other")
+        micropod.ok("stop", "-t", "0", "other")
+        micropod.ok("rm", "other")
+        until(lambda: len(watch.lines) >= 10)
+    lines = watch.lines
     events = [json.loads(line) for line in lines]
     assert [(e["Actor"]["Attributes"]["name"], e["Action"]) for e in events[:4]] == [("box", action) for action in ("create", "start", "die", "destroy")]
     assert events[2]["Actor"]["Attributes"]["exitCode"] == "3" and events[0]["Actor"]["Attributes"]["image"] and events[0]["Type"] == "container"
@@ -74,12 +78,11 @@ def test_a_full_file_is_put_aside(micropod):
     old = micropod.root / "events.log.1"
     line = json.dumps({"Action": "old", "Type": "container", "Actor": {"ID": "x", "Attributes": {"name": "filler"}}, "timeNano": 2 * 10**9}) + "\n"
     log.write_text(line * (LIMIT // len(line) + 1))
-    watch = Watch(micropod, "--format", "json")
-    try:
+    with Watch(micropod, "--format", "json") as watch:
+        # Not of the old file's, which was written by another clock.
         micropod("run", "--rm", "--name", "box", micropod.busybox, "true")
         until(lambda: len(watch.lines) == 4)
-    finally:
-        lines = watch.end()
+    lines = watch.lines
     assert actions(lines) == ["create", "start", "die", "destroy"]
     assert log.stat().st_size < 4000 and old.stat().st_size > LIMIT
     assert micropod.ok("events", "--since", "1", "--until", "0s").count(" old x") == LIMIT // len(line) + 1

@@ -148,3 +148,20 @@ def test_install_and_uninstall(tmp_path):
             assert os.access(path, os.X_OK), path
     run(SCRIPTS / "uninstall.sh", BUILD, env=env)
     assert not [path for path in (tmp_path / "dest").rglob("*") if not path.is_dir() or path.name == "micropod"]
+
+
+def test_a_debian_package(tmp_path):
+    """It is whole, its programs find each other wherever it is unpacked, and a container runs by them alone."""
+    package = run(SCRIPTS / "build-deb.sh", BUILD, tmp_path).strip()
+    fields = dict(line.split(": ", 1) for line in run("dpkg-deb", "-f", package).splitlines() if ": " in line)
+    assert fields["Package"] == "micropod" and "libslirp0" in fields["Depends"] and "qemu-system-x86" in fields["Depends"]
+    names = {line.split(None, 5)[5] for line in run("dpkg-deb", "-c", package).splitlines()}
+    assert {"./usr/bin/micropod", "./usr/libexec/micropod/micropod-shim", "./usr/libexec/micropod/micropod-net", "./usr/lib/micropod/agent", "./usr/lib/micropod/crun",
+            "./usr/share/man/man1/micropod.1.gz", "./usr/share/bash-completion/completions/micropod.bash", "./usr/share/zsh/site-functions/_micropod",
+            "./usr/share/fish/vendor_completions.d/micropod.fish", "./usr/share/doc/micropod/copyright"} <= names
+    assert all(line.split()[1] == "root/root" for line in run("dpkg-deb", "-c", package).splitlines())
+    run("dpkg-deb", "-x", package, tmp_path / "there")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MICROPOD_")}
+    micropod = [tmp_path / "there/usr/bin/micropod", "--root", tmp_path / "root"]
+    out = run(*micropod, "run", "--rm", f"oci:{os.environ['MICROPOD_TEST_IMAGES']}/busybox:latest", "echo", "fine", env=env)
+    assert out.splitlines()[-1] == "fine"

@@ -115,6 +115,13 @@ def test_limits_of_cpus(micropod):
     assert "names CPU 3: the sandbox has 2" in micropod.error(micropod("run", "--cpus", "2", "--cpuset-cpus", "0-3", micropod.busybox))
 
 
+def test_all_ports(micropod):
+    micropod.ok("run", "-d", "--name", "box", "-P", "--expose", "80", "--expose", "53/udp", micropod.busybox, "sleep", "1000")
+    assert [line.split(" -> ")[0] for line in sorted(micropod.ok("port", "box").splitlines())] == ["53/udp", "80/tcp"]
+    micropod.ok("run", "-d", "--name", "other", "--expose", "80", micropod.busybox, "sleep", "1000")
+    assert micropod.ok("port", "other") == ""
+
+
 # LIMIT_DEVICES and LIMIT_LABEL_BYTES are among them.
 WRONG = [(["--ulimit", "nofile=9:1"], "above the hard one"), (["--ulimit", "nothing=1"], "no limit called 'nothing'"),
          (["--cap-add", "FLY"], "no such capability"), (["--add-host", "foo"], "give NAME:ADDRESS"), (["--add-host", "foo:bar"], "give NAME:ADDRESS"),
@@ -123,6 +130,7 @@ WRONG = [(["--ulimit", "nofile=9:1"], "above the hard one"), (["--ulimit", "noth
          (["--security-opt", "fast"], "no-new-privileges"), (["--security-opt", "seccomp=/nowhere"], "cannot read the seccomp profile"),
          (["--security-opt", "seccomp={}"], "defaultAction"), (["--security-opt", 'seccomp={"defaultAction":"SCMP_ACT_ALLOW","syscalls":[1]}'], "rule 1"),
          (["--security-opt", "seccomp={"], "no JSON object"), (["--memory-swap", "1m", "-m", "64m"], "more than '--memory'"),
+         (["--expose", "127.0.0.1:80"], "give ports of the container"), (["--expose", "0"], "give ports of the container"),
          (["--memory-swap", "1m"], "needs '--memory'"), (["--pids-limit", "many"], "give a number"), (["--cpuset-cpus", "1-"], "give numbers"),
          (["--cpu-period", "50000"], "needs '--cpu-quota'"), (["--cpu-quota", "5000", "--cpus", "1"], "leave one of them out"),
          (["--security-opt", "no-new-privileges=perhaps"], "give true or false"), (["--label-file", "/nowhere"], "cannot read label file"),
@@ -153,6 +161,8 @@ def test_the_other_runtimes_do_the_same(micropod):
         return
     script = "mount | grep ' /t '; ulimit -n; cat /proc/sys/net/core/somaxconn; grep CapBnd /proc/self/status"
     words = ["--tmpfs", "/t:size=1m", "--ulimit", "nofile=77", "--sysctl", "net.core.somaxconn=78", "--cap-drop", "ALL"]
+    assert micropod.ok("run", "--rm", "--runtime", "runc", "--cap-add", "NET_ADMIN", micropod.busybox, "echo", "fine") == "fine\n"
+    assert "takes no compiled filter; crun does" in micropod.error(micropod("run", "--rm", "--runtime", "runc", "--cap-add", "SYS_ADMIN", micropod.busybox, "true"))
     builtin, crun = (micropod.ok("run", "--rm", "--runtime", runtime, *words, micropod.busybox, "sh", "-c", script) for runtime in ("builtin", "crun"))
     assert builtin.splitlines()[1:] == crun.splitlines()[1:] == ["77", "78", "CapBnd:\t0000000000000000"]
     assert all("size=1024k" in text and "noexec" in text for text in (builtin, crun))

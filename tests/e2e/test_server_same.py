@@ -6,8 +6,11 @@ import tempfile
 import pytest
 
 from servers import Remote, Runner, Server
+from test_control import test_another_name, test_other_limits, test_ports, test_processes, test_standing_still, test_templates, test_which_are_listed  # noqa: F401
 from test_events import test_the_past_and_filters, test_what_happens_is_told_as_it_happens  # noqa: F401
+from test_health import test_ill_and_well_again  # noqa: F401
 from test_limits import test_a_lifetime_ends_and_is_extended  # noqa: F401
+from test_options import test_a_profile_of_ones_own, test_all_ports, test_seen_from_the_inside  # noqa: F401
 from test_port_forward import echo, test_bytes_and_ends, test_nobody_listens  # noqa: F401
 from test_restart import test_only_after_failures_and_so_often, test_while_it_waits  # noqa: F401
 from test_run import test_exec, test_exec_for_as_long_as_it_may, test_exit_codes, test_files_last_until_removal  # noqa: F401

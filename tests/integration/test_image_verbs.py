@@ -8,7 +8,7 @@ import tarfile
 import pytest
 
 from cli_fixture import MICROPOD
-from imagetools import Layer, Registry, make_layout
+from imagetools import INDEX, Layer, Registry, make_layout, put_blob, put_image, put_layout
 
 HISTORY = [{"created": "2026-01-01T00:00:00Z", "created_by": "ADD rootfs.tar / # buildkit"},
            {"created": "2026-01-01T00:00:01Z", "created_by": "ENV \x1b[31mX=" + "y" * 100, "empty_layer": True, "comment": "words"}]
@@ -157,3 +157,18 @@ def test_groups(here):
     assert "is followed by one of" in here.fails("image", "frob")
     assert here("container", "ls", "-q") == here("ps", "-q") == here("list", "-q") == ""
     assert json.loads(here("image", "inspect", here.id))[0]["Id"] == here.id
+
+
+def test_images_for_other_machines(here, tmp_path):
+    items = [{**put_image(tmp_path / "two", [Layer().dir("bin").file("bin/sh", arch.encode(), mode=0o755).done()], arch=arch), "platform": {"architecture": arch, "os": "linux"}}
+             for arch in ("amd64", "arm64")]
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": items}).encode()
+    put_layout(tmp_path / "two", {"t": {"mediaType": INDEX, "digest": put_blob(tmp_path / "two", index), "size": len(index)}})
+    source = f"oci:{tmp_path}/two:t"
+    for platform, arch in (("linux/arm64/v8", "arm64"), ("amd64", "amd64")):
+        here("pull", "-q", "--platform", platform, source)
+        assert here("image", "inspect", "-f", "{{.Architecture}}", source) == arch + "\n"
+    assert "run programs for linux/amd64 only" in here.fails("run", "--platform", "linux/arm64", source)
+    assert "there is no build for linux/s390x" in here.fails("pull", "-q", "--platform", "linux/s390x", source)
+    for wrong in ("windows/amd64", "linux", "linux/", "/x"):
+        assert "option '--platform'" in here.fails("pull", "--platform", wrong, source)

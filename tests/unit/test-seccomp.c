@@ -4,9 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
+#include <linux/capability.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -14,6 +17,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
+#include "base/id.h"
+#include "oci/caps.h"
+#include "oci/profile.h"
 #include "oci/seccomp.h"
 #include "test.h"
 
@@ -197,4 +204,102 @@ static void checks(void)
 	CHECK_INT(oci_seccomp_check(&one, sizeof(one) * (BPF_MAXINSNS + 1), &prog, &err), -EINVAL);
 }
 
-TEST_MAIN(TEST(refuses), TEST(allows), TEST(is_quick), TEST(checks))
+/* What a call is answered with by a filter that was compiled just now. */
+static uint32_t answer(const char *profile, uint64_t caps, uint32_t nr)
+{
+	struct err err = ERR_INIT;
+	struct sock_fprog prog;
+	auto_free char *hex = NULL;
+	auto_free uint8_t *data = NULL;
+	uint32_t action = 0;
+	size_t n;
+
+	CHECK_INT(oci_profile_compile(
+			  profile, profile ? strlen(profile) : 0, caps, &hex, &err),
+		0);
+	n = hex ? strlen(hex) / 2 : 0;
+	data = malloc(n + 1);
+	CHECK_INT(hex_decode(hex ? hex : "", data, n), 0);
+	CHECK_INT(oci_seccomp_check(data, n, &prog, &err), 0);
+	steps(&prog, AUDIT_ARCH_X86_64, nr, &action);
+	return action;
+}
+
+#define REFUSED (SECCOMP_RET_ERRNO | EPERM)
+
+/* The default one, made while running, is the one that was made while building; more capabilities
+ * open what Docker opens for them. */
+static void other_capabilities(void)
+{
+	const struct sock_fprog *prog = oci_seccomp_default();
+	size_t len = prog->len * sizeof(*prog->filter);
+	uint64_t admin = oci_caps_default | (uint64_t)1 << CAP_SYS_ADMIN;
+	struct err err = ERR_INIT;
+	auto_free char *hex = NULL, *built = malloc(2 * len + 1);
+
+	CHECK(!oci_profile_differs(oci_caps_default | (uint64_t)1 << CAP_NET_ADMIN));
+	CHECK(oci_profile_differs(admin));
+	hex_encode(prog->filter, len, built);
+	CHECK_INT(oci_profile_compile(NULL, 0, oci_caps_default, &hex, &err), 0);
+	CHECK_STR(hex, built);
+	CHECK_INT(answer(NULL, oci_caps_default, SYS_mount), REFUSED);
+	CHECK_INT(answer(NULL, admin, SYS_mount), SECCOMP_RET_ALLOW);
+	CHECK_INT(answer(NULL, admin, SYS_bpf), SECCOMP_RET_ALLOW);
+	CHECK_INT(answer(NULL, admin, SYS_reboot), REFUSED);
+}
+
+static void profiles(void)
+{
+	static const char refusing[] =
+		"{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"syscalls\":["
+		"{\"names\":[\"read\",\"no_such_call\"],\"action\":\"SCMP_ACT_ALLOW\"},"
+		"{\"names\":[\"mount\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"caps\":["
+		"\"CAP_SYS_ADMIN\"]}},"
+		"{\"names\":[\"chmod\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"arches\":["
+		"\"s390x\"]}},"
+		"{\"names\":[\"chown\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{"
+		"\"minKernel\":\"4.8\"},\"excludes\":{\"arches\":[\"arm\"]}},"
+		"{\"names\":[\"fchmod\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{"
+		"\"minKernel\":\"99.0\"}}]}";
+	static const char allowing[] =
+		"{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"mkdir\"],"
+		"\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":28}]}";
+	uint64_t admin = (uint64_t)1 << CAP_SYS_ADMIN;
+
+	CHECK_INT(answer(refusing, 0, SYS_read), SECCOMP_RET_ALLOW);
+	CHECK_INT(answer(refusing, 0, SYS_write), REFUSED);
+	CHECK_INT(answer(refusing, 0, SYS_mount), REFUSED);
+	CHECK_INT(answer(refusing, admin, SYS_mount), SECCOMP_RET_ALLOW);
+	CHECK_INT(answer(refusing, 0, SYS_chmod), REFUSED);
+	CHECK_INT(answer(refusing, 0, SYS_chown), SECCOMP_RET_ALLOW);
+	CHECK_INT(answer(refusing, 0, SYS_fchmod), REFUSED);
+	/* Newer than all that it names: as if the kernel did not have it. */
+	CHECK_INT(answer(refusing, 0, 5000), SECCOMP_RET_ERRNO | ENOSYS);
+	CHECK_INT(answer(allowing, 0, SYS_mkdir), SECCOMP_RET_ERRNO | ENOSPC);
+	CHECK_INT(answer(allowing, 0, SYS_rmdir), SECCOMP_RET_ALLOW);
+	CHECK_INT(answer(allowing, 0, 5000), SECCOMP_RET_ALLOW);
+}
+
+static void capabilities(void)
+{
+	static char *one[] = { (char *)"CAP_SYS_ADMIN" }, *chown[] = { (char *)"chown" },
+		    *all[] = { (char *)"all" }, *wrong[] = { (char *)"FLY" };
+	const struct strv none = STRV_INIT, admin = { one, 1 }, less = { chown, 1 }, every = { all, 1 },
+			  bad = { wrong, 1 };
+	uint64_t caps, big = (uint64_t)1 << CAP_SYS_ADMIN, small = (uint64_t)1 << CAP_CHOWN;
+	const char *word = NULL;
+
+	CHECK_INT(oci_caps_tweak(&admin, &less, &caps, &word), 0);
+	CHECK(caps == ((oci_caps_default & ~small) | big));
+	CHECK_INT(oci_caps_tweak(&every, &less, &caps, &word), 0);
+	CHECK(caps == (OCI_CAPS_ALL & ~small));
+	CHECK_INT(oci_caps_tweak(&admin, &every, &caps, &word), 0);
+	CHECK(caps == big);
+	CHECK_INT(oci_caps_tweak(&less, &less, &caps, &word), 0);
+	CHECK(caps == oci_caps_default);
+	CHECK_INT(oci_caps_tweak(&none, &bad, &caps, &word), -EINVAL);
+	CHECK_STR(word, "FLY");
+}
+
+TEST_MAIN(TEST(refuses), TEST(allows), TEST(is_quick), TEST(checks), TEST(other_capabilities),
+	TEST(profiles), TEST(capabilities))
