@@ -53,8 +53,8 @@ const struct verb *const verb_table[] = { &verb_run, &verb_create, &verb_start, 
 	&verb_history, &verb_image_prune, &verb_login, &verb_logout, &verb_volume_create,
 	&verb_volume_ls, &verb_volume_inspect, &verb_volume_rm, &verb_volume_prune, &verb_prune,
 	&verb_df, &verb_doctor, &verb_setup, &verb_stats, &verb_template, &verb_server,
-	&verb_runner, &verb_token, &verb_context, &verb_config_show,
-	&verb_completion, &verb_version, NULL };
+	&verb_runner, &verb_token, &verb_context, &verb_config_show, &verb_completion,
+	&verb_version, NULL };
 
 void cli_complain(const struct err *err)
 {

@@ -163,7 +163,8 @@ static int print_bash(void)
 /* zsh has bash's way, too. */
 static int print_zsh(void)
 {
-	fputs("#compdef micropod\nautoload -U +X compinit && compinit\nautoload -U +X bashcompinit && "
+	fputs("#compdef micropod\nautoload -U +X compinit && compinit\nautoload -U +X bashcompinit "
+	      "&& "
 	      "bashcompinit\n"
 	      "mapfile() {\n\tlocal line\n\tCOMPREPLY=()\n\twhile IFS= read -r line; do "
 	      "COMPREPLY+=(\"$line\"); done\n}\n",
@@ -220,11 +221,13 @@ static int print_fish(void)
 
 		if (space) {
 			snprintf(condition, sizeof(condition),
-				"__fish_seen_subcommand_from %.*s; and __fish_seen_subcommand_from %s",
+				"__fish_seen_subcommand_from %.*s; and __fish_seen_subcommand_from "
+				"%s",
 				(int)(space - v->name), v->name, space + 1);
 			printf("complete -c micropod -n __fish_use_subcommand -f -a %.*s\n",
 				(int)(space - v->name), v->name);
-			printf("complete -c micropod -n '__fish_seen_subcommand_from %.*s' -f -a %s "
+			printf("complete -c micropod -n '__fish_seen_subcommand_from %.*s' -f -a "
+			       "%s "
 			       "-d ",
 				(int)(space - v->name), v->name, space + 1);
 		} else {

@@ -31,16 +31,17 @@ static json_t *value_of(const struct settings *s, const struct opt *o)
 	case OPT_FLAG:
 		return json_string(*(const bool *)field ? "true" : "false");
 	case OPT_SIZE:
-		return json_string(*(const uint64_t *)field
-					   ? output_binary_size(*(const uint64_t *)field, size,
-						     sizeof(size))
-					   : "");
+		return json_string(
+			*(const uint64_t *)field
+				? output_binary_size(*(const uint64_t *)field, size, sizeof(size))
+				: "");
 	case OPT_MILLI:
 		return *(const uint64_t *)field
 			       ? json_sprintf("%g", (double)*(const uint64_t *)field / 1000)
 			       : json_string("");
 	default:
-		return output_string(*(const char *const *)field ? *(const char *const *)field : "");
+		return output_string(
+			*(const char *const *)field ? *(const char *const *)field : "");
 	}
 }
 

@@ -19,12 +19,34 @@ static int ask_shim(struct cli *cli, const struct sandbox *box, const char *name
 			       CLIENT_CALL_TIME, NULL, NULL, err);
 }
 
+/* The host that has it does: only the first word is a sandbox. */
+static int ask_host(struct cli *cli, const char **words, struct err *err)
+{
+	auto_strv struct strv args = STRV_INIT;
+	char id[ID_LEN + 1];
+	int r = remote_find(cli->remote, words[0], id, err);
+
+	if (r < 0)
+		return r;
+	if (!*remote_host(cli->remote, id))
+		return err_set(err, ENOTSUP,
+			"'%s' is an agent without a host, which has no other name", words[0]);
+	r = strv_add(&args, "rename");
+	if (r == 0)
+		r = strv_addv(&args, (const char *const[]){ "--", id, words[1], NULL });
+	return r < 0 ? err_errno(err, -r, "cannot ask the server")
+		     : remote_command(cli->remote, remote_host(cli->remote, id), &args, NULL, err);
+}
+
 static int run(struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
 {
 	auto_sandbox struct sandbox box = { 0 };
 	auto_close int lock = -1;
-	int r = target_load(cli, words[0], &box, err);
+	int r;
 
+	if (cli->remote)
+		return ask_host(cli, words, err);
+	r = target_load(cli, words[0], &box, err);
 	if (r < 0)
 		return r;
 	if (target_alive(&box))
@@ -35,7 +57,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 
 const struct verb verb_rename = {
 	.name = "rename",
-	.remote = VERB_BY_SANDBOX,
+	.remote = VERB_HERE,
 	.usage = "SANDBOX NAME",
 	.summary = "Give a sandbox another name",
 	.min_words = 2,

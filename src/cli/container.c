@@ -516,8 +516,8 @@ static int set_health(const struct run_opts *o, const struct image_healthcheck *
 {
 	int r = 0;
 
-	if (o->no_healthcheck || (!o->health_cmd && (!image->test.n ||
-							    strcmp(image->test.v[0], "NONE") == 0)))
+	if (o->no_healthcheck ||
+		(!o->health_cmd && (!image->test.n || strcmp(image->test.v[0], "NONE") == 0)))
 		return 0;
 	if (o->health_cmd) {
 		r = strv_add(&c->health_test, "CMD-SHELL");

@@ -146,7 +146,8 @@ int filters_check(const struct strv *filters, struct err *err)
 		if (find(word) == ARRAY_SIZE(filters_known))
 			return err_set(err, EINVAL,
 				"option '--filter' is '%.100s': give KEY=VALUE with one of "
-				"ancestor, exited, health, id, label, name, network, status and volume",
+				"ancestor, exited, health, id, label, name, network, status and "
+				"volume",
 				word);
 		if (strncmp(word, "status=", 7) == 0 && !is_state(word + 7))
 			return err_set(err, EINVAL,

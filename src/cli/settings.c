@@ -123,9 +123,10 @@ static int expect(struct reader *r, yaml_event_type_t type, const char *what, st
 		err, EINVAL, "%s:%zu: %s expected", r->path, r->event.start_mark.line + 1, what);
 }
 
-static int note_origin(struct settings *s, const struct opt *opt, struct err *err, const char *fmt, ...)
-	PRINTF(4, 5);
-static int note_origin(struct settings *s, const struct opt *opt, struct err *err, const char *fmt, ...)
+static int note_origin(struct settings *s, const struct opt *opt, struct err *err, const char *fmt,
+	...) PRINTF(4, 5);
+static int note_origin(
+	struct settings *s, const struct opt *opt, struct err *err, const char *fmt, ...)
 {
 	char text[512];
 	va_list ap;
@@ -155,8 +156,7 @@ static int take_value(struct reader *r, const struct opt *opt, const char *key, 
 	if (strv_add(&r->settings->owned, value) < 0)
 		return err_errno(err, ENOMEM, "cannot read '%s'", r->path);
 	snprintf(what, sizeof(what), "%s:%zu: key '%s'", r->path, line, key);
-	rc = opt_store(
-		opt, r->settings, what, r->settings->owned.v[r->settings->owned.n - 1], err);
+	rc = opt_store(opt, r->settings, what, r->settings->owned.v[r->settings->owned.n - 1], err);
 	return rc < 0 ? rc : note_origin(r->settings, opt, err, "%s:%zu", r->path, line);
 }
 

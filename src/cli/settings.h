@@ -24,7 +24,8 @@ struct settings {
 	uint64_t cpu_milli;			 /* thousandths of a CPU; 0: not set */
 	uint64_t template_limit;		 /* bytes of all templates; 0: not set */
 	bool enable_virtio_fs;			 /* volumes (-v) may be used */
-	/* Where each of the table's rows was set last, by a file or the environment; NULL: nowhere */
+	/* Where each of the table's rows was set last, by a file or the environment; NULL: nowhere
+	 */
 	const char *from[SETTINGS_ROWS_MAX];
 	struct strv owned; /* strings that do not live in argv or the environment */
 };

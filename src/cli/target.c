@@ -117,7 +117,7 @@ const char *target_status(const struct sandbox *box, char *buf, size_t size)
 		if (st->started_ns)
 			snprintf(buf, size, "Up %s%s",
 				output_duration(now - st->started_ns, span, sizeof(span)),
-				st->paused			      ? " (Paused)"
+				st->paused			       ? " (Paused)"
 				: strcmp(st->health, "starting") == 0  ? " (health: starting)"
 				: strcmp(st->health, "healthy") == 0   ? " (healthy)"
 				: strcmp(st->health, "unhealthy") == 0 ? " (unhealthy)"

@@ -26,7 +26,8 @@
 /* What can be asked for from far away: nothing that wants a terminal, nothing that serves. */
 static const char *const verbs[] = { "create", "start", "restart", "rm", "events", "logs",
 	"inspect", "pull", "images", "rmi", "load", "prune", "doctor", "setup", "template",
-	"version", "ps" };
+	"version", "ps", "update", "rename", "tag", "push", "history", "image prune", "system df",
+	"volume create", "volume ls", "volume inspect", "volume rm", "volume prune" };
 
 struct command;
 

@@ -89,7 +89,7 @@ struct sandbox_config {
 	int64_t health_interval_ns, health_timeout_ns, health_start_period_ns,
 		health_start_interval_ns;
 	uint64_t health_retries;
-	struct strv ulimits;  /* "nofile=1024:2048" */
+	struct strv ulimits;	     /* "nofile=1024:2048" */
 	struct strv sysctls, labels; /* KEY=VALUE */
 	struct strv groups;	     /* further ones, by name or number */
 	struct strv extra_hosts;     /* NAME:ADDRESS */
@@ -138,10 +138,10 @@ struct sandbox_state {
 	int exit_code;
 	int32_t restarts; /* by its policy, since somebody started it */
 	bool oom_killed;
-	bool paused;		/* while it runs */
-	char health[12];	/* "starting", "healthy", "unhealthy"; empty: nobody looks */
-	int32_t health_failing; /* checks in a row */
-	struct strv health_log; /* "BEGIN END CODE OUTPUT", the oldest first */
+	bool paused;		       /* while it runs */
+	char health[12];	       /* "starting", "healthy", "unhealthy"; empty: nobody looks */
+	int32_t health_failing;	       /* checks in a row */
+	struct strv health_log;	       /* "BEGIN END CODE OUTPUT", the oldest first */
 	char error[LIMIT_ERR_MESSAGE]; /* why it ended without an exit status, or could not start */
 	struct sandbox_port *ports;    /* as really bound */
 	size_t n_ports;

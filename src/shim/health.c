@@ -41,7 +41,7 @@ static void arm(struct shim_health *h)
 {
 	const struct sandbox_config *c = &h->shim->box.config;
 	int64_t in = is_starting(h) ? (c->health_start_interval_ns ? c->health_start_interval_ns
-								    : START_INTERVAL)
+								   : START_INTERVAL)
 				    : (c->health_interval_ns ? c->health_interval_ns : INTERVAL);
 
 	if (loop_timer_arm(h->shim->loop, &h->timer, deadline_in(in), on_due) < 0)
@@ -58,8 +58,8 @@ static void note(struct shim_health *h, int code)
 		memmove(log->v, log->v + 1, (log->n - 1) * sizeof(*log->v));
 		log->v[--log->n] = NULL;
 	}
-	if (strv_addf(log, "%lld %lld %d %s", (long long)h->began, (long long)clock_realtime(), code,
-		    h->out.data ? h->out.data : "") < 0)
+	if (strv_addf(log, "%lld %lld %d %s", (long long)h->began, (long long)clock_realtime(),
+		    code, h->out.data ? h->out.data : "") < 0)
 		log_warning("a health check is not kept: out of memory");
 }
 
@@ -124,7 +124,8 @@ static void on_done(struct rpc_call *call, const struct rpc_status *status, void
 			h->out.len ? "\n" : "");
 	else if (!h->exited)
 		strbuf_addf(&h->out, "%.400s", status->message);
-	/* What cannot be run is a failure, too; a lost session is the sandbox', and told as such. */
+	/* What cannot be run is a failure, too; a lost session is the sandbox', and told as such.
+	 */
 	if (h->exited || h->shim->agent)
 		judge(h, !h->exited || h->timed_out ? -1 : h->code);
 	arm(h);
@@ -158,10 +159,9 @@ static int check(struct shim_health *h)
 		.retry = RPC_RETRY_NEVER };
 	struct rpc_call *call;
 
-	if (!args ||
-		rpc_channel_call(h->shim->agent, "/micropod.agent.v1.Agent/ExecInContainer",
-			&micropod__agent__v1__exec_event__descriptor, &opts, &check_ops, h, &call) <
-			0)
+	if (!args || rpc_channel_call(h->shim->agent, "/micropod.agent.v1.Agent/ExecInContainer",
+			     &micropod__agent__v1__exec_event__descriptor, &opts, &check_ops, h,
+			     &call) < 0)
 		return -ENOMEM;
 	h->call = rpc_call_ref(call);
 	h->began = clock_realtime();

@@ -130,7 +130,7 @@ struct shim {
 	bool timed_out;
 	struct loop_timer lifetime, idle;
 	struct shim_health *health; /* shim/health.h; NULL: none is looked after */
-	unsigned users;	 /* calls that use the sandbox just now */
+	unsigned users;		    /* calls that use the sandbox just now */
 	struct err lost; /* what broke the start, until the VMM has said whether it ended */
 
 	char *agent_version, *runtime, *kernel;

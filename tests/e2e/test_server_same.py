@@ -34,3 +34,15 @@ def nothing_left(micropod, micropod_root):
     """The runner and the server are here for all: only the rest is counted."""
     yield
     micropod_root.empty()
+
+
+def test_volumes_and_images_of_a_host(micropod):
+    micropod.ok("volume", "create", "data")
+    assert micropod.ok("volume", "ls", "-q") == "data\n"
+    micropod.ok("run", "--rm", "-v", "data:/d", micropod.busybox, "touch", "/d/x")
+    assert micropod.ok("run", "--rm", "-v", "data:/d", micropod.busybox, "ls", "/d") == "x\n"
+    assert micropod.ok("volume", "rm", "data") == "data\n" and micropod.ok("volume", "prune", "-f") == ""
+    micropod.ok("tag", micropod.ok("images", "-q").split()[0], "nice:1")
+    assert "nice" in micropod.ok("images", "--format", "{{.Repository}}") and "Images" in micropod.ok("system", "df")
+    assert "IMAGE" in micropod.ok("history", "nice:1")
+    micropod.ok("rmi", "nice:1")

@@ -214,9 +214,7 @@ static uint32_t answer(const char *profile, uint64_t caps, uint32_t nr)
 	uint32_t action = 0;
 	size_t n;
 
-	CHECK_INT(oci_profile_compile(
-			  profile, profile ? strlen(profile) : 0, caps, &hex, &err),
-		0);
+	CHECK_INT(oci_profile_compile(profile, profile ? strlen(profile) : 0, caps, &hex, &err), 0);
 	n = hex ? strlen(hex) / 2 : 0;
 	data = malloc(n + 1);
 	CHECK_INT(hex_decode(hex ? hex : "", data, n), 0);
@@ -284,8 +282,8 @@ static void capabilities(void)
 {
 	static char *one[] = { (char *)"CAP_SYS_ADMIN" }, *chown[] = { (char *)"chown" },
 		    *all[] = { (char *)"all" }, *wrong[] = { (char *)"FLY" };
-	const struct strv none = STRV_INIT, admin = { one, 1 }, less = { chown, 1 }, every = { all, 1 },
-			  bad = { wrong, 1 };
+	const struct strv none = STRV_INIT, admin = { one, 1 }, less = { chown, 1 },
+			  every = { all, 1 }, bad = { wrong, 1 };
 	uint64_t caps, big = (uint64_t)1 << CAP_SYS_ADMIN, small = (uint64_t)1 << CAP_CHOWN;
 	const char *word = NULL;
 
