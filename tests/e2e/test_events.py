@@ -2,7 +2,6 @@
 """events: what happened, in order, also what was short; also with the other driver and over a server."""
 import datetime
 import json
-import signal
 import subprocess
 import threading
 
@@ -25,7 +24,8 @@ class Watch:
         return self
 
     def __exit__(self, *_):
-        self.child.send_signal(signal.SIGINT)
+        # Not SIGINT, which is ignored by what a shell has started in the background.
+        self.child.terminate()
         self.child.wait(timeout=20)
         self.thread.join()
         self.child.stdout.close()
