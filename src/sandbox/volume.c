@@ -35,22 +35,22 @@ bool volume_name_valid(const char *name)
 	return name_valid(name);
 }
 
-/* volumes/, made when it is first wanted. */
-static int open_folder(struct sandbox_root *root, struct err *err)
+/* volumes/, made when it is first wanted, and the lock under which names are taken and given up. */
+static int open_folder(struct sandbox_root *root, int *ret_lock, struct err *err)
 {
-	int fd;
+	auto_close int fd = -1;
+	int lock;
 
 	if (mkdirat(root->fd, "volumes", 0700) < 0 && errno != EEXIST)
 		return err_errno(err, errno, "cannot make '%s/volumes'", root->path);
 	fd = openat(root->fd, "volumes", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return fd < 0 ? err_errno(err, errno, "cannot open '%s/volumes'", root->path) : fd;
-}
-
-static int lock_folder(int folder, struct err *err)
-{
-	int lock = fs_lock(folder, ".lock", true, true);
-
-	return lock < 0 ? err_errno(err, -lock, "cannot lock the volumes") : lock;
+	if (fd < 0)
+		return err_errno(err, errno, "cannot open '%s/volumes'", root->path);
+	lock = fs_lock(fd, ".lock", true, true);
+	if (lock < 0)
+		return err_errno(err, -lock, "cannot lock the volumes");
+	*ret_lock = lock;
+	return take_fd(&fd);
 }
 
 static int write_record(int dir, const struct strv *labels)
@@ -109,12 +109,9 @@ int volume_create(struct sandbox_root *root, const char *name, const struct strv
 			"'%.100s' is no name of a volume: use 2 to %d letters, digits, '_', '.', "
 			"'-', the first a letter or digit",
 			name, LIMIT_NAME);
-	folder = open_folder(root, err);
+	folder = open_folder(root, &lock, err);
 	if (folder < 0)
 		return folder;
-	lock = lock_folder(folder, err);
-	if (lock < 0)
-		return lock;
 	if (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		r = make(folder, name, labels);
 	if (r < 0)
@@ -252,12 +249,9 @@ int volume_remove(struct sandbox_root *root, const char *name, struct err *err)
 	/* One whose record is damaged goes, too. */
 	if (r == -ENOENT)
 		return r;
-	folder = open_folder(root, err);
+	folder = open_folder(root, &lock, err);
 	if (folder < 0)
 		return folder;
-	lock = lock_folder(folder, err);
-	if (lock < 0)
-		return lock;
 	if (volume_used(root, name, by))
 		return err_set(err, EBUSY, "volume '%s' is used by sandbox '%s': remove that first",
 			name, by);
