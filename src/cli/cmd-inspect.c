@@ -56,20 +56,6 @@ static json_t *words_json(const struct strv *sv)
 	return a;
 }
 
-static json_t *pairs_json(const struct strv *sv)
-{
-	json_t *o = json_object();
-
-	for (size_t i = 0; i < sv->n; i++) {
-		const char *equals = strchr(sv->v[i], '=');
-		auto_free char *key = strndup(sv->v[i], strcspn(sv->v[i], "="));
-
-		if (key)
-			set_string(o, key, equals ? equals + 1 : "");
-	}
-	return o;
-}
-
 /* {"Start": ..., "End": ..., "ExitCode": 0, "Output": "..."} for each. */
 static json_t *health_log_json(const struct strv *log)
 {
@@ -142,7 +128,7 @@ static json_t *config_json(const struct sandbox_config *c)
 	set_string(o, "WorkingDir", c->cwd);
 	set_string(o, "StopSignal", c->stop_signal ? c->stop_signal : "SIGTERM");
 	set_int(o, "StopTimeout", c->stop_grace_ns / NSEC_PER_SEC);
-	json_object_set_new(o, "Labels", pairs_json(&c->labels));
+	json_object_set_new(o, "Labels", output_pairs(&c->labels));
 	return o;
 }
 
@@ -187,7 +173,7 @@ static void add_rights(json_t *o, const struct sandbox_config *c)
 	json_object_set_new(o, "CapDrop", words_json(&c->cap_drop));
 	json_object_set_new(o, "SecurityOpt", security_json(c));
 	json_object_set_new(o, "GroupAdd", words_json(&c->groups));
-	json_object_set_new(o, "Sysctls", pairs_json(&c->sysctls));
+	json_object_set_new(o, "Sysctls", output_pairs(&c->sysctls));
 	json_object_set_new(o, "ExtraHosts", words_json(&c->extra_hosts));
 	json_object_set_new(o, "Dns", words_json(&c->dns));
 	json_object_set_new(o, "DnsSearch", words_json(&c->dns_search));
@@ -384,7 +370,7 @@ static json_t *image_config_json(const struct image_config *c)
 	set_string(o, "StopSignal", c->stop_signal);
 	json_object_set_new(o, "ExposedPorts", keys_json(&c->exposed_ports));
 	json_object_set_new(o, "Volumes", keys_json(&c->volumes));
-	json_object_set_new(o, "Labels", pairs_json(&c->labels));
+	json_object_set_new(o, "Labels", output_pairs(&c->labels));
 	return o;
 }
 

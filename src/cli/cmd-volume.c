@@ -10,20 +10,6 @@
 #include "cli/output.h"
 #include "sandbox/volume.h"
 
-static json_t *labels_json(const struct strv *labels)
-{
-	json_t *o = json_object();
-
-	for (size_t i = 0; i < labels->n; i++) {
-		const char *equals = strchr(labels->v[i], '=');
-		auto_free char *key = strndup(labels->v[i], strcspn(labels->v[i], "="));
-
-		if (key)
-			json_object_set_new(o, key, output_string(equals ? equals + 1 : ""));
-	}
-	return o;
-}
-
 static json_t *describe(const struct volume *v)
 {
 	json_t *o = json_object();
@@ -32,7 +18,7 @@ static json_t *describe(const struct volume *v)
 	json_object_set_new(
 		o, "CreatedAt", json_string(output_time(v->created_ns, when, sizeof(when))));
 	json_object_set_new(o, "Driver", json_string("local"));
-	json_object_set_new(o, "Labels", labels_json(&v->labels));
+	json_object_set_new(o, "Labels", output_pairs(&v->labels));
 	json_object_set_new(o, "Mountpoint", output_string(v->path));
 	json_object_set_new(o, "Name", json_string(v->name));
 	json_object_set_new(o, "Scope", json_string("local"));

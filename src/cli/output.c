@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/parse.h"
 #include "cli/gotext.h"
@@ -228,6 +229,20 @@ json_t *output_string(const char *s)
 		s += n ? n : 1;
 	}
 	return json_string(sb.data);
+}
+
+json_t *output_pairs(const struct strv *words)
+{
+	json_t *o = json_object();
+
+	for (size_t i = 0; i < words->n; i++) {
+		const char *equals = strchr(words->v[i], '=');
+		auto_free char *key = strndup(words->v[i], strcspn(words->v[i], "="));
+
+		if (key)
+			json_object_set_new(o, key, output_string(equals ? equals + 1 : ""));
+	}
+	return o;
 }
 
 const char *output_duration(int64_t ns, char *buf, size_t size)

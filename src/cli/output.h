@@ -50,6 +50,9 @@ int output_inspected(const char *format, json_t *all, struct err *err);
 /* A JSON string of s; bytes that are not UTF-8 become U+FFFD, as Docker shows them. */
 json_t *output_string(const char *s);
 
+/* KEY=VALUE words as a JSON object of strings. */
+json_t *output_pairs(const struct strv *words);
+
 /* "Less than a second", "5 minutes", "About an hour", "3 days". buf: at least 32 bytes; returns
  * buf. */
 const char *output_duration(int64_t ns, char *buf, size_t size);

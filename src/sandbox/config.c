@@ -153,6 +153,23 @@ static const struct field state_fields[] = {
 	STATE(ports, FIELD_PORTS),
 };
 
+void sandbox_device_split(char *text, char **ret_target, char **ret_access)
+{
+	char *target = strchr(text, ':'), *access = NULL;
+
+	if (target)
+		*target++ = 0;
+	/* "/dev/x:rwm" too. */
+	if (target && *target != '/') {
+		access = target;
+		target = NULL;
+	} else if (target && (access = strchr(target, ':'))) {
+		*access++ = 0;
+	}
+	*ret_target = target;
+	*ret_access = access;
+}
+
 void sandbox_config_deinit(struct sandbox_config *config)
 {
 	fields_free(config_fields, ARRAY_SIZE(config_fields), config);

@@ -108,6 +108,9 @@ struct sandbox_config {
 	char *agent_token_file;	   /* who it is there; read when the container is made */
 };
 
+/* One of devices, cut apart in place: *ret_target NULL: as on the host; *ret_access NULL: "rwm". */
+void sandbox_device_split(char *text, char **ret_target, char **ret_access);
+
 void sandbox_config_deinit(struct sandbox_config *config);
 /* To JSON text (malloc'd, non-UTF-8 bytes kept by an escape that only the reader below undoes) and
  * back. 0 or -errno. */

@@ -366,16 +366,10 @@ static json_t *devices(const struct sandbox_config *c)
 
 	for (size_t i = 0; i < c->devices.n; i++) {
 		auto_free char *text = strdup(c->devices.v[i]);
-		char *target = text ? strchr(text, ':') : NULL, *access = NULL;
+		char *target = NULL, *access = NULL;
 
-		if (target)
-			*target++ = 0;
-		if (target && *target != '/') {
-			access = target;
-			target = NULL;
-		} else if (target && (access = strchr(target, ':'))) {
-			*access++ = 0;
-		}
+		if (text)
+			sandbox_device_split(text, &target, &access);
 		json_array_append_new(array, json_pack("{s:s, s:s, s:s}", "PathOnHost",
 						     text ? text : "", "PathInContainer",
 						     target ? target

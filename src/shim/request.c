@@ -198,7 +198,6 @@ static int set_mounts(const struct shim *shim, struct container_request *r)
 	return 0;
 }
 
-/* HOST[:CONTAINER[:rwm]] */
 static int set_devices(const struct sandbox_config *c, struct container_request *r)
 {
 	Micropod__Agent__V1__Device *v;
@@ -214,17 +213,7 @@ static int set_devices(const struct sandbox_config *c, struct container_request 
 			return -ENOMEM;
 		text = r->strings.v[r->strings.n - 1];
 		v[i] = (Micropod__Agent__V1__Device)MICROPOD__AGENT__V1__DEVICE__INIT;
-		target = strchr(text, ':');
-		if (target)
-			*target++ = 0;
-		access = target ? strchr(target, ':') : NULL;
-		if (access)
-			*access++ = 0;
-		/* "/dev/x:rwm" too. */
-		if (target && !access && *target != '/') {
-			access = target;
-			target = NULL;
-		}
+		sandbox_device_split(text, &target, &access);
 		set_bytes(&v[i].path, text);
 		set_bytes(&v[i].destination, target);
 		if (access)
