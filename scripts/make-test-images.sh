@@ -5,6 +5,7 @@
 #   busybox  the static busybox, one layer
 #   debian   a minimal Debian, one layer
 #   nginx    a minimal Debian with nginx, set up as the well-known image of that name: two layers
+#   software a minimal Debian with what people run: PostgreSQL, redis, Python, gcc, strace, gdb, systemd, iperf3
 # Works as root or as an ordinary user (then in a user namespace). Made once, then kept in the cache (see fetch-sources.sh).
 #
 # usage: make-test-images.sh OUTDIR [NAME]...      (default: all)
@@ -98,6 +99,13 @@ make_nginx() {
 		--config.exposedports 80/tcp --config.stopsignal SIGQUIT
 }
 
+make_software() {
+	bootstrap "$work/software.tar" \
+		--include=postgresql,redis-server,redis-tools,python3,gcc,libc6-dev,make,strace,gdb,systemd-sysv,iperf3,procps
+	new_image "$1" "$work/software.tar"
+	umoci config --image "$1:latest" --config.cmd bash
+}
+
 # Any change of this recipe or of the release makes other images.
 key_of() {
 	{
@@ -110,7 +118,7 @@ key_of() {
 out=$1
 shift
 names=("$@")
-((${#names[@]})) || names=(busybox debian nginx)
+((${#names[@]})) || names=(busybox debian nginx software)
 mkdir -p "$out" "$cache/images"
 exec {lock}>"$cache/images/.lock"
 flock "$lock"

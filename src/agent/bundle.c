@@ -16,6 +16,7 @@
 
 #include "agent/cgroup.h"
 #include "agent/mounts.h"
+#include "agent/virtiofs.h"
 #include "agent/volumes.h"
 #include "agent/netif.h"
 #include "agent/populate.h"
@@ -74,6 +75,15 @@ static const char *keep(struct parts *p, const ProtobufCBinaryData *bytes)
 	return api_add_bytes(&p->strings, bytes) < 0 ? NULL : p->strings.v[p->strings.n - 1];
 }
 
+struct mounts_root_disks bundle_root_disks(const API(RootDisks) * d)
+{
+	return (struct mounts_root_disks){ .image_serial = d->image_serial,
+		.image_tag = d->image_tag,
+		.scratch_serial = d->scratch_serial,
+		.tmpfs_bytes = d->tmpfs_bytes,
+		.read_only = d->read_only };
+}
+
 static int find_root(const struct bundle *b, struct parts *p, struct err *err)
 {
 	const API(CreateContainerRequest) *req = b->req;
@@ -82,8 +92,7 @@ static int find_root(const struct bundle *b, struct parts *p, struct err *err)
 
 	if (req->disks) {
 		const API(RootDisks) *d = req->disks;
-		struct mounts_root_disks disks = { d->image_serial, d->scratch_serial,
-			d->tmpfs_bytes, d->read_only };
+		const struct mounts_root_disks disks = bundle_root_disks(d);
 
 		snprintf(p->rootfs, sizeof(p->rootfs), "%s/%s/rootfs", CONTAINERS_DIR,
 			req->container_id);
@@ -92,6 +101,8 @@ static int find_root(const struct bundle *b, struct parts *p, struct err *err)
 	}
 	if (!path || path[0] != '/')
 		return err_set(err, EINVAL, "rootfs_path must be an absolute path");
+	if (strcmp(path, VIRTIOFS_ROOT) == 0)
+		virtiofs_mount_root();
 	if (!realpath(path, p->rootfs) || stat(p->rootfs, &st) < 0)
 		return err_errno(err, errno, "cannot use '%s' as root of the container", path);
 	if (!S_ISDIR(st.st_mode))

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "agent/api.h"
+#include "agent/mounts.h"
 #include "base/strbuf.h"
 #include "oci/rlimit.h"
 #include "oci/user.h"
@@ -41,6 +42,9 @@ int bundle_remove(void *arg, struct strbuf *result, struct err *err);
 
 /* The capabilities a request asks for, as a mask. 0 or -EINVAL with err. */
 int bundle_caps(const API(CreateContainerRequest) * req, uint64_t *ret_caps, struct err *err);
+
+/* What a request says of its disks; strings are borrowed. */
+struct mounts_root_disks bundle_root_disks(const API(RootDisks) * disks);
 
 /* The limits a request asks for over Docker's defaults. out[OCI_RLIMIT_MAX]. 0 or -errno with err.
  */

@@ -20,6 +20,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "agent/bundle.h"
 #include "agent/enter.h"
 #include "agent/launch-root.h"
 #include "agent/sysctls.h"
@@ -146,8 +147,7 @@ static int run_program(const struct process *p, const struct exec_settings *sett
 
 static int mount_disks(const char *id, const API(RootDisks) * d, struct failure *f)
 {
-	const struct mounts_root_disks disks = { d->image_serial, d->scratch_serial, d->tmpfs_bytes,
-		d->read_only };
+	const struct mounts_root_disks disks = bundle_root_disks(d);
 
 	return launch_root_mount_disks(id, &disks, f);
 }

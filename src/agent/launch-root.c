@@ -25,6 +25,7 @@
 
 #include "agent/bundle.h"
 #include "agent/populate.h"
+#include "agent/virtiofs.h"
 #include "agent/volumes.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -209,6 +210,8 @@ static int find_root(const struct launch_spec *spec, char path[static PATH_MAX],
 	if (*path != '/')
 		return failure_set(f, FAILURE_INVALID, EINVAL, "rootfs_path", "",
 			"rootfs_path must be an absolute path");
+	if (strcmp(path, VIRTIOFS_ROOT) == 0)
+		virtiofs_mount_root();
 	if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
 		return failure_set(f, FAILURE_INVALID, errno ? errno : ENOTDIR, "rootfs_path", path,
 			"cannot use '%s' as root of the container: %s", path,

@@ -237,7 +237,7 @@ static bool same_disks(const struct launch_stage *s, const API(RootDisks) * d)
 {
 	if (!s->has_disks || !d)
 		return s->has_disks == (d != NULL);
-	return strcmp(d->image_serial, s->disks.image_serial) == 0 &&
+	return !*d->image_tag && strcmp(d->image_serial, s->disks.image_serial) == 0 &&
 	       strcmp(d->scratch_serial, s->disks.scratch_serial) == 0 &&
 	       d->tmpfs_bytes == s->disks.tmpfs_bytes && d->read_only == s->disks.read_only;
 }

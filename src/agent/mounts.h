@@ -70,6 +70,7 @@ void mounts_remember_disks(void);
 /* A container's root made of disks. Strings are borrowed. */
 struct mounts_root_disks {
 	const char *image_serial;   /* ext4, read-only: the image */
+	const char *image_tag;	    /* instead: the shared folder that it is; NULL or "": none */
 	const char *scratch_serial; /* ext4: the writable layer; NULL or "": a tmpfs */
 	uint64_t tmpfs_bytes;	    /* size of that tmpfs; 0: half of memory */
 	bool read_only;		    /* the root itself; there is no writable layer then */

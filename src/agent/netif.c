@@ -189,6 +189,62 @@ static int add_address(int fd, int index, const struct netif_address *a)
 	return netlink_ask(fd, &m);
 }
 
+struct drop {
+	const struct netif_link *link;
+	int fd, index;
+};
+
+static bool has_address(const struct netif_link *link, int family, const void *addr)
+{
+	for (size_t i = 0; i < link->n_addresses; i++)
+		if (link->addresses[i].family == family &&
+			memcmp(link->addresses[i].addr, addr, address_size(family)) == 0)
+			return true;
+	return false;
+}
+
+static int on_address(const struct nlmsghdr *h, void *arg)
+{
+	const struct ifaddrmsg *info = NLMSG_DATA(h);
+	const struct rtattr *a = IFA_RTA(info);
+	const struct drop *d = arg;
+	struct netlink_msg m;
+	struct ifaddrmsg *out;
+	size_t left;
+
+	if (h->nlmsg_type != RTM_NEWADDR || h->nlmsg_len < NLMSG_LENGTH(sizeof(*info)) ||
+		info->ifa_index != (uint32_t)d->index || info->ifa_family != AF_INET)
+		return 0;
+	left = h->nlmsg_len - NLMSG_LENGTH(sizeof(*info));
+	for (; RTA_OK(a, left); a = RTA_NEXT(a, left)) {
+		if (a->rta_type != IFA_LOCAL || RTA_PAYLOAD(a) != address_size(AF_INET) ||
+			has_address(d->link, AF_INET, RTA_DATA(a)))
+			continue;
+		out = netlink_begin(&m, RTM_DELADDR, 0, sizeof(*out));
+		out->ifa_family = AF_INET;
+		out->ifa_prefixlen = info->ifa_prefixlen;
+		out->ifa_index = info->ifa_index;
+		netlink_add(&m, IFA_LOCAL, RTA_DATA(a), RTA_PAYLOAD(a));
+		return netlink_ask(d->fd, &m);
+	}
+	return 0;
+}
+
+/* The IPv4 addresses that it has and is not to have, such as those of the VM that a template was
+ * made from; with the last one its routes go. */
+static int drop_addresses(int fd, int index, const struct netif_link *link)
+{
+	auto_close int other = netlink_open(); /* one is asked while the other is read from */
+	struct drop d = { .link = link, .fd = other, .index = index };
+	struct netlink_msg m;
+	struct ifaddrmsg *info = netlink_begin(&m, RTM_GETADDR, 0, sizeof(*info));
+
+	if (other < 0)
+		return other;
+	info->ifa_family = AF_INET;
+	return netlink_dump(fd, &m, on_address, &d);
+}
+
 static int add_route(int fd, const struct netif_route *route, int index)
 {
 	struct netlink_msg m;
@@ -243,6 +299,8 @@ static int configure_link(int fd, const struct netif_link *link, struct err *err
 		r = set_properties(fd, f.found.index, rename, link);
 	if (r == 0)
 		r = set_flags(fd, f.found.index, true);
+	if (r == 0 && link->n_addresses)
+		r = drop_addresses(fd, f.found.index, link);
 	for (size_t i = 0; r == 0 && i < link->n_addresses; i++)
 		r = add_address(fd, f.found.index, &link->addresses[i]);
 	return r < 0 ? err_errno(err, -r, "cannot set up the network interface %s", mac) : 0;

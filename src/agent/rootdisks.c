@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A container's root out of disks, below CONTAINERS_DIR/<id>:
- *   disks/image   the image's disk, read-only
+ *   disks/image   the image's disk, or the folder of the host that it is, read-only
  *   disks/layer   the writable layer: a disk or a tmpfs, with upper/ and work/
  *   rootfs        overlayfs of both; for a read-only root the image's disk itself
  */
@@ -16,6 +16,7 @@
 
 #include "agent/mounts.h"
 #include "agent/uevent.h"
+#include "agent/virtiofs.h"
 #include "base/cleanup.h"
 #include "base/fs.h"
 #include "base/limits.h"
@@ -182,6 +183,14 @@ static int mount_disk(
 	return 0;
 }
 
+static int mount_image(
+	const struct mounts_root_disks *d, int64_t deadline, const char *target, struct err *err)
+{
+	return d->image_tag && *d->image_tag
+		       ? virtiofs_mount(d->image_tag, target, MS_RDONLY | MS_NODEV, deadline, err)
+		       : mount_disk(d->image_serial, deadline, target, true, err);
+}
+
 static int mount_layer(
 	const struct mounts_root_disks *d, int64_t deadline, const char *target, struct err *err)
 {
@@ -240,9 +249,9 @@ int mounts_container_root(
 	if (r < 0)
 		return err_errno(err, -r, "cannot make the folders of container '%s'", id);
 	if (disks->read_only) {
-		r = mount_disk(disks->image_serial, deadline, p.root, true, err);
+		r = mount_image(disks, deadline, p.root, err);
 	} else {
-		r = mount_disk(disks->image_serial, deadline, p.image, true, err);
+		r = mount_image(disks, deadline, p.image, err);
 		if (r == 0)
 			r = mount_layer(disks, deadline, p.layer, err);
 		if (r == 0)

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "agent/uevent.h"
+#include "agent/virtiofs.h"
 #include "base/cleanup.h"
 #include "base/fs.h"
 #include "base/limits.h"
@@ -50,27 +50,6 @@ static int copy_bytes(const ProtobufCBinaryData *bytes, char *out, size_t size)
 	return 0;
 }
 
-/* EINVAL is what the kernel has for a tag that no device has (fs/fuse/virtio_fs.c). */
-static int mount_tag(
-	const char *tag, const char *target, unsigned long flags, int64_t deadline, struct err *err)
-{
-	auto_close int events = uevent_open();
-	int r;
-
-	if (events < 0)
-		return err_errno(err, -events, "cannot listen for devices");
-	while (mount(tag, target, "virtiofs", flags, NULL) < 0) {
-		if (errno != EINVAL)
-			return err_errno(err, errno, "cannot mount the shared folder '%s'", tag);
-		r = uevent_wait(events, "virtio", deadline);
-		if (r == -ETIMEDOUT)
-			return err_set(err, ENODEV, "there is no shared folder '%s'", tag);
-		if (r < 0)
-			return err_errno(err, -r, "cannot wait for the shared folder '%s'", tag);
-	}
-	return 0;
-}
-
 static int make_folder(const char *path)
 {
 	return mkdir(path, 0700) < 0 && errno != EEXIST ? -errno : 0;
@@ -98,7 +77,7 @@ int volumes_mount(const char *id, size_t n, const API(Mount) * m, int64_t deadli
 		r = make_folder(path);
 	if (r < 0)
 		return err_errno(err, -r, "cannot make '%s'", path);
-	r = mount_tag(tag, path, flags, deadline, err);
+	r = virtiofs_mount(tag, path, flags, deadline, err);
 	if (r < 0 || !*name)
 		return r;
 	snprintf(path, PATH_MAX, "%s/%zu/%s", base, n, name);

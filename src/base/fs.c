@@ -83,6 +83,23 @@ int fs_make_dirs(const char *path, mode_t mode)
 
 static int remove_children(int dfd, dev_t dev);
 
+/* A folder, which its owner may not even be allowed to look into: images have such. */
+static int open_to_empty(int dirfd, const char *name, struct stat *ret_st)
+{
+	auto_close int fd =
+		openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	char path[32];
+	int dir;
+
+	if (fd < 0 || fstat(fd, ret_st) < 0)
+		return -errno;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if ((ret_st->st_mode & 0700) != 0700 && ret_st->st_uid == geteuid())
+		chmod(path, 0700);
+	dir = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return dir < 0 ? -errno : dir;
+}
+
 static int remove_at(int dirfd, const char *name, dev_t dev)
 {
 	auto_close int fd = -1;
@@ -93,11 +110,9 @@ static int remove_at(int dirfd, const char *name, dev_t dev)
 		return 0;
 	if (errno != EISDIR && errno != EPERM)
 		return -errno;
-	fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	fd = open_to_empty(dirfd, name, &st);
 	if (fd < 0)
-		return errno == ENOENT ? 0 : -errno;
-	if (fstat(fd, &st) < 0)
-		return -errno;
+		return fd == -ENOENT ? 0 : fd;
 	if (dev && st.st_dev != dev)
 		return -EXDEV;
 	r = remove_children(fd, st.st_dev);

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,7 +52,9 @@ const struct verb *const verb_table[] = { &verb_run, &verb_create, &verb_start, 
 	&verb_cp, &verb_logs, &verb_top, &verb_port, &verb_port_forward, &verb_wait, &verb_inspect,
 	&verb_pull, &verb_push, &verb_images, &verb_rmi, &verb_tag, &verb_load, &verb_save,
 	&verb_history, &verb_image_prune, &verb_login, &verb_logout, &verb_volume_create,
-	&verb_volume_ls, &verb_volume_inspect, &verb_volume_rm, &verb_volume_prune, &verb_prune,
+	&verb_volume_ls, &verb_volume_inspect, &verb_volume_rm, &verb_volume_prune,
+	&verb_network_create, &verb_network_ls, &verb_network_inspect, &verb_network_rm,
+	&verb_network_prune, &verb_prune,
 	&verb_df, &verb_doctor, &verb_setup, &verb_stats, &verb_template, &verb_server,
 	&verb_runner, &verb_token, &verb_context, &verb_config_show, &verb_completion,
 	&verb_version, NULL };
@@ -60,6 +63,19 @@ void cli_complain(const struct err *err)
 {
 	fflush(stdout);
 	fprintf(stderr, "micropod: %s\n", err->msg);
+}
+
+bool cli_confirm(const char *fmt, ...)
+{
+	char line[16];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	printf(" Go on? [y/N] ");
+	fflush(stdout);
+	return fgets(line, sizeof(line), stdin) && (line[0] == 'y' || line[0] == 'Y');
 }
 
 /* Docker's words for the same. */
@@ -101,6 +117,12 @@ static const struct {
 	{ "image", "save", &verb_save },
 	{ "image", "tag", &verb_tag },
 	{ "config", "show", &verb_config_show },
+	{ "network", "create", &verb_network_create },
+	{ "network", "inspect", &verb_network_inspect },
+	{ "network", "list", &verb_network_ls },
+	{ "network", "ls", &verb_network_ls },
+	{ "network", "prune", &verb_network_prune },
+	{ "network", "rm", &verb_network_rm },
 	{ "system", "df", &verb_df },
 	{ "system", "events", &verb_events },
 	{ "system", "prune", &verb_prune },
@@ -112,7 +134,7 @@ static const struct {
 	{ "volume", "rm", &verb_volume_rm },
 };
 
-const char *const verb_groups[] = { "config", "container", "image", "system", "volume", NULL };
+const char *const verb_groups[] = { "config", "container", "image", "network", "system", "volume", NULL };
 
 const char *verb_in_group(const char *group, size_t i)
 {

@@ -61,7 +61,8 @@ struct verb {
 extern const struct verb verb_attach, verb_completion, verb_config_show, verb_context, verb_cp,
 	verb_create, verb_df, verb_doctor, verb_exec, verb_events, verb_extend, verb_history,
 	verb_image_prune, verb_images, verb_inspect, verb_kill, verb_list, verb_load, verb_login,
-	verb_logout, verb_logs, verb_pause, verb_port, verb_port_forward, verb_prune, verb_ps,
+	verb_logout, verb_logs, verb_network_create, verb_network_inspect, verb_network_ls,
+	verb_network_prune, verb_network_rm, verb_pause, verb_port, verb_port_forward, verb_prune, verb_ps,
 	verb_pull, verb_push, verb_rename, verb_restart, verb_rm, verb_rmi, verb_run, verb_runner,
 	verb_save, verb_server, verb_setup, verb_start, verb_stats, verb_stop, verb_tag,
 	verb_template, verb_token, verb_top, verb_unpause, verb_update, verb_version,
@@ -79,6 +80,9 @@ const struct verb *verb_by_group(const char *group, const char *word);
 
 /* Runs one command line, prints its error, returns the exit code. */
 int cli_main(int argc, char **argv);
+
+/* Asks on the terminal whether to go on after this (printf(3)); all but a yes is a no. */
+bool cli_confirm(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* One line on stderr, "micropod: " in front. */
 void cli_complain(const struct err *err);

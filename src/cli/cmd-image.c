@@ -210,15 +210,10 @@ static int run_image_prune(
 	struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
 {
 	const struct image_prune_opts *o = values;
-	char line[16];
 
-	if (!o->force) {
-		printf("This removes %s images that no sandbox uses. Go on? [y/N] ",
-			o->all ? "all" : "untagged");
-		fflush(stdout);
-		if (!fgets(line, sizeof(line), stdin) || (line[0] != 'y' && line[0] != 'Y'))
-			return 0;
-	}
+	if (!o->force && !cli_confirm("This removes %s images that no sandbox uses.",
+				 o->all ? "all" : "untagged"))
+		return 0;
 	return images_prune(cli, o->all, err);
 }
 

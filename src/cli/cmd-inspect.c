@@ -10,6 +10,7 @@
 #include "cli/images.h"
 #include "cli/output.h"
 #include "driver/accel.h"
+#include "sandbox/network.h"
 #include "sandbox/volume.h"
 
 #define SHM_DEFAULT (64 * MIB)
@@ -234,6 +235,26 @@ static json_t *mounts_json(const struct sandbox_root *root, const struct strv *v
 	return a;
 }
 
+/* Where a VM is on its network. Docker has it twice: of the default one, and of each by name. */
+static void add_address(const struct sandbox *box, json_t *o)
+{
+	const struct sandbox_config *c = &box->config;
+	struct network_plan plan;
+	json_t *one = json_object();
+
+	if (c->engine || c->no_network)
+		return;
+	network_plan(c, &plan);
+	set_string(one, "IPAddress", plan.address);
+	set_int(one, "IPPrefixLen", plan.prefix);
+	set_string(one, "Gateway", plan.gateway);
+	json_object_set_new(one, "MacAddress", output_mac(c->mac));
+	json_object_update(o, one);
+	json_object_set_new(one, "Aliases", words_json(&c->aliases));
+	json_object_set_new(o, "Networks",
+		json_pack("{s:o}", network_shared(c) ? c->network : "default", one));
+}
+
 /* {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]} */
 static json_t *network_json(const struct sandbox *box)
 {
@@ -256,6 +277,7 @@ static json_t *network_json(const struct sandbox *box)
 		json_array_append_new(list, one);
 	}
 	json_object_set_new(o, "Ports", all);
+	add_address(box, o);
 	return o;
 }
 

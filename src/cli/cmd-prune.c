@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "cli/images.h"
+#include "cli/networks.h"
 #include "cli/output.h"
 #include "cli/target.h"
 #include "sandbox/template.h"
@@ -27,15 +28,10 @@ static const struct opt opts[] = {
 
 static bool agreed(const struct prune *p)
 {
-	char line[16];
-
-	if (p->force)
-		return true;
-	printf("This removes all sandboxes that do not run, %s images that no sandbox uses, and "
-	       "what crashes left. Go on? [y/N] ",
-		p->all ? "all" : "untagged");
-	fflush(stdout);
-	return fgets(line, sizeof(line), stdin) && (line[0] == 'y' || line[0] == 'Y');
+	return p->force ||
+	       cli_confirm("This removes all sandboxes that do not run, all networks and %s images "
+			   "that no sandbox uses, and what crashes left.",
+		       p->all ? "all" : "untagged");
 }
 
 static bool removable(const struct sandbox *box)
@@ -86,7 +82,11 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 		r = sandbox_sweep(cli->root, err);
 	if (r == 0)
 		r = template_sweep(cli->root, err);
-	if (r == 0)
+	if (r == 0) {
+		r = networks_prune(cli, err);
+		code = r > 0 ? r : code;
+	}
+	if (r >= 0)
 		r = images_prune(cli, p->all, err);
 	return r < 0 ? r : code;
 }
@@ -95,7 +95,7 @@ const struct verb verb_prune = {
 	.name = "prune",
 	.remote = VERB_THERE,
 	.usage = "[OPTIONS]",
-	.summary = "Remove sandboxes that do not run, unused images and leftovers",
+	.summary = "Remove sandboxes that do not run, unused networks and images, and leftovers",
 	.opts = opts,
 	.values_size = sizeof(struct prune),
 	.run = run,

@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "base/id.h"
 #include "cli/cli.h"
+#include "cli/labels.h"
 #include "cli/output.h"
 #include "sandbox/volume.h"
 
@@ -46,13 +47,9 @@ static int run_create(
 	int r;
 
 	id_generate(id);
-	for (size_t i = 0; i < c->labels.n; i++)
-		if (!c->labels.v[i][0] || c->labels.v[i][0] == '=' ||
-			strlen(c->labels.v[i]) > LIMIT_LABEL_BYTES)
-			return err_set(err, EINVAL,
-				"option '--label' is '%.100s': give KEY=VALUE, of at most %d bytes",
-				c->labels.v[i], (int)LIMIT_LABEL_BYTES);
-	r = volume_create(cli->root, n ? words[0] : id, &c->labels, &v, err);
+	r = labels_check(&c->labels, err);
+	if (r == 0)
+		r = volume_create(cli->root, n ? words[0] : id, &c->labels, &v, err);
 	if (r == 0)
 		printf("%s\n", v.name);
 	return r;
@@ -92,18 +89,6 @@ static int check_filters(const struct strv *filters, struct err *err)
 	return 0;
 }
 
-static bool has_label(const struct volume *v, const char *wanted)
-{
-	size_t len = strlen(wanted);
-
-	for (size_t i = 0; i < v->labels.n; i++)
-		if (strcmp(v->labels.v[i], wanted) == 0 ||
-			(!strchr(wanted, '=') && strncmp(v->labels.v[i], wanted, len) == 0 &&
-				v->labels.v[i][len] == '='))
-			return true;
-	return false;
-}
-
 static bool passes(struct cli *cli, const struct volume *v, const struct strv *filters)
 {
 	char by[LIMIT_NAME + 1];
@@ -113,7 +98,7 @@ static bool passes(struct cli *cli, const struct volume *v, const struct strv *f
 
 		if (strncmp(f, "name=", 5) == 0 && !strstr(v->name, f + 5))
 			return false;
-		if (strncmp(f, "label=", 6) == 0 && !has_label(v, f + 6))
+		if (strncmp(f, "label=", 6) == 0 && !labels_have(&v->labels, f + 6))
 			return false;
 		if (strncmp(f, "dangling=", 9) == 0 &&
 			volume_used(cli->root, v->name, by) == (f[9] == 't'))
@@ -228,16 +213,13 @@ static int run_prune(
 	struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
 {
 	auto_strv struct strv names = STRV_INIT;
-	char line[16], by[LIMIT_NAME + 1];
+	char by[LIMIT_NAME + 1];
 	int code = 0, r;
 
-	if (!((const struct prune *)values)->force) {
-		printf("This removes all volumes that no sandbox uses, with what is in them. Go "
-		       "on? [y/N] ");
-		fflush(stdout);
-		if (!fgets(line, sizeof(line), stdin) || (line[0] != 'y' && line[0] != 'Y'))
-			return 0;
-	}
+	if (!((const struct prune *)values)->force &&
+		!cli_confirm("This removes all volumes that no sandbox uses, with what is in "
+			     "them."))
+		return 0;
 	r = volume_list(cli->root, &names, err);
 	for (size_t i = 0; r == 0 && i < names.n; i++) {
 		struct err why = ERR_INIT;

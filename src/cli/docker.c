@@ -31,6 +31,7 @@ int docker_check_options(const struct run_opts *o, struct err *err)
 	const char *only = o->cold	      ? "cold"
 			   : o->host_access   ? "host-access"
 			   : o->platform      ? "platform"
+			   : o->rootfs	      ? "rootfs"
 			   : o->runtime	      ? "runtime"
 			   : o->scratch_bytes ? "storage-opt"
 					      : NULL;
@@ -167,7 +168,6 @@ static int set_image(const struct run_opts *o, const char **words, const char *j
 static int set_container(
 	struct cli *cli, const struct run_opts *o, struct sandbox_config *c, struct err *err)
 {
-	bool named = o->network && strcmp(o->network, "default") != 0 && !c->no_network;
 	int r = copy(&c->engine, engine_host(), err);
 
 	/* As Docker: no limit unless one is asked for. */
@@ -182,8 +182,6 @@ static int set_container(
 			r = err_errno(err, errno, "cannot find the agent's token '%s'",
 				o->agent_token_file);
 	}
-	if (r == 0 && named)
-		r = copy(&c->network, o->network, err);
 	if (r == 0)
 		r = copy(&c->agent_path,
 			o->agent_path		     ? o->agent_path

@@ -7,21 +7,11 @@
 
 #include "base/cleanup.h"
 #include "base/parse.h"
+#include "cli/labels.h"
 #include "cli/target.h"
 #include "sandbox/volume.h"
 
 /* A key or KEY=VALUE of a label. */
-static bool has_label(const struct strv *labels, const char *value)
-{
-	size_t len = strlen(value);
-	bool whole = strchr(value, '=') != NULL;
-
-	for (size_t i = 0; i < labels->n; i++)
-		if (whole ? strcmp(labels->v[i], value) == 0
-			  : strncmp(labels->v[i], value, len) == 0 && labels->v[i][len] == '=')
-			return true;
-	return false;
-}
 
 /* ROOT/volumes/NAME/_data */
 static bool is_volume(const char *path, const char *name)
@@ -76,7 +66,7 @@ static bool by_id(const struct sandbox *box, const char *value)
 
 static bool by_label(const struct sandbox *box, const char *value)
 {
-	return has_label(&box->config.labels, value);
+	return labels_have(&box->config.labels, value);
 }
 
 /* A part of it, as Docker has it. */

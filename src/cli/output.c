@@ -231,6 +231,11 @@ json_t *output_string(const char *s)
 	return json_string(sb.data);
 }
 
+json_t *output_mac(const uint8_t m[static 6])
+{
+	return json_sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+}
+
 json_t *output_pairs(const struct strv *words)
 {
 	json_t *o = json_object();

@@ -51,6 +51,8 @@ int output_inspected(const char *format, json_t *all, struct err *err);
 json_t *output_string(const char *s);
 
 /* KEY=VALUE words as a JSON object of strings. */
+/* "02:..." */
+json_t *output_mac(const uint8_t mac[static 6]);
 json_t *output_pairs(const struct strv *words);
 
 /* "Less than a second", "5 minutes", "About an hour", "3 days". buf: at least 32 bytes; returns

@@ -34,6 +34,7 @@
 #include "driver/virtiofsd.h"
 #include "image/disk.h"
 #include "oci/signal.h"
+#include "sandbox/network.h"
 #include "sandbox/template.h"
 
 #define MEMORY_DEFAULT GIB
@@ -52,6 +53,7 @@ const char *const run_pulls[] = {
 	[IMAGE_PULL_NEVER] = "never",
 	NULL,
 };
+const char *const run_rootfs[] = { [ROOTFS_BLOCK] = "block", [ROOTFS_VIRTIOFS] = "virtiofs", NULL };
 const char *const run_runtimes[] = { "builtin", "crun", "runc", NULL };
 static_assert(ARRAY_SIZE(run_pulls) == IMAGE_PULL_MAX + 1, "a word for each policy");
 
@@ -140,6 +142,8 @@ const struct opt run_create_opts[] = {
 	{ "init", 0, OPT_FLAG, AT(init), NULL,
 		"a process 1 that reaps what others leave behind, before the program" },
 	{ "interactive", 'i', OPT_FLAG, AT(interactive), NULL, "keep stdin open" },
+	{ "ip", 0, OPT_STRING, AT(ip), "ADDRESS",
+		"its IPv4 address on a network with a name (default: a free one)" },
 	{ "label", 'l', OPT_LIST, AT(labels), "KEY=VALUE", "note this down with the sandbox" },
 	{ "label-file", 0, OPT_LIST, AT(label_files), "FILE",
 		"note down the labels of a file, one KEY=VALUE a line" },
@@ -154,7 +158,11 @@ const struct opt run_create_opts[] = {
 		"readonly" },
 	{ "name", 0, OPT_STRING, AT(name), "NAME", "name of the sandbox (default: made up)" },
 	{ "network", 0, OPT_STRING, AT(network), "WHICH",
-		"network of the sandbox: default, none; docker: host and names too" },
+		"network of the sandbox: default, none, private-only (addresses of private networks), "
+		"internet-only (all others), or one that 'network create' has made; docker: what "
+		"the engine has" },
+	{ "network-alias", 0, OPT_LIST, AT(aliases), "NAME",
+		"one more name that others on its network find it by" },
 	{ "no-agent", 0, OPT_FLAG, AT(no_agent), NULL,
 		"docker: run the image as it is; exec, attach and cp cannot do anything then" },
 	{ "no-healthcheck", 0, OPT_FLAG, AT(no_healthcheck), NULL,
@@ -171,6 +179,10 @@ const struct opt run_create_opts[] = {
 		"make all ports that the image names reachable on free ports of this host" },
 	{ "pull", 0, OPT_WORD, AT(pull), "WHEN", "when to fetch the image", .words = run_pulls },
 	{ "quiet", 'q', OPT_FLAG, AT(quiet), NULL, "no progress and no notices" },
+	{ "rootfs", 0, OPT_WORD, AT(rootfs), "HOW",
+		"what its root file system comes as: block, a disk image; virtiofs, a folder of this "
+		"host",
+		.words = run_rootfs },
 	{ "read-only", 0, OPT_FLAG, AT(read_only), NULL,
 		"its root file system cannot be written to" },
 	{ "restart", 0, OPT_STRING, AT(restart), "POLICY",
@@ -323,11 +335,14 @@ static int set_volumes(
 		r = volumes_sort(&c->volumes, err);
 	if (r < 0 || cli->settings.driver == SETTINGS_DRIVER_DOCKER)
 		return r;
-	if (c->volumes.n && !cli->settings.enable_virtio_fs)
+	if ((c->volumes.n || o->rootfs == ROOTFS_VIRTIOFS) && !cli->settings.enable_virtio_fs)
 		return err_set(err, EPERM,
-			"volumes are switched off: 'enable_virtio_fs' is false (micropod config "
+			"folders cannot be shared: 'enable_virtio_fs' is false (micropod config "
 			"show says where)");
-	c->slots = c->volumes.n / SANDBOX_VOLUME_WORDS;
+	c->slots = c->volumes.n / SANDBOX_VOLUME_WORDS + (o->rootfs == ROOTFS_VIRTIOFS);
+	if (c->slots > LIMIT_VM_SLOTS)
+		return err_set(err, E2BIG, "at most %d folders can be shared with a VM",
+			LIMIT_VM_SLOTS);
 	/* Before an image is fetched. */
 	return c->slots ? virtiofsd_find(&program, err) : 0;
 }
@@ -454,8 +469,28 @@ static int make_scratch(const char *path, uint64_t bytes, void *arg, struct err 
 	return disk_make_scratch(arg, path, bytes, err);
 }
 
+/* The image as the guest is given it: its disk, or the folder that it is shared as. */
+static int provide_root(struct image_store *store, const struct image *image,
+	const struct image_disk_opts *disk, bool tree, char **ret_path, struct err *err)
+{
+	return tree ? image_tree(store, image, disk, ret_path, err)
+		    : image_disk(store, image, disk, ret_path, err);
+}
+
+/* What has the image's place in a VM whose root is shared: a disk with nothing on it. */
+static int empty_disk(const char *cache, char **ret_path, struct err *err)
+{
+	if (asprintf(ret_path, "%s/empty.img", cache) < 0) {
+		*ret_path = NULL;
+		return err_errno(err, ENOMEM, "cannot make the sandbox");
+	}
+	return access(*ret_path, R_OK) == 0
+		       ? 0
+		       : disk_make_scratch(cache, *ret_path, SCRATCH_MIN, err);
+}
+
 static int make_box(struct cli *cli, struct image_store *store, const struct image *image,
-	const struct image_disk_opts *disk, struct sandbox_config *c, struct err *err)
+	const struct image_disk_opts *disk, bool tree, struct sandbox_config *c, struct err *err)
 {
 	auto_free char *cache = NULL, *path = NULL;
 	struct err ignored = ERR_INIT;
@@ -465,12 +500,15 @@ static int make_box(struct cli *cli, struct image_store *store, const struct ima
 		cache = NULL;
 		return err_errno(err, ENOMEM, "cannot make the sandbox");
 	}
-	r = image_disk(store, image, disk, &c->image_disk, err);
+	r = provide_root(store, image, disk, tree, tree ? &c->image_tree : &c->image_disk, err);
+	if (r == 0 && tree)
+		r = empty_disk(cache, &c->image_disk, err);
 	if (r == 0)
 		r = sandbox_create(cli->root, c, make_scratch, cache, err);
 	if (r < 0)
 		return r;
-	r = image_disk(store, image, disk, &path, err);
+	/* It may have been removed before there was a sandbox that uses it. */
+	r = provide_root(store, image, disk, tree, &path, err);
 	if (r < 0)
 		sandbox_remove(cli->root, c->id, true, &ignored);
 	return r;
@@ -488,10 +526,50 @@ static int check_vm_options(const struct run_opts *o, struct err *err)
 
 	if (only)
 		return err_set(err, EINVAL, "option '--%s' needs '--driver docker'", only);
-	if (o->network && strcmp(o->network, "default") != 0 && !is_none(o->network))
-		return err_set(err, EINVAL,
-			"option '--network' is '%.100s': give one of default, none", o->network);
 	return 0;
+}
+
+/* What only a network with a name has; and of a VM, which network that is. */
+static int set_network(struct cli *cli, const struct run_opts *o, struct sandbox_config *c,
+	struct err *err)
+{
+	bool docker = cli->settings.driver == SETTINGS_DRIVER_DOCKER, only = false;
+	const char *name = o->network && strcmp(o->network, "default") != 0 && !c->no_network
+				   ? o->network
+				   : NULL;
+	int r = 0;
+
+	if (name && !docker && strcmp(name, "bridge") == 0)
+		name = NULL;
+	if (name && !docker && (strcmp(name, "host") == 0 || strncmp(name, "container:", 10) == 0))
+		return err_set(err, ENOTSUP,
+			"option '--network' is '%.100s': a VM has a network of its own; publish "
+			"ports with -p, reach the host's loopback with --host-access",
+			name);
+	if (name && !docker) {
+		only = strcmp(name, NETWORK_PRIVATE) == 0;
+		if (only || strcmp(name, NETWORK_INTERNET) == 0)
+			r = set(&c->reach, only ? "private" : "internet", err);
+		only = c->reach != NULL;
+	}
+	if ((o->ip || o->aliases.n) && (!name || only))
+		return err_set(err, EINVAL,
+			"options '--ip' and '--network-alias' need a network with a name");
+	for (size_t i = 0; i < o->aliases.n; i++)
+		if (!name_valid(o->aliases.v[i]))
+			return err_set(err, EINVAL,
+				"option '--network-alias' is '%.100s': use 2 to %d letters, "
+				"digits, '_', '.', '-', the first a letter or digit",
+				o->aliases.v[i], LIMIT_NAME);
+	if (r == 0 && name)
+		r = set(&c->network, name, err);
+	if (r == 0 && o->ip)
+		r = set(&c->ip, o->ip, err);
+	if (r == 0 && strv_addv(&c->aliases, (const char *const *)o->aliases.v) < 0)
+		r = err_errno(err, ENOMEM, "cannot make the sandbox");
+	/* Before an image is fetched. */
+	return r == 0 && !docker && network_shared(c) ? network_check(cli->root, c->network, err)
+						      : r;
 }
 
 /* A guest has this machine's processor, and nothing in it that translates another's programs. */
@@ -538,7 +616,8 @@ static int create_vm(struct cli *cli, const struct run_opts *o, const char **wor
 	trace_step("image found");
 	if (r == 0 && !(c->kernel && c->agent_rootfs))
 		r = guest_ensure(cli, o->quiet, err);
-	return r < 0 ? r : make_box(cli, store, image, &disk, c, err);
+	return r < 0 ? r : make_box(cli, store, image, &disk,
+				 o->rootfs == ROOTFS_VIRTIOFS, c, err);
 }
 
 static int create(struct cli *cli, const struct run_opts *o, const char **words,
@@ -551,6 +630,8 @@ static int create(struct cli *cli, const struct run_opts *o, const char **words,
 		r = set_options(cli, o, c, err);
 	if (r == 0 && !docker)
 		r = run_set_machine(cli, c, err);
+	if (r == 0)
+		r = set_network(cli, o, c, err);
 	if (r == 0)
 		r = check_name(cli, o, c, err);
 	if (r < 0)

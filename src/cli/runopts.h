@@ -10,6 +10,8 @@ struct run_opts {
 	bool read_only, init, no_agent, privileged, publish_all;
 	const char *name, *workdir, *user, *entrypoint, *hostname, *stop_signal;
 	const char *network, *agent_binary, *agent_path, *agent_server, *agent_token_file;
+	const char *ip;
+	struct strv aliases;
 	const char *platform, *health_cmd;
 	bool no_healthcheck;
 	int64_t health_interval, health_timeout, health_start_period, health_start_interval;
@@ -22,6 +24,7 @@ struct run_opts {
 	uint64_t shm_bytes;
 	int pull;    /* enum image_policy */
 	int runtime; /* index into run_runtimes */
+	int rootfs;  /* enum run_rootfs */
 	int64_t stop_timeout, timeout, lifetime, idle_timeout;
 	const char *restart;
 	int at_limit; /* index into at_limits */
@@ -29,7 +32,9 @@ struct run_opts {
 	uint64_t scratch_bytes;
 };
 
-extern const char *const run_pulls[], *const run_runtimes[];
+enum run_rootfs { ROOTFS_BLOCK, ROOTFS_VIRTIOFS };
+
+extern const char *const run_pulls[], *const run_rootfs[], *const run_runtimes[];
 extern const struct run_opts run_defaults;
 
 /* What run and create share. */

@@ -13,3 +13,6 @@
  * back. 0 or -errno with err.
  */
 int confine_worker(uint64_t memory, struct err *err);
+
+/* The same, but files can be made below the folder dir; without Landlock -EOPNOTSUPP with err. */
+int confine_unpacker(uint64_t memory, int dir, struct err *err);

@@ -50,16 +50,29 @@ static void punch_freed(const struct blocks *b)
 			return;
 }
 
-static int build_tree(const struct disk_build *build, struct tree *tree, struct err *err)
+int disk_read_layers(const struct disk_build *build, struct tree *tree, struct blocks *blocks,
+	struct err *err)
+{
+	int r = blocks_init(blocks, build->out_fd);
+
+	if (r == 0)
+		r = tree_init(tree, blocks, build->created > 0 ? build->created : 0);
+	if (r < 0)
+		return err_set(err, ENOMEM, "out of memory");
+	r = apply_layers(build, tree, err);
+	if (r == 0)
+		r = tree_add_places(tree, err);
+	if (r == 0 && (r = blocks_flush(blocks)) < 0)
+		err_errno(err, -r, "cannot write the layers' content");
+	return r;
+}
+
+static int write_disk(const struct disk_build *build, struct tree *tree, struct err *err)
 {
 	struct ext4_opts opts = { .id = build->id,
 		.created = build->created > 0 ? build->created : 1 };
-	int r = apply_layers(build, tree, err);
+	int r = ext4_write(tree, &opts, err);
 
-	if (r == 0)
-		r = tree_add_places(tree, err);
-	if (r == 0)
-		r = ext4_write(tree, &opts, err);
 	if (r < 0)
 		return r;
 	punch_freed(tree->blocks);
@@ -72,11 +85,10 @@ int disk_build(const struct disk_build *build, struct err *err)
 {
 	struct blocks blocks;
 	struct tree tree = { 0 };
-	int r = blocks_init(&blocks, build->out_fd);
+	int r = disk_read_layers(build, &tree, &blocks, err);
 
 	if (r == 0)
-		r = tree_init(&tree, &blocks, build->created > 0 ? build->created : 0);
-	r = r < 0 ? err_set(err, ENOMEM, "out of memory") : build_tree(build, &tree, err);
+		r = write_disk(build, &tree, err);
 	tree_deinit(&tree);
 	blocks_deinit(&blocks);
 	return r;

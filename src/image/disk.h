@@ -56,6 +56,15 @@ struct disk_build {
 int disk_build(const struct disk_build *build, struct err *err);
 
 /*
+ * The first half of it: the layers on each other in tree, their content in out_fd. Both are to be
+ * deinitialised in any case, tree first. 0 or -errno with err.
+ */
+struct tree;
+struct blocks;
+int disk_read_layers(const struct disk_build *build, struct tree *tree, struct blocks *blocks,
+	struct err *err);
+
+/*
  * Makes path an empty sparse ext4 of fs size size_bytes (16 MiB to DISK_VIRTUAL_SIZE), replacing
  * what is there. cache: a folder where one template per size is kept and copied from (then it takes
  * milliseconds); NULL: none. The root folder is root's, 0755. It has a small journal, so that a

@@ -7,6 +7,7 @@
  *   blobs/sha256/<hex>   manifests, configs and layers; whole and verified, or not there
  *   refs/<hex>.json      one record per reference (hex: sha256 of the reference) or untagged image
  *   disks/<hex>-<n>.img  one disk per image configuration, n: format version of the disk builder
+ *   trees/<hex>-<n>/     the same as a folder, of images that are shared so
  *   locks/, tmp/         locks and files not yet finished
  *
  * Registries, mirrors, credentials and the transports other than registries are skopeo's work: its
@@ -215,4 +216,8 @@ struct image_disk_opts {
  * changes after that.
  */
 int image_disk(struct image_store *store, const struct image *image,
+	const struct image_disk_opts *opts, char **ret_path, struct err *err);
+
+/* The same of the image as a folder (image/unpack.h), which nobody may write to. */
+int image_tree(struct image_store *store, const struct image *image,
 	const struct image_disk_opts *opts, char **ret_path, struct err *err);

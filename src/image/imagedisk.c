@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How it works: the disk is built by a forked worker that can open nothing and writes to a
- * temporary file; its reports (how far it is) come as packets over a socket pair, the last thing is
+ * temporary file; a tree by one that reaches nothing but its folder; its reports (how far it is) come as packets over a socket pair, the last thing is
  * its error. Whoever waits at the lock finds the disk there.
  */
 #include <errno.h>
@@ -11,17 +11,22 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fs.h"
+#include "base/id.h"
 #include "base/limits.h"
 #include "base/proc.h"
 #include "image/confine.h"
 #include "image/disk.h"
 #include "image/store.h"
+#include "image/unpack.h"
 
 #define REPORT_EVERY (2 * MIB)
 
@@ -37,6 +42,7 @@ struct builder {
 	const struct image_disk_opts *opts;
 	struct disk_layer *layers;
 	struct store_temp temp;
+	int folder;	   /* a tree is unpacked below it; -1: a disk is made */
 	int sock;	   /* the worker's end */
 	uint64_t reported; /* packed bytes of the layer, when last told */
 };
@@ -105,9 +111,11 @@ static _Noreturn void work(struct builder *b, pid_t parent)
 	if (!setlocale(LC_CTYPE, "C.UTF-8"))
 		r = err_set(&report.err, ENOENT, "the locale C.UTF-8 is missing");
 	if (r == 0)
-		r = confine_worker(LIMIT_IMAGE_MEMORY, &report.err);
+		r = b->folder < 0 ? confine_worker(LIMIT_IMAGE_MEMORY, &report.err)
+				  : confine_unpacker(LIMIT_IMAGE_MEMORY, b->folder, &report.err);
 	if (r == 0)
-		r = disk_build(&build, &report.err);
+		r = b->folder < 0 ? disk_build(&build, &report.err)
+				  : unpack_build(&build, b->folder, &report.err);
 	if (r == 0)
 		report.err = ERR_INIT;
 	_exit(write(b->sock, &report, sizeof(report)) != sizeof(report));
@@ -184,7 +192,7 @@ static int run_worker(struct builder *b, struct err *err)
 	return last.err.code ? err_set(err, last.err.code, "%s", last.err.msg) : 0;
 }
 
-static int build(struct builder *b, const char *name, struct err *err)
+static int build_disk(struct builder *b, const char *name, struct err *err)
 {
 	int r = store_temp_open(b->store, &b->temp, err);
 
@@ -199,11 +207,63 @@ static int build(struct builder *b, const char *name, struct err *err)
 	return r;
 }
 
-static bool have_disk(const struct image_store *store, const char *name)
+/* Unpacked in a folder of tmp/, which who cleans up there leaves alone while it is locked. */
+static int unpack(struct builder *b, const char *tmp, const char *name, struct err *err)
+{
+	int r;
+
+	if (flock(b->folder, LOCK_SH | LOCK_NB) < 0 || mkdirat(b->folder, UNPACK_ROOT, 0700) < 0 ||
+		mkdirat(b->folder, UNPACK_LINKS, 0700) < 0)
+		return err_errno(err, errno, "cannot make a folder in '%s/tmp'", b->store->dir);
+	r = store_temp_open(b->store, &b->temp, err);
+	if (r == 0)
+		r = open_layers(b, err);
+	if (r == 0)
+		r = run_worker(b, err);
+	/* Whole or not there, after a power cut too. */
+	if (r == 0 && (syncfs(b->folder) < 0 ||
+			      renameat(b->folder, UNPACK_ROOT, b->store->trees, name) < 0 ||
+			      fsync(b->store->trees) < 0))
+		r = err_errno(err, errno, "cannot save '%s' in '%s'", name, b->store->dir);
+	store_temp_deinit(&b->temp);
+	open_layers_deinit(b);
+	fs_remove_tree(b->store->tmp, tmp);
+	return r;
+}
+
+static int build_tree(struct builder *b, const char *name, struct err *err)
+{
+	char tmp[ID_LEN + 8], id[ID_LEN + 1];
+	auto_close int folder = -1;
+	int r;
+
+	id_generate(id);
+	snprintf(tmp, sizeof(tmp), "tree-%s", id);
+	if (mkdirat(b->store->tmp, tmp, 0700) == 0)
+		folder = openat(b->store->tmp, tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (folder < 0)
+		return err_errno(err, errno, "cannot make a folder in '%s/tmp'", b->store->dir);
+	b->folder = folder;
+	r = unpack(b, tmp, name, err);
+	b->folder = -1;
+	return r;
+}
+
+/* What is made: its name, where it lies, how. */
+struct product {
+	char name[DIGEST_SIZE + 16];
+	int folder;
+	const char *below; /* of the store */
+	mode_t type;
+	int (*build)(struct builder *b, const char *name, struct err *err);
+};
+
+static bool is_there(const struct product *p)
 {
 	struct stat st;
 
-	return fstatat(store->disks, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode);
+	return fstatat(p->folder, p->name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       (st.st_mode & S_IFMT) == p->type;
 }
 
 static void tell_wait(void *arg)
@@ -216,37 +276,64 @@ static void tell_wait(void *arg)
 }
 
 /* Builds unless another process has while this one waited. */
-static int build_locked(struct builder *b, const char *name, struct err *err)
+static int build_locked(struct builder *b, const struct product *p, struct err *err)
 {
 	auto_close int lock = -1, store_fd = -1;
 
-	lock = store_lock(b->store, "disk", digest_hex(b->image->id), true, tell_wait, b, err);
+	lock = store_lock(b->store, p->below, digest_hex(b->image->id), true, tell_wait, b, err);
 	if (lock < 0)
 		return lock;
 	store_fd = store_lock(b->store, "store", "all", false, tell_wait, b, err);
 	if (store_fd < 0)
 		return store_fd;
-	return have_disk(b->store, name) ? 0 : build(b, name, err);
+	return is_there(p) ? 0 : p->build(b, p->name, err);
+}
+
+static int provide(struct image_store *store, const struct image *image,
+	const struct image_disk_opts *opts, const struct product *p, char **ret_path,
+	struct err *err)
+{
+	struct builder b = { .store = store,
+		.image = image,
+		.opts = opts,
+		.temp = STORE_TEMP_INIT,
+		.folder = -1,
+		.sock = -1 };
+	int r = is_there(p) ? 0 : build_locked(&b, p, err);
+
+	if (r < 0)
+		return r;
+	if (asprintf(ret_path, "%s/%s/%s", store->dir, p->below, p->name) < 0) {
+		*ret_path = NULL;
+		return err_set(err, ENOMEM, "out of memory");
+	}
+	return 0;
 }
 
 int image_disk(struct image_store *store, const struct image *image,
 	const struct image_disk_opts *opts, char **ret_path, struct err *err)
 {
-	struct builder b = {
-		.store = store, .image = image, .opts = opts, .temp = STORE_TEMP_INIT, .sock = -1
+	struct product p = {
+		.folder = store->disks, .below = "disks", .type = S_IFREG, .build = build_disk
 	};
-	char name[DIGEST_SIZE + 16];
-	int r = 0;
 
-	store_disk_name(image->id, name);
-	if (!have_disk(store, name))
-		r = build_locked(&b, name, err);
-	if (r < 0)
-		return err_wrap(err, "cannot make the disk of image '%.128s'",
-			image->reference ? image->reference : image->id);
-	if (asprintf(ret_path, "%s/disks/%s", store->dir, name) < 0) {
-		*ret_path = NULL;
-		return err_set(err, ENOMEM, "out of memory");
-	}
-	return 0;
+	store_disk_name(image->id, p.name);
+	return provide(store, image, opts, &p, ret_path, err) < 0
+		       ? err_wrap(err, "cannot make the disk of image '%.128s'",
+				 image->reference ? image->reference : image->id)
+		       : 0;
+}
+
+int image_tree(struct image_store *store, const struct image *image,
+	const struct image_disk_opts *opts, char **ret_path, struct err *err)
+{
+	struct product p = {
+		.folder = store->trees, .below = "trees", .type = S_IFDIR, .build = build_tree
+	};
+
+	store_tree_name(image->id, p.name);
+	return provide(store, image, opts, &p, ret_path, err) < 0
+		       ? err_wrap(err, "cannot unpack image '%.128s'",
+				 image->reference ? image->reference : image->id)
+		       : 0;
 }

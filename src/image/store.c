@@ -14,6 +14,7 @@
 #include "base/id.h"
 #include "base/limits.h"
 #include "image/disk.h"
+#include "image/unpack.h"
 
 static int open_dir(const char *parent, const char *name, int *ret_fd, struct err *err)
 {
@@ -41,7 +42,7 @@ int image_store_open(const char *root, struct image_store **ret_store, struct er
 
 	if (!s)
 		return err_set(err, ENOMEM, "out of memory");
-	s->dirfd = s->blobs = s->refs = s->disks = s->locks = s->tmp = -1;
+	s->dirfd = s->blobs = s->refs = s->disks = s->trees = s->locks = s->tmp = -1;
 	if (asprintf(&s->dir, "%s/images", root) < 0) {
 		s->dir = NULL;
 		return err_set(err, ENOMEM, "out of memory");
@@ -50,6 +51,7 @@ int image_store_open(const char *root, struct image_store **ret_store, struct er
 		(r = open_dir(s->dir, "blobs/sha256", &s->blobs, err)) < 0 ||
 		(r = open_dir(s->dir, "refs", &s->refs, err)) < 0 ||
 		(r = open_dir(s->dir, "disks", &s->disks, err)) < 0 ||
+		(r = open_dir(s->dir, "trees", &s->trees, err)) < 0 ||
 		(r = open_dir(s->dir, "locks", &s->locks, err)) < 0 ||
 		(r = open_dir(s->dir, "tmp", &s->tmp, err)) < 0)
 		return r;
@@ -65,6 +67,7 @@ struct image_store *image_store_close(struct image_store *s)
 	safe_close(s->blobs);
 	safe_close(s->refs);
 	safe_close(s->disks);
+	safe_close(s->trees);
 	safe_close(s->locks);
 	safe_close(s->tmp);
 	free(s->dir);
@@ -188,6 +191,11 @@ void store_disk_name(const char *id, char out[static DIGEST_SIZE + 16])
 	snprintf(out, DIGEST_SIZE + 16, "%s-%d.img", digest_hex(id), DISK_FORMAT);
 }
 
+void store_tree_name(const char *id, char out[static DIGEST_SIZE + 16])
+{
+	snprintf(out, DIGEST_SIZE + 16, "%s-%d", digest_hex(id), UNPACK_FORMAT);
+}
+
 /* A name is used by sweep and list alone if it is 64 hex digits, then perhaps a tail. */
 static bool hex_name(const char *name, const char *tail)
 {
@@ -301,6 +309,19 @@ static int sweep_disk(void *arg, const char *name)
 	return sweep_file(s, s->store->disks, name, NULL);
 }
 
+static int sweep_tree(void *arg, const char *name)
+{
+	struct sweep *s = arg;
+	char used[DIGEST_SIZE + 16];
+
+	for (size_t i = 0; i < s->list->n; i++) {
+		store_tree_name(s->list->items[i]->id, used);
+		if (strcmp(name, used) == 0)
+			return 0;
+	}
+	return fs_remove_tree(s->store->trees, name);
+}
+
 /* A temporary file is left over if nobody holds it locked. */
 static int sweep_temp(void *arg, const char *name)
 {
@@ -340,6 +361,8 @@ int store_sweep(struct image_store *store, struct image_removed *removed, struct
 		r = each_entry(store->blobs, sweep_blob, &s);
 	if (r == 0)
 		r = each_entry(store->disks, sweep_disk, &s);
+	if (r == 0)
+		r = each_entry(store->trees, sweep_tree, &s);
 	if (r == 0)
 		r = each_entry(store->tmp, sweep_temp, &s);
 	image_list_deinit(&list);

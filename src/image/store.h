@@ -11,7 +11,7 @@
 
 struct image_store {
 	char *dir; /* ROOT/images */
-	int dirfd, blobs, refs, disks, locks, tmp;
+	int dirfd, blobs, refs, disks, trees, locks, tmp;
 };
 
 /* Temporary files: in tmp/, locked while their maker lives, so that prune knows the dead ones. */
@@ -84,5 +84,8 @@ int store_lock(const struct image_store *store, const char *kind, const char *ke
 /* The name of an image's disk below disks/. */
 void store_disk_name(const char *id, char out[static DIGEST_SIZE + 16]);
 
-/* Removes blobs and disks that no record needs. The store's lock must be held alone. */
+/* The name of its unpacked tree below trees/. */
+void store_tree_name(const char *id, char out[static DIGEST_SIZE + 16]);
+
+/* Removes blobs, disks and trees that no record needs. The store's lock must be held alone. */
 int store_sweep(struct image_store *store, struct image_removed *removed, struct err *err);

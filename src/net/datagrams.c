@@ -18,11 +18,8 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "net/filter.h"
+#include "net/packet.h"
 
-#define ETHERNET_HEADER 14
-#define IPV4_HEADER	20
-#define UDP_HEADER	8
 #define FRAGMENT	1480 /* payload of one IP packet; a multiple of 8 */
 #define DATAGRAM_MAX	(65535 - IPV4_HEADER - UDP_HEADER)
 #define BURST		32 /* datagrams of one socket in a turn */
@@ -43,6 +40,7 @@ struct flow {
 };
 
 struct datagrams {
+	const struct net_plan *plan;
 	void (*send)(const void *frame, size_t len, void *arg);
 	void *arg;
 	struct door doors[2 * LIMIT_PORTS];
@@ -54,13 +52,14 @@ struct datagrams {
 	uint8_t buf[UDP_HEADER + DATAGRAM_MAX];
 };
 
-int datagrams_new(
+int datagrams_new(const struct net_plan *plan,
 	void (*send)(const void *frame, size_t len, void *arg), void *arg, struct datagrams **ret_d)
 {
 	struct datagrams *d = calloc(1, sizeof(*d));
 
 	if (!d)
 		return -ENOMEM;
+	d->plan = plan;
 	d->send = send;
 	d->arg = arg;
 	*ret_d = d;
@@ -105,43 +104,6 @@ int datagrams_publish(
 	return 0;
 }
 
-static void put16(uint8_t *p, unsigned value)
-{
-	p[0] = (uint8_t)(value >> 8);
-	p[1] = (uint8_t)value;
-}
-
-static void put32(uint8_t *p, uint32_t value)
-{
-	put16(p, value >> 16);
-	put16(p + 2, value & 0xffff);
-}
-
-static uint16_t get16(const uint8_t *p)
-{
-	return (uint16_t)(p[0] << 8 | p[1]);
-}
-
-static uint32_t get32(const uint8_t *p)
-{
-	return (uint32_t)get16(p) << 16 | get16(p + 2);
-}
-
-/* The ones' complement sum of RFC 1071, to be folded and inverted. */
-static uint32_t sum(const uint8_t *p, size_t len, uint32_t start)
-{
-	for (; len > 1; p += 2, len -= 2)
-		start += get16(p);
-	return len ? start + (uint32_t)(p[0] << 8) : start;
-}
-
-static uint16_t finish(uint32_t total)
-{
-	while (total >> 16)
-		total = (total & 0xffff) + (total >> 16);
-	return (uint16_t)~total;
-}
-
 /* ---- flows ---- */
 
 static bool same_peer(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
@@ -181,12 +143,12 @@ static void choose_seen(struct datagrams *d, struct flow *f)
 	if (f->peer.ss_family == AF_INET) {
 		f->seen_ip = ntohl(sin->sin_addr.s_addr);
 		f->seen_port = ntohs(sin->sin_port);
-		if (filter_destination(f->seen_ip) == FILTER_PASS &&
-			(f->seen_ip & NET_V4_MASK) != NET_V4_NETWORK &&
+		if (filter_destination(d->plan, f->seen_ip) == FILTER_PASS &&
+			(f->seen_ip & d->plan->mask) != d->plan->network &&
 			!flow_to(d, guest, f->seen_ip, f->seen_port))
 			return;
 	}
-	f->seen_ip = NET_V4_GATEWAY;
+	f->seen_ip = d->plan->gateway;
 	do
 		f->seen_port = (uint16_t)(49152 + d->next_port++ % 16384);
 	while (flow_to(d, guest, f->seen_ip, f->seen_port)); /* there are fewer flows than ports */
@@ -217,23 +179,13 @@ static struct flow *flow_from(
 static void send_part(
 	struct datagrams *d, const struct flow *f, size_t offset, size_t len, size_t total)
 {
-	static const uint8_t gateway_mac[] = { 0x52, 0x55, 10, 0, 2,
-		2 }; /* as libslirp answers ARP */
 	uint8_t frame[ETHERNET_HEADER + IPV4_HEADER + FRAGMENT], *ip = frame + ETHERNET_HEADER;
 
 	memcpy(frame, d->guest_mac, 6);
-	memcpy(frame + 6, gateway_mac, 6);
-	put16(frame + 12, 0x0800);
-	memset(ip, 0, IPV4_HEADER);
-	ip[0] = 0x45;
-	put16(ip + 2, (unsigned)(IPV4_HEADER + len));
-	put16(ip + 4, d->next_id);
-	put16(ip + 6, (unsigned)(offset / 8) | (offset + len < total ? MORE_FRAGMENTS : 0));
-	ip[8] = 64;
-	ip[9] = IPPROTO_UDP;
-	put32(ip + 12, f->seen_ip);
-	put32(ip + 16, NET_V4_GUEST);
-	put16(ip + 10, finish(sum(ip, IPV4_HEADER, 0)));
+	packet_mac(d->plan->gateway, frame + 6);
+	put16(frame + 12, ETHERNET_IPV4);
+	packet_ipv4(ip, f->seen_ip, d->plan->guest, IPPROTO_UDP, d->next_id,
+		(unsigned)(offset / 8) | (offset + len < total ? MORE_FRAGMENTS : 0), len);
 	memcpy(ip + IPV4_HEADER, d->buf + offset, len);
 	d->send(frame, ETHERNET_HEADER + IPV4_HEADER + len, d->arg);
 }
@@ -242,17 +194,9 @@ static void send_part(
 static void send_datagram(struct datagrams *d, const struct flow *f, size_t data_len)
 {
 	size_t total = UDP_HEADER + data_len;
-	uint8_t *udp = d->buf;
-	uint32_t pseudo = (f->seen_ip >> 16) + (f->seen_ip & 0xffff) + (NET_V4_GUEST >> 16) +
-			  (NET_V4_GUEST & 0xffff) + IPPROTO_UDP + (uint32_t)total;
-	uint16_t check;
 
-	put16(udp, f->seen_port);
-	put16(udp + 2, d->doors[f->door].guest);
-	put16(udp + 4, (unsigned)total);
-	put16(udp + 6, 0);
-	check = finish(sum(udp, total, pseudo));
-	put16(udp + 6, check ? check : 0xffff);
+	packet_udp(d->buf, f->seen_ip, f->seen_port, d->plan->guest, d->doors[f->door].guest,
+		data_len);
 	d->next_id++;
 	for (size_t offset = 0; offset < total; offset += FRAGMENT)
 		send_part(d, f, offset, MIN((size_t)FRAGMENT, total - offset), total);
@@ -303,8 +247,8 @@ bool datagrams_take(struct datagrams *d, const uint8_t *frame, size_t len)
 	memcpy(d->guest_mac, frame + 6, 6);
 	d->guest_known = true;
 	/* The filter has checked the lengths of an IPv4 packet against the frame. */
-	if (get16(frame + 12) != 0x0800 || ip[9] != IPPROTO_UDP || (get16(ip + 6) & 0x3fff) ||
-		get32(ip + 12) != NET_V4_GUEST)
+	if (get16(frame + 12) != ETHERNET_IPV4 || ip[9] != IPPROTO_UDP || (get16(ip + 6) & 0x3fff) ||
+		get32(ip + 12) != d->plan->guest)
 		return false;
 	header = (size_t)(ip[0] & 15) * 4;
 	total = get16(ip + 2);

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "net/filter.h"
 
-#define ETHERNET_HEADER 14
-#define ETHERNET_MAX           \
-	(ETHERNET_HEADER + 4 + \
-		1500) /* a VLAN tag would be dropped by its type, the room is harmless */
-#define TYPE_IPV4  0x0800
-#define TYPE_ARP   0x0806
+#include "net/packet.h"
+
+/* A VLAN tag would be dropped by its type, the room is harmless. */
+#define ETHERNET_MAX (ETHERNET_HEADER + 4 + PACKET_MTU)
 #define ARP_LEN	   28
 #define PROTO_ICMP 1
 #define PROTO_TCP  6
@@ -31,39 +29,60 @@ static const struct {
 	{ 0x7f000000u, 0xff000000u }, /* loopback */
 	{ 0xa9fe0000u, 0xffff0000u }, /* link-local */
 	{ 0xe0000000u, 0xe0000000u }, /* multicast, reserved, broadcast */
-	{ NET_V4_NETWORK | 0xff, 0xffffffffu },
-	{ NET_V4_NETWORK, 0xffffffffu },
 };
 
-static uint16_t get16(const uint8_t *p)
+static const struct {
+	uint32_t net, mask;
+} private[] = {
+	{ 0x0a000000u, 0xff000000u },
+	{ 0xac100000u, 0xfff00000u },
+	{ 0xc0a80000u, 0xffff0000u },
+	{ 0x64400000u, 0xffc00000u },
+};
+
+const struct net_plan net_plan_alone = {
+	.network = 0x0a000200u,
+	.mask = 0xffffff00u,
+	.gateway = 0x0a000202u,
+	.dns = 0x0a000203u,
+	.guest = 0x0a00020fu,
+};
+
+static bool ours(const struct net_plan *plan, uint32_t address)
 {
-	return (uint16_t)(p[0] << 8 | p[1]);
+	return (address & plan->mask) == plan->network;
 }
 
-static uint32_t get32(const uint8_t *p)
+static bool is_private(uint32_t address)
 {
-	return (uint32_t)get16(p) << 16 | get16(p + 2);
+	for (size_t i = 0; i < ARRAY_SIZE(private); i++)
+		if ((address & private[i].mask) == private[i].net)
+			return true;
+	return false;
 }
 
-static bool ours(uint32_t address)
+/* An address that the guest may send from. */
+static bool may_send(const struct net_plan *plan, uint32_t address)
 {
-	return (address & NET_V4_MASK) == NET_V4_NETWORK;
+	return plan->shared ? address == plan->guest
+			    : ours(plan, address) && address != plan->gateway &&
+				      address != plan->dns;
 }
 
 /* RFC 826: Ethernet, IPv4. */
-static enum filter_verdict filter_arp(const uint8_t *p, size_t len)
+static enum filter_verdict filter_arp(const struct net_plan *plan, const uint8_t *p, size_t len)
 {
-	if (len < ARP_LEN || get16(p) != 1 || get16(p + 2) != TYPE_IPV4 || p[4] != 6 || p[5] != 4)
+	if (len < ARP_LEN || get16(p) != 1 || get16(p + 2) != ETHERNET_IPV4 || p[4] != 6 || p[5] != 4)
 		return FILTER_MALFORMED;
 	/* A probe for a duplicate (RFC 5227) comes from 0.0.0.0. */
-	if (!ours(get32(p + 14)) && get32(p + 14) != 0)
+	if (!may_send(plan, get32(p + 14)) && get32(p + 14) != 0)
 		return FILTER_SOURCE;
-	return ours(get32(p + 24)) ? FILTER_PASS : FILTER_DESTINATION;
+	return ours(plan, get32(p + 24)) ? FILTER_PASS : FILTER_DESTINATION;
 }
 
 /* What is for the stack itself; data is the packet's payload. */
 static enum filter_verdict filter_service(
-	uint32_t to, uint8_t proto, const uint8_t *data, size_t len)
+	const struct net_plan *plan, uint32_t to, uint8_t proto, const uint8_t *data, size_t len)
 {
 	uint16_t port;
 
@@ -74,7 +93,7 @@ static enum filter_verdict filter_service(
 	if (len < 4)
 		return FILTER_MALFORMED;
 	port = get16(data + 2);
-	if (to == NET_V4_DNS)
+	if (to == plan->dns)
 		return port == PORT_DNS ? FILTER_PASS : FILTER_SERVICE;
 	/* The gateway's DHCP and TFTP; other ports are the host's loopback, which the stack refuses
 	 * or not as told. */
@@ -82,15 +101,22 @@ static enum filter_verdict filter_service(
 									      : FILTER_PASS;
 }
 
-enum filter_verdict filter_destination(uint32_t address)
+enum filter_verdict filter_destination(const struct net_plan *plan, uint32_t address)
 {
+	if (address == plan->network || address == (plan->network | ~plan->mask))
+		return FILTER_DESTINATION;
 	for (size_t i = 0; i < ARRAY_SIZE(forbidden); i++)
 		if ((address & forbidden[i].mask) == forbidden[i].net)
 			return FILTER_DESTINATION;
-	return FILTER_PASS;
+	if (ours(plan, address) || plan->reach == NET_REACH_ALL)
+		return FILTER_PASS;
+	if (plan->reach == NET_REACH_NOWHERE)
+		return FILTER_DESTINATION;
+	return is_private(address) == (plan->reach == NET_REACH_PRIVATE) ? FILTER_PASS
+									 : FILTER_DESTINATION;
 }
 
-static enum filter_verdict filter_ipv4(const uint8_t *p, size_t len)
+static enum filter_verdict filter_ipv4(const struct net_plan *plan, const uint8_t *p, size_t len)
 {
 	size_t header, total;
 	uint32_t to;
@@ -101,30 +127,30 @@ static enum filter_verdict filter_ipv4(const uint8_t *p, size_t len)
 	total = get16(p + 2);
 	if (header < 20 || total < header || total > len)
 		return FILTER_MALFORMED;
-	if (!ours(get32(p + 12)) || get32(p + 12) == NET_V4_GATEWAY || get32(p + 12) == NET_V4_DNS)
+	if (!may_send(plan, get32(p + 12)))
 		return FILTER_SOURCE;
 	to = get32(p + 16);
-	if (filter_destination(to) != FILTER_PASS)
+	if (filter_destination(plan, to) != FILTER_PASS)
 		return FILTER_DESTINATION;
-	if (to == NET_V4_GATEWAY || to == NET_V4_DNS) {
+	if (to == plan->gateway || to == plan->dns) {
 		/* A later fragment has no ports to look at, and a first one may be overwritten by
 		 * it. */
 		if (get16(p + 6) & 0x3fff)
 			return FILTER_SERVICE;
-		return filter_service(to, p[9], p + header, total - header);
+		return filter_service(plan, to, p[9], p + header, total - header);
 	}
 	return FILTER_PASS;
 }
 
-enum filter_verdict filter_frame(const uint8_t *frame, size_t len)
+enum filter_verdict filter_frame(const struct net_plan *plan, const uint8_t *frame, size_t len)
 {
 	if (len < ETHERNET_HEADER || len > ETHERNET_MAX || (frame[6] & 1))
 		return FILTER_MALFORMED;
 	switch (get16(frame + 12)) {
-	case TYPE_ARP:
-		return filter_arp(frame + ETHERNET_HEADER, len - ETHERNET_HEADER);
-	case TYPE_IPV4:
-		return filter_ipv4(frame + ETHERNET_HEADER, len - ETHERNET_HEADER);
+	case ETHERNET_ARP:
+		return filter_arp(plan, frame + ETHERNET_HEADER, len - ETHERNET_HEADER);
+	case ETHERNET_IPV4:
+		return filter_ipv4(plan, frame + ETHERNET_HEADER, len - ETHERNET_HEADER);
 	default:
 		return FILTER_PROTOCOL;
 	}

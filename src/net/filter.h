@@ -11,28 +11,41 @@
 
 #include "base/macro.h"
 
-/* 10.0.2.0/24 in host byte order; net.h has the words. */
-#define NET_V4_NETWORK 0x0a000200u
-#define NET_V4_MASK    0xffffff00u
-#define NET_V4_GATEWAY 0x0a000202u
-#define NET_V4_DNS     0x0a000203u
-#define NET_V4_GUEST   0x0a00020fu
+/* Where a guest may send to, outside its own network. */
+enum net_reach {
+	NET_REACH_ALL,
+	NET_REACH_PRIVATE,  /* addresses of private networks (RFC 1918, RFC 6598) only */
+	NET_REACH_INTERNET, /* all but those */
+	NET_REACH_NOWHERE,
+};
+
+/* A sandbox's network; addresses in host byte order. */
+struct net_plan {
+	uint32_t network, mask;
+	uint32_t gateway, dns, guest;
+	enum net_reach reach;
+	bool shared; /* with other sandboxes: only its own address is a source */
+};
+
+/* That of a sandbox alone, 10.0.2.0/24; net.h has the words. */
+extern const struct net_plan net_plan_alone;
 
 enum filter_verdict {
 	FILTER_PASS,
 	FILTER_MALFORMED,   /* too short, lengths that do not fit */
 	FILTER_PROTOCOL,    /* neither ARP nor IPv4 */
 	FILTER_SOURCE,	    /* not from the sandbox's network */
-	FILTER_DESTINATION, /* link-local, loopback, multicast, broadcast, reserved */
+	FILTER_DESTINATION, /* link-local, loopback, multicast, broadcast, reserved, and what the
+			       plan does not reach */
 	FILTER_SERVICE, /* a service of the stack that no sandbox uses: DHCP, TFTP, what is not DNS
 			   on the DNS address */
 	FILTER_VERDICT_MAX
 };
 
-enum filter_verdict filter_frame(const uint8_t *frame, size_t len);
+enum filter_verdict filter_frame(const struct net_plan *plan, const uint8_t *frame, size_t len);
 
 /* Whether a guest may send to the address (host byte order) at all: FILTER_PASS or
  * FILTER_DESTINATION. */
-enum filter_verdict filter_destination(uint32_t address);
+enum filter_verdict filter_destination(const struct net_plan *plan, uint32_t address);
 
 const char *filter_verdict_name(enum filter_verdict verdict);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * micropod-net: the user-mode network of one sandbox. Frames come and go on --fd as QEMU's `-netdev
+ * micropod-net: the user-mode network of one sandbox, and its end of a network with a name. Frames come and go on --fd as QEMU's `-netdev
  * stream` has them; libslirp makes sockets of this process out of them. Started by net_start(),
  * tells on --ready-fd "port INDEX NUMBER" for each published port and "ok", or "error CODE TEXT".
  *
@@ -27,8 +27,10 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/id.h"
 #include "base/lockdown.h"
 #include "base/parse.h"
+#include "net/bus.h"
 #include "net/datagrams.h"
 #include "net/filter.h"
 #include "net/frame.h"
@@ -38,15 +40,17 @@
 
 #define NOBODY	    65534
 #define QUEUE_PAUSE (LIMIT_NET_QUEUE / 2)
-#define FDS_MAX	    (1 + RELAY_FDS_MAX + DATAGRAMS_FDS_MAX + LIMIT_NET_SOCKETS)
+#define FDS_MAX	    (1 + RELAY_FDS_MAX + DATAGRAMS_FDS_MAX + BUS_FDS_MAX + LIMIT_NET_SOCKETS)
 #define PORT_TRIES  16
 #define FRAME_BURST 64 /* reads from the VMM in one turn */
 
 struct net {
 	int fd;
+	struct net_plan plan;
 	struct stack *stack;
 	struct relay *relay;
 	struct datagrams *datagrams;
+	struct bus *bus; /* NULL: it is alone */
 	struct frame_reader in;
 	struct frame_queue out;
 	struct pollfd fds[FDS_MAX];
@@ -57,6 +61,9 @@ struct args {
 	bool host_access;
 	struct net_port ports[LIMIT_PORTS];
 	unsigned n_ports;
+	const char *bus;
+	uint8_t mac[6];
+	struct strv names;
 };
 
 static struct net net;
@@ -69,7 +76,9 @@ static void to_guest(const void *frame, size_t len, void *arg)
 
 static void from_guest(const uint8_t *frame, size_t len, void *arg)
 {
-	if (filter_frame(frame, len) == FILTER_PASS && !datagrams_take(net.datagrams, frame, len))
+	if (filter_frame(&net.plan, frame, len) == FILTER_PASS &&
+		!datagrams_take(net.datagrams, frame, len) &&
+		!(net.bus && bus_take(net.bus, frame, len)))
 		stack_input(net.stack, frame, len);
 }
 
@@ -177,7 +186,7 @@ static int become_nobody(struct err *err)
 
 static int give_up_rights(struct err *err)
 {
-	struct lockdown_rule rules[3] = { { "/etc", LOCKDOWN_READ } };
+	struct lockdown_rule rules[4] = { { "/etc", LOCKDOWN_READ } };
 	auto_free char *resolv = realpath("/etc/resolv.conf", NULL);
 	struct rlimit files = { LIMIT_NET_SOCKETS, LIMIT_NET_SOCKETS }, now;
 	unsigned n = 1;
@@ -191,6 +200,9 @@ static int give_up_rights(struct err *err)
 		*slash = 0;
 		rules[n++] = (struct lockdown_rule){ resolv, LOCKDOWN_READ };
 	}
+	/* The network's folder: who is there. */
+	if (net.bus)
+		rules[n++] = (struct lockdown_rule){ ".", LOCKDOWN_READ };
 	if (getrlimit(RLIMIT_NOFILE, &now) == 0 && now.rlim_max < files.rlim_max)
 		files.rlim_cur = files.rlim_max = now.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &files) < 0)
@@ -242,9 +254,9 @@ static int write_frames(void)
 
 static int turn(void)
 {
-	struct pollfd *relay = net.fds + 1, *datagrams, *stack;
+	struct pollfd *relay = net.fds + 1, *datagrams, *bus, *stack;
 	bool paused = net.out.len > QUEUE_PAUSE;
-	unsigned n_relay, n_datagrams, n_stack;
+	unsigned n_relay, n_datagrams, n_bus = 0, n_stack;
 	int timeout = -1, r = 0;
 
 	net.fds[0] = (struct pollfd){ .fd = net.fd,
@@ -252,9 +264,12 @@ static int turn(void)
 	n_relay = relay_fill(net.relay, relay);
 	datagrams = relay + n_relay;
 	n_datagrams = datagrams_fill(net.datagrams, datagrams, paused);
-	stack = datagrams + n_datagrams;
+	bus = datagrams + n_datagrams;
+	if (net.bus)
+		n_bus = bus_fill(net.bus, bus, paused);
+	stack = bus + n_bus;
 	n_stack = stack_fill(net.stack, stack, LIMIT_NET_SOCKETS, &timeout);
-	if (poll(net.fds, 1 + n_relay + n_datagrams + (paused ? 0 : n_stack), timeout) < 0)
+	if (poll(net.fds, 1 + n_relay + n_datagrams + n_bus + (paused ? 0 : n_stack), timeout) < 0)
 		return errno == EINTR ? 0 : -errno;
 	if (net.fds[0].revents & POLLOUT)
 		r = write_frames();
@@ -262,46 +277,107 @@ static int turn(void)
 		r = read_frames();
 	relay_turn(net.relay, relay, n_relay);
 	datagrams_turn(net.datagrams, datagrams, n_datagrams);
+	if (net.bus)
+		bus_turn(net.bus, bus, n_bus);
 	stack_turn(net.stack, stack, n_stack, paused);
 	return r < 0 ? r : write_frames();
 }
 
 /* ---- start ---- */
 
+/* ADDRESS/PREFIX: its own on the network that it shares with others, whose gateway is the first
+ * address, whose resolver the last. */
+static int parse_address(char *text)
+{
+	char *slash = strchr(text, '/');
+	unsigned prefix;
+	struct in_addr in;
+
+	if (slash)
+		*slash++ = 0;
+	if (!slash || inet_pton(AF_INET, text, &in) != 1 || parse_uint(slash, 8, 29, &prefix) < 0)
+		return -EINVAL;
+	net.plan.guest = ntohl(in.s_addr);
+	net.plan.mask = ~(UINT32_MAX >> prefix);
+	net.plan.network = net.plan.guest & net.plan.mask;
+	net.plan.gateway = net.plan.network + 1;
+	net.plan.dns = (net.plan.network | ~net.plan.mask) - 1;
+	net.plan.shared = true;
+	return 0;
+}
+
+static int parse_reach(const char *text)
+{
+	static const char *const words[] = { [NET_REACH_ALL] = "all",
+		[NET_REACH_PRIVATE] = "private",
+		[NET_REACH_INTERNET] = "internet",
+		[NET_REACH_NOWHERE] = "nowhere" };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
+		if (strcmp(text, words[i]) == 0) {
+			net.plan.reach = i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+static int parse_arg(int opt, char *value, struct args *args)
+{
+	unsigned number;
+	int r;
+
+	switch (opt) {
+	case 'f':
+	case 'r':
+		r = parse_uint(value, 0, INT32_MAX, &number);
+		if (r == 0)
+			*(opt == 'f' ? &args->fd : &args->ready_fd) = (int)number;
+		return r;
+	case 'h':
+		args->host_access = true;
+		return 0;
+	case 'a':
+		return parse_address(value);
+	case 'c':
+		return parse_reach(value);
+	case 'b':
+		args->bus = value;
+		return 0;
+	case 'm':
+		return hex_decode(value, args->mac, sizeof(args->mac));
+	case 'N':
+		return strv_add(&args->names, value);
+	default:
+		return -EINVAL;
+	}
+}
+
 static int parse_args(int argc, char **argv, struct args *args, struct err *err)
 {
 	static const struct option options[] = { { "fd", 1, NULL, 'f' },
 		{ "ready-fd", 1, NULL, 'r' }, { "host-access", 0, NULL, 'h' },
-		{ "publish", 1, NULL, 'p' }, { 0 } };
-	unsigned value;
+		{ "publish", 1, NULL, 'p' }, { "address", 1, NULL, 'a' },
+		{ "reach", 1, NULL, 'c' }, { "bus", 1, NULL, 'b' }, { "mac", 1, NULL, 'm' },
+		{ "name", 1, NULL, 'N' }, { 0 } };
 	int opt, r = 0;
 
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) >= 0 && r == 0) {
-		switch (opt) {
-		case 'f':
-		case 'r':
-			r = parse_uint(optarg, 0, INT32_MAX, &value);
+		if (opt != 'p') {
+			r = parse_arg(opt, optarg, args);
 			if (r < 0)
-				return err_set(err, EINVAL, "'%s' is no descriptor", optarg);
-			*(opt == 'f' ? &args->fd : &args->ready_fd) = (int)value;
-			break;
-		case 'h':
-			args->host_access = true;
-			break;
-		case 'p':
-			if (args->n_ports >= LIMIT_PORTS)
-				return err_set(
-					err, E2BIG, "more than %d published ports", LIMIT_PORTS);
-			r = publish_parse(optarg, &args->ports[args->n_ports++], err);
-			break;
-		default:
-			return err_set(err, EINVAL, "unknown option");
+				return err_set(err, EINVAL, "wrong option '%.100s'", argv[optind - 1]);
+			continue;
 		}
+		if (args->n_ports >= LIMIT_PORTS)
+			return err_set(err, E2BIG, "more than %d published ports", LIMIT_PORTS);
+		r = publish_parse(optarg, &args->ports[args->n_ports++], err);
 	}
 	if (r == 0 && (args->fd < 0 || optind != argc))
 		return err_set(err, EINVAL,
 			"usage: micropod-net --fd N [--ready-fd N] [--host-access] [--publish "
-			"[IP:]HOST:GUEST[/udp]]...");
+			"[IP:]HOST:GUEST[/udp]]... [--reach all|private|internet|nowhere] "
+			"[--address ADDRESS/PREFIX --bus DIR --mac HEX [--name NAME]...]");
 	return r;
 }
 
@@ -312,15 +388,18 @@ static int start(struct args *args, struct err *err)
 	if (r == 0)
 		r = relay_new(&net.relay);
 	if (r == 0)
-		r = datagrams_new(to_guest, NULL, &net.datagrams);
+		r = datagrams_new(&net.plan, to_guest, NULL, &net.datagrams);
 	if (r == 0)
 		r = fd_set_nonblock(args->fd, true);
 	if (r < 0)
 		return err_errno(err, -r, "cannot start the network");
 	net.fd = args->fd;
-	r = stack_new(args->host_access, to_guest, NULL, &net.stack, err);
+	r = stack_new(&net.plan, args->host_access, to_guest, NULL, &net.stack, err);
 	if (r == 0)
 		r = publish_all(args, err);
+	if (r == 0 && args->bus)
+		r = bus_new(&net.plan, args->bus, args->mac, &args->names, to_guest, NULL, &net.bus,
+			err);
 	return r < 0 ? r : give_up_rights(err);
 }
 
@@ -349,6 +428,7 @@ int main(int argc, char **argv)
 	int r;
 
 	signal(SIGPIPE, SIG_IGN);
+	net.plan = net_plan_alone;
 	r = parse_args(argc, argv, &args, &err);
 	if (r == 0)
 		r = start(&args, &err);
@@ -362,6 +442,7 @@ int main(int argc, char **argv)
 			strerror(-r));
 	relay_free(net.relay);
 	datagrams_free(net.datagrams);
+	bus_free(net.bus);
 	stack_free(net.stack);
 	frame_queue_deinit(&net.out);
 	return r == -EPIPE || r == -ECONNRESET ? 0 : 1;

@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/id.h"
 #include "base/parse.h"
 #include "base/proc.h"
 #include "base/strv.h"
@@ -19,6 +20,22 @@
 
 /* Every port's line, and a last one as long as an error. */
 #define ANSWER_MAX (LIMIT_PORTS * 16 + LIMIT_ERR_MESSAGE + 32)
+
+static int add_shared(const struct net_config *c, struct strv *argv)
+{
+	char mac[13];
+	int r;
+
+	hex_encode(c->mac, 6, mac);
+	r = strv_addf(argv, "--address=%s", c->address);
+	if (r == 0)
+		r = strv_addf(argv, "--bus=%s", c->folder);
+	if (r == 0)
+		r = strv_addf(argv, "--mac=%s", mac);
+	for (size_t i = 0; r == 0 && i < c->names->n; i++)
+		r = strv_addf(argv, "--name=%s", c->names->v[i]);
+	return r;
+}
 
 static int build_argv(const struct net_config *c, int fd, int ready, struct strv *argv)
 {
@@ -30,6 +47,10 @@ static int build_argv(const struct net_config *c, int fd, int ready, struct strv
 		r = strv_addf(argv, "--ready-fd=%d", ready);
 	if (r == 0 && c->host_access)
 		r = strv_add(argv, "--host-access");
+	if (r == 0 && c->reach)
+		r = strv_addf(argv, "--reach=%s", c->reach);
+	if (r == 0 && c->address)
+		r = add_shared(c, argv);
 	for (size_t i = 0; i < c->n_ports && r == 0; i++) {
 		char text[PUBLISH_TEXT];
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Starting micropod-net, the user-mode network of one sandbox, from its shim. */
+/* Starting micropod-net, the user-mode network of one sandbox and its end of one that it shares
+ * with others, from its shim. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,8 +9,10 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "base/strv.h"
 
-/* What the guest is told; the network is 10.0.2.0/24 for everyone, as libslirp has it. */
+/* What the guest is told; the network is 10.0.2.0/24 for everyone who is alone, as libslirp has it.
+ */
 #define NET_GUEST_ADDRESS "10.0.2.15"
 #define NET_GUEST_PREFIX  24
 #define NET_GATEWAY	  "10.0.2.2"
@@ -26,7 +29,13 @@ struct net_config {
 	const char *program; /* path of micropod-net */
 	struct net_port *ports;
 	size_t n_ports;
-	bool host_access; /* the guest may reach the host's loopback as 10.0.2.2 */
+	bool host_access;  /* the guest may reach the host's loopback as its gateway */
+	const char *reach; /* "private", "internet", "nowhere"; NULL: all */
+	/* On a network with others: its address there, ADDRESS/PREFIX, NULL if it is alone; the
+	 * folder where they meet; by which names the others know it */
+	const char *address, *folder;
+	const uint8_t *mac;
+	const struct strv *names;
 	int log_fd;	  /* its stderr; borrowed */
 	int64_t deadline; /* CLOCK_MONOTONIC ns, until it is ready */
 };

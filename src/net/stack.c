@@ -8,11 +8,11 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
-#include "net/filter.h"
 
 #define BACKLOG 128 /* libslirp itself listens with 1 */
 
 struct stack {
+	const struct net_plan *plan;
 	Slirp *slirp;
 	void (*send)(const void *frame, size_t len, void *arg);
 	void *arg;
@@ -90,17 +90,18 @@ static struct in_addr v4(uint32_t address)
 	return (struct in_addr){ htonl(address) };
 }
 
-int stack_new(bool host_access, void (*send)(const void *frame, size_t len, void *arg), void *arg,
-	struct stack **ret_stack, struct err *err)
+int stack_new(const struct net_plan *plan, bool host_access,
+	void (*send)(const void *frame, size_t len, void *arg), void *arg, struct stack **ret_stack,
+	struct err *err)
 {
 	SlirpConfig config = {
 		.version = 4,
 		.in_enabled = true,
-		.vnetwork = v4(NET_V4_NETWORK),
-		.vnetmask = v4(NET_V4_MASK),
-		.vhost = v4(NET_V4_GATEWAY),
-		.vnameserver = v4(NET_V4_DNS),
-		.vdhcp_start = v4(NET_V4_GUEST),
+		.vnetwork = v4(plan->network),
+		.vnetmask = v4(plan->mask),
+		.vhost = v4(plan->gateway),
+		.vnameserver = v4(plan->dns),
+		.vdhcp_start = v4(plan->guest),
 		.vhostname = "micropod",
 		.disable_host_loopback = !host_access,
 		.disable_dhcp = true,
@@ -109,6 +110,7 @@ int stack_new(bool host_access, void (*send)(const void *frame, size_t len, void
 
 	if (!s)
 		return err_errno(err, ENOMEM, "cannot start the network");
+	s->plan = plan;
 	s->send = send;
 	s->arg = arg;
 	s->last_fd = -1;
@@ -139,7 +141,7 @@ int stack_forward(struct stack *s, const char *host_ip, uint16_t host, uint16_t 
 {
 	struct sockaddr_in from = { .sin_family = AF_INET, .sin_port = htons(host) };
 	struct sockaddr_in to = {
-		.sin_family = AF_INET, .sin_port = htons(guest), .sin_addr = v4(NET_V4_GUEST)
+		.sin_family = AF_INET, .sin_port = htons(guest), .sin_addr = v4(s->plan->guest)
 	};
 
 	if (inet_pton(AF_INET, host_ip, &from.sin_addr) != 1)

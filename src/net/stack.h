@@ -4,13 +4,16 @@
 
 #include <poll.h>
 
+#include "net/filter.h"
 #include "net/net.h"
 
 struct stack;
 
-/* send gets each frame for the guest (borrowed for the call). 0 or -errno with err. */
-int stack_new(bool host_access, void (*send)(const void *frame, size_t len, void *arg), void *arg,
-	struct stack **ret_stack, struct err *err);
+/* plan is borrowed; send gets each frame for the guest (borrowed for the call). 0 or -errno with
+ * err. */
+int stack_new(const struct net_plan *plan, bool host_access,
+	void (*send)(const void *frame, size_t len, void *arg), void *arg, struct stack **ret_stack,
+	struct err *err);
 struct stack *stack_free(struct stack *stack);
 
 /* A frame from the guest, already filtered. */

@@ -33,7 +33,8 @@ struct sandbox_config {
 
 	char *image;	    /* reference as given, normalised */
 	char *image_digest; /* of the image's configuration, sha256:... */
-	char *image_disk;   /* its disk, absolute */
+	char *image_disk;   /* its disk, absolute; one with nothing in it if there is a tree */
+	char *image_tree;   /* the folder that it is shared as, absolute; NULL: it is not */
 
 	struct strv args, env; /* image and command line put together; bytes */
 	char *cwd, *user;
@@ -61,6 +62,12 @@ struct sandbox_config {
 	uint64_t slots;	     /* of the VM, for what is plugged in after its start */
 	bool no_network;
 	bool host_access;
+	char *network; /* a VM's: one with a name, NETWORK_PRIVATE or NETWORK_INTERNET; an engine's:
+			  "host", "none", a name; NULL: the default one */
+	char *ip;      /* asked for; NULL: any */
+	char address[24];     /* on a network of VMs with a name: "10.89.0.2/24" */
+	char *reach;	      /* "private", "internet", "nowhere": all that the guest reaches; NULL: all */
+	struct strv aliases; /* further names on its network */
 	uint8_t mac[6];
 
 	enum vm_accel accel;			 /* decided at start, here as asked for */
@@ -98,7 +105,6 @@ struct sandbox_config {
 
 	/* Of a container that an engine runs; the rest above as far as it has a meaning there */
 	char *engine;		   /* address of the Docker Engine; NULL: a VM of ours */
-	char *network;		   /* "host", "none", a name; NULL: the engine's default */
 	char *image_arch;	   /* as in Go: "amd64" */
 	struct strv image_volumes; /* places that the image makes volumes of */
 	char *agent;		   /* binary, absolute; NULL: the one that was installed with us */

@@ -31,6 +31,7 @@
 #include "base/proc.h"
 #include "base/trace.h"
 #include "sandbox/events.h"
+#include "sandbox/network.h"
 
 #define VERDICT_SPARE \
 	(15 * NSEC_PER_SEC) /* the shim keeps the deadline itself and says which step missed it */
@@ -214,6 +215,7 @@ int sandbox_create(struct sandbox_root *root, struct sandbox_config *config,
 	void *arg, struct err *err)
 {
 	bool made_up = !config->name[0];
+	auto_close int network = -1;
 	int r;
 
 	if (!made_up && !name_valid(config->name))
@@ -221,6 +223,11 @@ int sandbox_create(struct sandbox_root *root, struct sandbox_config *config,
 			"'%s' is no name: use 2 to %d letters, digits, '_', '.', '-', the first a "
 			"letter or digit",
 			config->name, LIMIT_NAME);
+	if (network_shared(config)) {
+		r = network_claim(root, config, &network, err);
+		if (r < 0)
+			return r;
+	}
 	config->created_ns = clock_realtime();
 	do {
 		id_generate(config->id);
@@ -324,6 +331,7 @@ int sandbox_rename(
 		return r;
 	}
 	release_name(root, before, config->id);
+	network_renamed(root, config, before);
 	sandbox_event(root, config, "rename", "oldName", before);
 	return 0;
 }

@@ -136,13 +136,35 @@ static int keep_ports(struct shim *shim, const struct net_port *ports)
 struct net_wait {
 	struct net_config config;
 	struct net_port *ports; /* owned */
+	char *folder;		/* owned */
+	struct strv names;
 	int ready_fd;
 };
 
 static void net_wait_deinit(struct net_wait *w)
 {
 	free(w->ports);
+	free(w->folder);
+	strv_deinit(&w->names);
 	safe_close(w->ready_fd);
+}
+
+/* Where the others are, and by which names they know it: Docker's. */
+static int join_network(struct shim *shim, struct net_wait *w)
+{
+	const struct sandbox_config *c = &shim->box.config;
+	int r = strv_add(&w->names, c->name);
+
+	if (r == 0)
+		r = strv_addf(&w->names, "%.*s", ID_SHOWN_LEN, c->id);
+	if (r == 0)
+		r = strv_addv(&w->names, (const char *const *)c->aliases.v);
+	w->folder = network_folder(shim->root, c->network);
+	w->config.address = c->address;
+	w->config.folder = w->folder;
+	w->config.mac = c->mac;
+	w->config.names = &w->names;
+	return w->folder ? r : -ENOMEM;
 }
 
 static int start_net(struct shim *shim, struct net_wait *w, struct err *err)
@@ -162,8 +184,14 @@ static int start_net(struct shim *shim, struct net_wait *w, struct err *err)
 		.ports = w->ports,
 		.n_ports = shim->box.config.n_ports,
 		.host_access = shim->box.config.host_access,
+		.reach = shim->box.config.reach,
 		.log_fd = 2,
 		.deadline = deadline_in(10 * NSEC_PER_SEC) };
+	if (network_shared(&shim->box.config)) {
+		r = join_network(shim, w);
+		if (r < 0)
+			return err_errno(err, -r, "cannot join the network");
+	}
 	r = net_start(&w->config, &shim->net_pid, &pidfd, &shim->net_fd, &w->ready_fd, err);
 	w->config.program = NULL;
 	if (r < 0)
@@ -408,7 +436,7 @@ static void make_guest_own(struct shim *shim)
 		req.machine_id.data = machine_id;
 		req.machine_id.len = sizeof(machine_id);
 	}
-	guestnet_init(&net, !c->no_network);
+	guestnet_init(&net, c);
 	net.iface.new_mac.data = c->mac;
 	net.iface.new_mac.len = sizeof(c->mac);
 	snprintf(hostname, sizeof(hostname), "%.*s", ID_SHOWN_LEN, c->id);

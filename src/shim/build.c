@@ -216,6 +216,7 @@ static void on_session(struct io_stream *stream, const struct err *err, void *ar
 	struct builder *b = arg;
 	struct rpc_channel_opts channel = { .dial = dial_once, .arg = b, .no_redial = true };
 	struct err oom = ERR_INIT;
+	const struct sandbox_config alone = { .no_network = !b->order.machine.network };
 	struct guestnet net;
 	int r;
 
@@ -224,7 +225,7 @@ static void on_session(struct io_stream *stream, const struct err *err, void *ar
 		return;
 	}
 	b->session = stream;
-	guestnet_init(&net, b->order.machine.network);
+	guestnet_init(&net, &alone);
 	r = rpc_channel_new(b->loop, &channel, &b->agent);
 	if (r == 0)
 		r = call(b, "ConfigureNetwork", &net.req.base,

@@ -460,6 +460,16 @@ const char *docker_is_ours(const json_t *inspected, const struct sandbox_config 
 	return label && id && strlen(id) <= LIMIT_ID && strcmp(label, c->id) == 0 ? id : NULL;
 }
 
+/* What it is on its network. */
+static json_t *endpoint(const struct sandbox_config *c)
+{
+	json_t *o = json_pack("{s:o}", "Aliases", strings(&c->aliases));
+
+	if (c->ip)
+		json_object_set_new(o, "IPAMConfig", json_pack("{s:s}", "IPv4Address", c->ip));
+	return json_pack("{s:{s:o}}", "EndpointsConfig", c->network, o);
+}
+
 json_t *docker_container(
 	const struct shim *shim, const char *folder, const char *token, struct err *err)
 {
@@ -493,6 +503,8 @@ json_t *docker_container(
 		r = json_object_set_new(body, "MacAddress",
 			json_sprintf("%02x:%02x:%02x:%02x:%02x:%02x", c->mac[0], c->mac[1],
 				c->mac[2], c->mac[3], c->mac[4], c->mac[5]));
+	if (docker_network_is_named(c) && (c->ip || c->aliases.n))
+		json_object_set_new(body, "NetworkingConfig", endpoint(c));
 	json_object_set_new(body, "HostConfig", host_config(c, folder, body));
 	if (r < 0) {
 		json_decref(body);

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "shim/guestnet.h"
 
-#include "net/net.h"
 
-void guestnet_init(struct guestnet *n, bool network)
+void guestnet_init(struct guestnet *n, const struct sandbox_config *config)
 {
 	*n = (struct guestnet){
 		.req = MICROPOD__AGENT__V1__CONFIGURE_NETWORK_REQUEST__INIT,
@@ -13,16 +12,17 @@ void guestnet_init(struct guestnet *n, bool network)
 		.ifaces = { &n->iface },
 		.addresses = { &n->address },
 		.routes = { &n->route },
-		.dns = { (char *)NET_DNS },
+		.dns = { n->plan.dns },
 	};
-	if (!network)
+	if (config->no_network)
 		return;
-	n->address.address = (char *)NET_GUEST_ADDRESS;
-	n->address.prefix = NET_GUEST_PREFIX;
+	network_plan(config, &n->plan);
+	n->address.address = n->plan.address;
+	n->address.prefix = n->plan.prefix;
 	n->iface.name = (char *)"eth0";
 	n->iface.addresses = n->addresses;
 	n->iface.n_addresses = 1;
-	n->route.gateway = (char *)NET_GATEWAY;
+	n->route.gateway = n->plan.gateway;
 	n->req.interfaces = n->ifaces;
 	n->req.n_interfaces = 1;
 	n->req.routes = n->routes;

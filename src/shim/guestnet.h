@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "agent.pb-c.h"
+#include "sandbox/network.h"
 
 /* The request with all that it points to; not to be moved. */
 struct guestnet {
@@ -13,7 +14,8 @@ struct guestnet {
 	Micropod__Agent__V1__Address address, *addresses[1];
 	Micropod__Agent__V1__Route route, *routes[1];
 	char *dns[1];
+	struct network_plan plan;
 };
 
-/* network: false: the guest has none. */
-void guestnet_init(struct guestnet *net, bool network);
+/* config NULL: that of a template; without a network the guest has none. */
+void guestnet_init(struct guestnet *net, const struct sandbox_config *config);

@@ -8,10 +8,10 @@
 
 #include "base/cleanup.h"
 #include "driver/virtiofsd.h"
-#include "net/net.h"
 #include "oci/caps.h"
 #include "oci/rlimit.h"
 #include "sandbox/machine.h"
+#include "sandbox/network.h"
 #include "sandbox/volume.h"
 #include "shim/vm.h"
 
@@ -178,7 +178,7 @@ static int set_tmpfs(struct container_request *r, const char *text, Micropod__Ag
 static int set_mounts(const struct shim *shim, struct container_request *r)
 {
 	const struct sandbox_config *c = &shim->box.config;
-	size_t n = shim->n_shares + c->tmpfs.n;
+	size_t n = shim->n_volumes + c->tmpfs.n;
 	Micropod__Agent__V1__Mount *v;
 	void *items;
 	int ret;
@@ -188,8 +188,9 @@ static int set_mounts(const struct shim *shim, struct container_request *r)
 	ret = v ? 0 : -ENOMEM;
 	for (size_t i = 0; ret == 0 && i < n; i++) {
 		v[i] = (Micropod__Agent__V1__Mount)MICROPOD__AGENT__V1__MOUNT__INIT;
-		ret = i < shim->n_shares ? set_volume(&shim->shares[i], &v[i])
-					 : set_tmpfs(r, c->tmpfs.v[i - shim->n_shares], &v[i]);
+		ret = i < shim->n_volumes
+			      ? set_volume(&shim->shares[i], &v[i])
+			      : set_tmpfs(r, c->tmpfs.v[i - shim->n_volumes], &v[i]);
 	}
 	if (ret < 0)
 		return ret;
@@ -286,14 +287,17 @@ static int set_sysctls(const struct sandbox_config *c, struct container_request 
 static int set_hosts(const struct sandbox_config *c, struct container_request *r)
 {
 	static const char gateway[] = ":host-gateway";
+	struct network_plan plan;
 
 	r->req.extra_hosts = own(r, c->extra_hosts.n, sizeof(*r->req.extra_hosts));
 	if (!r->req.extra_hosts)
 		return -ENOMEM;
+	network_plan(c, &plan);
 	for (size_t i = 0; i < c->extra_hosts.n; i++) {
 		const char *word = c->extra_hosts.v[i], *end = strstr(word, gateway);
 
-		if (end && strv_addf(&r->strings, "%.*s:" NET_GATEWAY, (int)(end - word), word) < 0)
+		if (end && strv_addf(&r->strings, "%.*s:%s", (int)(end - word), word,
+				   plan.gateway) < 0)
 			return -ENOMEM;
 		r->req.extra_hosts[i] = end ? r->strings.v[r->strings.n - 1] : (char *)word;
 	}
@@ -352,6 +356,8 @@ int container_request_make(const struct shim *shim, struct container_request *r)
 	snprintf(r->hostname, sizeof(r->hostname), "%.*s", ID_SHOWN_LEN, c->id);
 	r->disks.image_serial = (char *)MACHINE_IMAGE_SERIAL;
 	r->disks.scratch_serial = (char *)MACHINE_SCRATCH_SERIAL;
+	if (c->image_tree)
+		r->disks.image_tag = (char *)SHIM_ROOT_TAG;
 	set_bytes(&r->user.name, c->user);
 	container_request_limits(shim, false, &r->limits, r->cpuset);
 	set_dns(c, r);

@@ -34,10 +34,11 @@ static int make_table(struct shim *shim)
 {
 	const struct strv *words = &shim->box.config.volumes;
 	size_t n = words->n / SANDBOX_VOLUME_WORDS;
+	char *tree = shim->box.config.image_tree;
 
 	if (shim->shares)
 		return 0;
-	shim->shares = calloc(n + 1, sizeof(*shim->shares));
+	shim->shares = calloc(n + 2, sizeof(*shim->shares));
 	if (!shim->shares)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
@@ -51,7 +52,13 @@ static int make_table(struct shim *shim)
 			.socket = -1 };
 		snprintf(share->tag, sizeof(share->tag), "volume%u", (unsigned)i % LIMIT_VM_SLOTS);
 	}
-	shim->n_shares = n;
+	shim->n_volumes = shim->n_shares = n;
+	if (tree)
+		shim->shares[shim->n_shares++] = (struct shim_share){ .shim = shim,
+			.source = tree,
+			.read_only = true,
+			.socket = -1,
+			.tag = SHIM_ROOT_TAG };
 	return 0;
 }
 

@@ -119,7 +119,7 @@ struct shim {
 	int net_fd; /* the VMM's end */
 
 	struct shim_share *shares; /* n_shares of them; NULL before the first start of a VM */
-	size_t n_shares;
+	size_t n_shares, n_volumes; /* the volumes come first */
 
 	struct rpc_channel *agent;
 	struct io_stream *session; /* greeted, for the channel's one dial */

@@ -16,11 +16,14 @@ void shim_make_template(struct shim *shim);
 
 /* shares.c: the folders and files of the host that the container sees */
 
+/* Of the image, where it is shared as a folder. */
+#define SHIM_ROOT_TAG "container_rootfs"
+
 struct shim_share {
 	struct shim *shim;
 	const char *source, *target; /* borrowed from the configuration */
 	bool read_only;
-	char tag[16];
+	char tag[20];
 	pid_t pid; /* of the daemon; 0: it does not run */
 	struct loop_child child;
 	int socket; /* for the VMM; -1 once it has it */

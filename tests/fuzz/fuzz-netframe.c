@@ -18,7 +18,7 @@ static void on_frame(const uint8_t *frame, size_t len, void *arg)
 
 	memcpy(copy, frame, len);
 	total += 4 + len;
-	if (filter_frame(copy, len) == FILTER_PASS && len < 14 + 20)
+	if (filter_frame(&net_plan_alone, copy, len) == FILTER_PASS && len < 14 + 20)
 		abort();
 	free(copy);
 }

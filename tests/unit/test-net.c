@@ -32,21 +32,21 @@ static enum filter_verdict verdict(uint32_t to, uint8_t proto, uint16_t port)
 {
 	uint8_t frame[64];
 
-	return filter_frame(frame, packet(frame, NET_V4_GUEST, to, proto, port));
+	return filter_frame(&net_plan_alone, frame, packet(frame, net_plan_alone.guest, to, proto, port));
 }
 
 static void destinations(void)
 {
 	CHECK_INT(verdict(0x08080808, 17, 53), FILTER_PASS);
 	CHECK_INT(verdict(0xc0a80101, 6, 80), FILTER_PASS);
-	CHECK_INT(verdict(NET_V4_DNS, 17, 53), FILTER_PASS);
-	CHECK_INT(verdict(NET_V4_DNS, 6, 53), FILTER_PASS);
-	CHECK_INT(verdict(NET_V4_DNS, 6, 22), FILTER_SERVICE);
-	CHECK_INT(verdict(NET_V4_DNS, 47, 53), FILTER_SERVICE);
-	CHECK_INT(verdict(NET_V4_GATEWAY, 6, 22), FILTER_PASS);
-	CHECK_INT(verdict(NET_V4_GATEWAY, 1, 0), FILTER_PASS);
-	CHECK_INT(verdict(NET_V4_GATEWAY, 17, 67), FILTER_SERVICE);
-	CHECK_INT(verdict(NET_V4_GATEWAY, 17, 69), FILTER_SERVICE);
+	CHECK_INT(verdict(net_plan_alone.dns, 17, 53), FILTER_PASS);
+	CHECK_INT(verdict(net_plan_alone.dns, 6, 53), FILTER_PASS);
+	CHECK_INT(verdict(net_plan_alone.dns, 6, 22), FILTER_SERVICE);
+	CHECK_INT(verdict(net_plan_alone.dns, 47, 53), FILTER_SERVICE);
+	CHECK_INT(verdict(net_plan_alone.gateway, 6, 22), FILTER_PASS);
+	CHECK_INT(verdict(net_plan_alone.gateway, 1, 0), FILTER_PASS);
+	CHECK_INT(verdict(net_plan_alone.gateway, 17, 67), FILTER_SERVICE);
+	CHECK_INT(verdict(net_plan_alone.gateway, 17, 69), FILTER_SERVICE);
 	CHECK_INT(verdict(0x7f000001, 6, 80), FILTER_DESTINATION);
 	CHECK_INT(verdict(0x7fffffff, 6, 80), FILTER_DESTINATION);
 	CHECK_INT(verdict(0x00000000, 6, 80), FILTER_DESTINATION);
@@ -54,69 +54,69 @@ static void destinations(void)
 	CHECK_INT(verdict(0xa9ff0000, 6, 80), FILTER_PASS);
 	CHECK_INT(verdict(0xe0000001, 17, 80), FILTER_DESTINATION);
 	CHECK_INT(verdict(0xffffffff, 17, 67), FILTER_DESTINATION);
-	CHECK_INT(verdict(NET_V4_NETWORK | 0xff, 17, 80), FILTER_DESTINATION);
+	CHECK_INT(verdict(net_plan_alone.network | 0xff, 17, 80), FILTER_DESTINATION);
 }
 
 static void sources(void)
 {
 	uint8_t frame[64];
 
-	CHECK_INT(filter_frame(frame, packet(frame, 0x08080808, 0x01010101, 6, 80)), FILTER_SOURCE);
-	CHECK_INT(filter_frame(frame, packet(frame, NET_V4_GATEWAY, 0x01010101, 6, 80)),
+	CHECK_INT(filter_frame(&net_plan_alone, frame, packet(frame, 0x08080808, 0x01010101, 6, 80)), FILTER_SOURCE);
+	CHECK_INT(filter_frame(&net_plan_alone, frame, packet(frame, net_plan_alone.gateway, 0x01010101, 6, 80)),
 		FILTER_SOURCE);
-	CHECK_INT(filter_frame(frame, packet(frame, 0x7f000001, 0x01010101, 6, 80)), FILTER_SOURCE);
-	CHECK_INT(filter_frame(frame, packet(frame, NET_V4_GUEST + 1, 0x01010101, 6, 80)),
+	CHECK_INT(filter_frame(&net_plan_alone, frame, packet(frame, 0x7f000001, 0x01010101, 6, 80)), FILTER_SOURCE);
+	CHECK_INT(filter_frame(&net_plan_alone, frame, packet(frame, net_plan_alone.guest + 1, 0x01010101, 6, 80)),
 		FILTER_PASS);
 }
 
 static void fragments_do_not_hide_ports(void)
 {
 	uint8_t frame[64];
-	size_t len = packet(frame, NET_V4_GUEST, NET_V4_DNS, 17, 53);
+	size_t len = packet(frame, net_plan_alone.guest, net_plan_alone.dns, 17, 53);
 
 	frame[20] = 0x20; /* more fragments */
-	CHECK_INT(filter_frame(frame, len), FILTER_SERVICE);
+	CHECK_INT(filter_frame(&net_plan_alone, frame, len), FILTER_SERVICE);
 	frame[20] = 0;
 	frame[21] = 1; /* a later one */
-	CHECK_INT(filter_frame(frame, len), FILTER_SERVICE);
+	CHECK_INT(filter_frame(&net_plan_alone, frame, len), FILTER_SERVICE);
 	frame[21] = 0;
 	frame[20] = 0x40; /* do not fragment */
-	CHECK_INT(filter_frame(frame, len), FILTER_PASS);
+	CHECK_INT(filter_frame(&net_plan_alone, frame, len), FILTER_PASS);
 }
 
 static void hostile_lengths(void)
 {
 	uint8_t frame[64];
-	size_t len = packet(frame, NET_V4_GUEST, 0x08080808, 17, 53);
+	size_t len = packet(frame, net_plan_alone.guest, 0x08080808, 17, 53);
 
 	for (size_t cut = 0; cut < len; cut++)
-		CHECK_INT(filter_frame(frame, cut), FILTER_MALFORMED);
+		CHECK_INT(filter_frame(&net_plan_alone, frame, cut), FILTER_MALFORMED);
 	frame[14] = 0x44; /* header of 16 bytes */
-	CHECK_INT(filter_frame(frame, len), FILTER_MALFORMED);
+	CHECK_INT(filter_frame(&net_plan_alone, frame, len), FILTER_MALFORMED);
 	frame[14] = 0x4f; /* header longer than the packet */
-	CHECK_INT(filter_frame(frame, len), FILTER_MALFORMED);
+	CHECK_INT(filter_frame(&net_plan_alone, frame, len), FILTER_MALFORMED);
 	frame[14] = 0x65;
-	CHECK_INT(filter_frame(frame, len), FILTER_MALFORMED);
+	CHECK_INT(filter_frame(&net_plan_alone, frame, len), FILTER_MALFORMED);
 	frame[14] = 0x45;
 	frame[16] = 0xff; /* total length beyond the frame */
-	CHECK_INT(filter_frame(frame, len), FILTER_MALFORMED);
-	len = packet(frame, NET_V4_GUEST, NET_V4_DNS, 17, 53);
+	CHECK_INT(filter_frame(&net_plan_alone, frame, len), FILTER_MALFORMED);
+	len = packet(frame, net_plan_alone.guest, net_plan_alone.dns, 17, 53);
 	frame[17] = 22; /* no room for ports */
-	CHECK_INT(filter_frame(frame, len), FILTER_MALFORMED);
-	CHECK_INT(filter_frame(frame, 100000), FILTER_MALFORMED);
+	CHECK_INT(filter_frame(&net_plan_alone, frame, len), FILTER_MALFORMED);
+	CHECK_INT(filter_frame(&net_plan_alone, frame, 100000), FILTER_MALFORMED);
 }
 
 static void other_protocols(void)
 {
 	uint8_t frame[64];
-	size_t len = packet(frame, NET_V4_GUEST, 0x08080808, 17, 53);
+	size_t len = packet(frame, net_plan_alone.guest, 0x08080808, 17, 53);
 
 	frame[12] = 0x86, frame[13] = 0xdd;
-	CHECK_INT(filter_frame(frame, len), FILTER_PROTOCOL);
+	CHECK_INT(filter_frame(&net_plan_alone, frame, len), FILTER_PROTOCOL);
 	frame[12] = 0x81, frame[13] = 0x00;
-	CHECK_INT(filter_frame(frame, len), FILTER_PROTOCOL);
+	CHECK_INT(filter_frame(&net_plan_alone, frame, len), FILTER_PROTOCOL);
 	frame[12] = 8, frame[13] = 0, frame[6] = 0xff; /* from a group */
-	CHECK_INT(filter_frame(frame, len), FILTER_MALFORMED);
+	CHECK_INT(filter_frame(&net_plan_alone, frame, len), FILTER_MALFORMED);
 }
 
 static void arp(void)
@@ -125,16 +125,16 @@ static void arp(void)
 		1, 8, 0, 6, 4, 0, 1, 0x52, 0x55, 10, 0, 2, 15, 10, 0, 2, 15, 0, 0, 0, 0, 0, 0, 10,
 		0, 2, 2 };
 
-	CHECK_INT(filter_frame(frame, sizeof(frame)), FILTER_PASS);
-	CHECK_INT(filter_frame(frame, sizeof(frame) - 1), FILTER_MALFORMED);
+	CHECK_INT(filter_frame(&net_plan_alone, frame, sizeof(frame)), FILTER_PASS);
+	CHECK_INT(filter_frame(&net_plan_alone, frame, sizeof(frame) - 1), FILTER_MALFORMED);
 	frame[38] = 169, frame[39] = 254;
-	CHECK_INT(filter_frame(frame, sizeof(frame)), FILTER_DESTINATION);
+	CHECK_INT(filter_frame(&net_plan_alone, frame, sizeof(frame)), FILTER_DESTINATION);
 	frame[38] = 10, frame[39] = 0, frame[28] = 192;
-	CHECK_INT(filter_frame(frame, sizeof(frame)), FILTER_SOURCE);
+	CHECK_INT(filter_frame(&net_plan_alone, frame, sizeof(frame)), FILTER_SOURCE);
 	memset(frame + 28, 0, 4);
-	CHECK_INT(filter_frame(frame, sizeof(frame)), FILTER_PASS);
+	CHECK_INT(filter_frame(&net_plan_alone, frame, sizeof(frame)), FILTER_PASS);
 	frame[18] = 8;
-	CHECK_INT(filter_frame(frame, sizeof(frame)), FILTER_MALFORMED);
+	CHECK_INT(filter_frame(&net_plan_alone, frame, sizeof(frame)), FILTER_MALFORMED);
 }
 
 static size_t seen, bytes;
