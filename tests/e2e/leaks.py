@@ -45,7 +45,7 @@ def run_folder(root, env):
 
 class Leaks:
     # What a root keeps: images are the user's until rmi, the rest is small and of a known number.
-    KEPT = re.compile(r"names/\.lock|cache/(notice|trim\.json|tsc(\.lock)?|scratch-\d+-\d+\.img)")
+    KEPT = re.compile(r"names/\.lock|cache/(notice|trim\.json|tsc(\.lock)?|scratch-\d+-\d+\.img|empty\.img)")
 
     def __init__(self, root, env):
         self.root = os.path.realpath(root)

@@ -7,16 +7,14 @@ import pathlib
 import shutil
 import signal
 import stat
-import subprocess
 import tempfile
 import time
 
 import pytest
-from conftest import BUILD, GUEST, IMAGES
+from conftest import IMAGES
+from ordinary import ROOT, USER, ordinary  # noqa: F401 (a fixture)
 
 DEBIAN = f"oci:{IMAGES}/debian:latest"
-ROOT = os.geteuid() == 0
-USER = 65534
 
 
 @pytest.fixture
@@ -240,42 +238,15 @@ def test_owners_are_kept_for_root(micropod, folder):
     assert (other.st_uid, other.st_gid) == (1000, 1001)
 
 
-def as_user(argv):
-    return ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--", *map(str, argv)] if ROOT else argv
-
-
-@pytest.fixture
-def ordinary(folder):
-    """What an ordinary user needs to run: programs, guest and image in folders that it reaches. Returns a function."""
-    base = folder / "ordinary"
-    base.mkdir()
-    for name in ("cli/micropod", "shim/micropod-shim", "net/micropod-net"):
-        shutil.copy(BUILD / "src" / name, base)
-    shutil.copytree(GUEST / "guest", base / "root/guest")
-    for path in (base / "root/guest").glob("*.json"):
-        path.write_text(path.read_text().replace(str(GUEST / "guest"), str(base / "root/guest")))
-    shutil.copytree(f"{IMAGES}/busybox", base / "busybox")
-    (base / "volume").mkdir()
-    (base / "volume/file").write_text("hello\n")
-    (base / "root").chmod(0o700)
-    if ROOT:
-        subprocess.run(["chown", "-R", f"{USER}:{USER}", base], check=True)
-        (folder / "roots").write_text("root's\n")
-        (folder / "roots").chmod(0o600)
-    env = {**os.environ, "MICROPOD_LIBEXEC": str(base), "MICROPOD_ROOT": str(base / "root"), "HOME": str(base), "TMPDIR": str(base)}
-
-    def run(*words):
-        return subprocess.run(as_user([base / "micropod", *words]), env=env, cwd=base, stdin=subprocess.DEVNULL, capture_output=True,
-                              text=True, timeout=120)
-
-    yield run, base
-    boxes = run("ps", "-aq").stdout.split()
-    if boxes:
-        run("rm", "-f", *boxes)
-
-
 def test_an_ordinary_user_shares_its_own_files(ordinary, folder):
     run, base = ordinary
+    (base / "volume").mkdir()
+    (base / "volume/file").write_text("hello\n")
+    if ROOT:
+        for path in (base / "volume", base / "volume/file"):
+            os.chown(path, USER, USER)
+        (folder / "roots").write_text("root's\n")
+        (folder / "roots").chmod(0o600)
     done = run("run", "--rm", "-v", f"{base}/volume:/w", f"oci:{base}/busybox:latest", "sh", "-c",
                "cat /w/file; stat -c %u:%g /w/file; echo more >> /w/file; mkdir /w/d; touch /w/d/x; chmod 600 /w/d/x; chown 5 /w/d/x || echo mine")
     assert done.returncode == 0 and done.stdout == "hello\n0:0\nmine\n", done
