@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "net/dns.h"
 #include "net/filter.h"
 #include "net/frame.h"
 #include "net/publish.h"
@@ -135,6 +136,81 @@ static void arp(void)
 	CHECK_INT(filter_frame(&net_plan_alone, frame, sizeof(frame)), FILTER_PASS);
 	frame[18] = 8;
 	CHECK_INT(filter_frame(&net_plan_alone, frame, sizeof(frame)), FILTER_MALFORMED);
+}
+
+/* A network with others: 10.89.0.0/24, of which the guest is the 2. */
+static struct net_plan shared(enum net_reach reach)
+{
+	return (struct net_plan){ .network = 0x0a590000,
+		.mask = 0xffffff00,
+		.gateway = 0x0a590001,
+		.dns = 0x0a5900fe,
+		.guest = 0x0a590002,
+		.reach = reach,
+		.shared = true };
+}
+
+static enum filter_verdict shared_verdict(enum net_reach reach, uint32_t from, uint32_t to)
+{
+	const struct net_plan plan = shared(reach);
+	uint8_t frame[64];
+
+	return filter_frame(&plan, frame, packet(frame, from, to, 6, 53));
+}
+
+static void reach(void)
+{
+	static const uint32_t inner = 0x0a590009, private = 0xc0a80101, public = 0x08080808;
+
+	CHECK_INT(shared_verdict(NET_REACH_ALL, 0x0a590002, inner), FILTER_PASS);
+	CHECK_INT(shared_verdict(NET_REACH_ALL, 0x0a590003, inner), FILTER_SOURCE);
+	CHECK_INT(shared_verdict(NET_REACH_ALL, 0x0a590002, 0x0a5900ff), FILTER_DESTINATION);
+	CHECK_INT(shared_verdict(NET_REACH_ALL, 0x0a590002, public), FILTER_PASS);
+	CHECK_INT(shared_verdict(NET_REACH_NOWHERE, 0x0a590002, inner), FILTER_PASS);
+	CHECK_INT(shared_verdict(NET_REACH_NOWHERE, 0x0a590002, 0x0a5900fe), FILTER_PASS);
+	CHECK_INT(shared_verdict(NET_REACH_NOWHERE, 0x0a590002, public), FILTER_DESTINATION);
+	CHECK_INT(shared_verdict(NET_REACH_PRIVATE, 0x0a590002, private), FILTER_PASS);
+	CHECK_INT(shared_verdict(NET_REACH_PRIVATE, 0x0a590002, 0x64400001), FILTER_PASS);
+	CHECK_INT(shared_verdict(NET_REACH_PRIVATE, 0x0a590002, public), FILTER_DESTINATION);
+	CHECK_INT(shared_verdict(NET_REACH_INTERNET, 0x0a590002, private), FILTER_DESTINATION);
+	CHECK_INT(shared_verdict(NET_REACH_INTERNET, 0x0a590002, 0xac1f0001), FILTER_DESTINATION);
+	CHECK_INT(shared_verdict(NET_REACH_INTERNET, 0x0a590002, public), FILTER_PASS);
+	CHECK_INT(shared_verdict(NET_REACH_INTERNET, 0x0a590002, 0x7f000001), FILTER_DESTINATION);
+}
+
+static void dns(void)
+{
+	static const uint8_t query[] = { 0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3, 'W', 'e', 'b', 0, 0,
+		1, 0, 1 };
+	static const uint32_t addresses[40] = { 0x0a590002, 0x0a590003 };
+	uint8_t copy[sizeof(query)], out[DNS_MESSAGE];
+	struct dns_question q;
+	size_t len;
+
+	REQUIRE(dns_read(query, sizeof(query), &q) == 0);
+	CHECK_STR(q.name, "web");
+	CHECK_INT(q.type, DNS_TYPE_A);
+	len = dns_answer(query, &q, DNS_OK, addresses, 2, out);
+	CHECK_INT(len, sizeof(query) + 2 * 16);
+	CHECK_INT(out[7], 2);
+	CHECK(out[0] == 0x12 && out[2] & 0x80 && memcmp(out + len - 4, "\x0a\x59\x00\x03", 4) == 0);
+	/* As many as fit. */
+	len = dns_answer(query, &q, DNS_OK, addresses, 40, out);
+	CHECK(len <= sizeof(out) && out[7] == (len - sizeof(query)) / 16);
+	len = dns_answer(query, &q, DNS_NO_NAME, NULL, 0, out);
+	CHECK(len == sizeof(query) && (out[3] & 15) == DNS_NO_NAME);
+	for (size_t cut = 0; cut < sizeof(query); cut++)
+		CHECK_INT(dns_read(query, cut, &q), -EBADMSG);
+	/* An answer, two questions, another class, a pointer, a byte that no name has, none. */
+	static const struct {
+		size_t at;
+		uint8_t byte;
+	} wrong[] = { { 2, 0x81 }, { 5, 2 }, { 20, 3 }, { 12, 0xc0 }, { 13, '/' }, { 12, 0 } };
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+		memcpy(copy, query, sizeof(query));
+		copy[wrong[i].at] = wrong[i].byte;
+		CHECK_INT(dns_read(copy, sizeof(copy), &q), -EBADMSG);
+	}
 }
 
 static size_t seen, bytes;
@@ -280,6 +356,6 @@ static void holder_of_a_port_is_named(void)
 }
 
 TEST_MAIN(TEST(destinations), TEST(sources), TEST(fragments_do_not_hide_ports),
-	TEST(hostile_lengths), TEST(other_protocols), TEST(arp), TEST(frames_come_in_any_pieces),
+	TEST(hostile_lengths), TEST(other_protocols), TEST(arp), TEST(reach), TEST(dns), TEST(frames_come_in_any_pieces),
 	TEST(wrong_frame_lengths), TEST(queue_is_bounded), TEST(ports_are_read),
 	TEST(holder_of_a_port_is_named))
