@@ -578,7 +578,7 @@ static int invalid(struct failure *f, const char *field, const char *text)
 static int check_request(
 	struct agent *agent, const API(CreateContainerRequest) * req, struct failure *f)
 {
-	bool empty = !req->oci_spec.len && !req->n_args && !req->n_process_args;
+	bool empty = !req->oci_spec.len && !req->n_args && !req->n_process_args && !req->pause;
 
 	if (agent->self)
 		return failure_set(f, FAILURE_CONFLICT, ENOTSUP, "state", "",
@@ -589,6 +589,8 @@ static int check_request(
 	if (empty ||
 		(req->n_args ? !req->args[0].len : req->n_process_args && !req->process_args[0][0]))
 		return invalid(f, "args", "must name a program");
+	if (req->pause && !(agent->builtin && launch_covers(req)))
+		return invalid(f, "pause", "needs a container that is made without a runtime");
 	for (size_t i = 0; i < req->n_args; i++)
 		if (memchr(req->args[i].data, 0, req->args[i].len))
 			return invalid(f, "args", "an argument with a NUL byte");

@@ -16,6 +16,7 @@
 
 #include "agent/keeper.h"
 #include "agent/settings.h"
+#include "agent/layers.h"
 #include "agent/tree.h"
 #include "base/cleanup.h"
 #include "base/id.h"
@@ -29,6 +30,7 @@ struct extra {
 	struct loop_timer kill_timer;
 	char sub_name[48];
 	int sub, sub_parent; /* -1: none */
+	int still;	     /* layers_open(); -1: none */
 	uint64_t oom_kills;  /* of the container, when it started */
 	pid_t keeper;	     /* where there are no cgroups (agent/keeper.h) */
 	struct exec_job *job;
@@ -65,6 +67,7 @@ static void release(struct process *p)
 	remove_sub(x);
 	safe_close(x->sub);
 	safe_close(x->sub_parent);
+	layers_go_on(x->still);
 	drop_settings(x);
 	free(x->failure);
 	free(x);
@@ -107,7 +110,7 @@ static int make_extra(
 	if (!x)
 		return failure_set(f, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
 	x->agent = c->agent;
-	x->sub = x->sub_parent = -1;
+	x->sub = x->sub_parent = x->still = -1;
 	x->kill_after = spec->kill_after_ns;
 	p->owner = x;
 	p->release = release;
@@ -130,6 +133,22 @@ static int make_extra(
 		return failure_set(f, FAILURE_INVALID, EINVAL, "tool", "",
 			"tool: this agent has no tool of number %u", (unsigned)spec->tool);
 	return add_args(p, spec, f);
+}
+
+/* It runs in the container, which sees its root alone: what that is made of comes as its stdin. */
+static int give_layers(struct process *p, struct failure *f)
+{
+	struct extra *x = p->owner;
+	struct err err = ERR_INIT;
+	int fd = p->args.n >= 3 ? layers_open(p->args.v[0], p->args.v[1],
+					  p->args.n > 3 ? &x->still : NULL, &err)
+				: err_set(&err, EINVAL, "tool: wants ROOT, LAYER, list or tar");
+
+	if (fd < 0)
+		return failure_set(f, FAILURE_INVALID, err.code, "tool", "", "%s", err.msg);
+	safe_close(p->io.child[0]);
+	p->io.child[0] = fd;
+	return 0;
 }
 
 int execs_create(struct agent *agent, const char *container_id, const char *exec_id,
@@ -178,6 +197,8 @@ int execs_create(struct agent *agent, const char *container_id, const char *exec
 			"processes", container_id, "cannot make another process: %s", strerror(-r));
 	p->fingerprint = print;
 	r = make_extra(c, p, spec, f);
+	if (r == 0 && spec->tool == MICROPOD__AGENT__V1__TOOL__TOOL_LAYER)
+		r = give_layers(p, f);
 	if (r < 0) {
 		process_delete(p);
 		return r;
@@ -207,6 +228,7 @@ static void on_exit_count(struct process *p, void *arg)
 	else if (c && p->exit.signal == SIGKILL && cgroup_oom_kills(&c->cgroup) > x->oom_kills)
 		p->exit.oom_killed = true;
 	remove_sub(x);
+	x->still = layers_go_on(x->still);
 }
 
 static void on_spawned(void *arg, const struct failure *f)

@@ -23,6 +23,7 @@
 #include "agent/bundle.h"
 #include "agent/enter.h"
 #include "agent/launch-root.h"
+#include "agent/reap.h"
 #include "agent/sysctls.h"
 #include "agent/worker.h"
 #include "base/cleanup.h"
@@ -133,8 +134,8 @@ static int become_process(const struct process *p, const struct launch_spec *spe
 }
 
 /* All that is left to do is done: tells so, and waits for the word to go. */
-static int run_program(const struct process *p, const struct exec_settings *settings,
-	const struct enter_times *times, struct failure *f)
+static int run_program(const struct process *p, const struct launch_spec *spec,
+	const struct exec_settings *settings, const struct enter_times *times, struct failure *f)
 {
 	struct enter_report created = { .kind = ENTER_REPORT_CREATED, .times = *times };
 	char byte;
@@ -142,6 +143,11 @@ static int run_program(const struct process *p, const struct exec_settings *sett
 	enter_send(&created, -1);
 	if (read(GO_FD, &byte, 1) != 1)
 		_exit(0); /* nobody wants it any more */
+	if (spec->req->pause) {
+		/* As execve(2) would: that it is closed says that it runs. */
+		close(ENTER_REPORT_FD);
+		_exit(reap_pause());
+	}
 	return enter_execute(p, settings, f);
 }
 
@@ -175,7 +181,7 @@ _Noreturn void launch_main(
 	if (r == 0)
 		r = become_process(p, spec, &own, &times, &out.failure);
 	if (r == 0)
-		run_program(p, &own, &times, &out.failure);
+		run_program(p, spec, &own, &times, &out.failure);
 	enter_send(&out, -1);
 	_exit(127);
 }
@@ -234,7 +240,7 @@ static int take_over(const struct launch_stage_spec *staged, const struct launch
 		r = enter_set_limits(&own, f);
 	if (r == 0)
 		r = become_process(&p, &spec, &own, times, f);
-	return r < 0 ? r : run_program(&p, &own, times, f);
+	return r < 0 ? r : run_program(&p, &spec, &own, times, f);
 }
 
 /* Does not return. */

@@ -71,6 +71,9 @@ int launch_args(const API(CreateContainerRequest) * req, struct strv *args, stru
 		r = api_add_bytes(args, &req->args[i]);
 	for (size_t i = 0; r == 0 && !req->n_args && i < req->n_process_args; i++)
 		r = strv_add(args, req->process_args[i]);
+	/* By which its process is known. */
+	if (r == 0 && req->pause && !args->n)
+		r = strv_add(args, "pause");
 	return r < 0 ? err_errno(err, -r, "args") : 0;
 }
 

@@ -72,3 +72,26 @@ int reap_main(int argc, char **argv)
 		}
 	}
 }
+
+int reap_pause(void)
+{
+	sigset_t all;
+	siginfo_t info;
+	int ignored;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	for (;;) {
+		switch (sigwaitinfo(&all, &info)) {
+		case SIGCHLD:
+			reap(-1, &ignored);
+			break;
+		case SIGTERM:
+		case SIGINT:
+		case SIGQUIT:
+			return 0;
+		default:
+			break;
+		}
+	}
+}

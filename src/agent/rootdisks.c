@@ -262,6 +262,14 @@ int mounts_container_root(
 	return r;
 }
 
+int mounts_layers(const struct mounts_root_disks *disks, const char *image, const char *layer,
+	int64_t deadline, struct err *err)
+{
+	int r = mount_image(disks, deadline, image, err);
+
+	return r < 0 ? r : mount_disk(disks->scratch_serial, deadline, layer, false, err);
+}
+
 /* EINVAL and ENOENT: it is no mount point. */
 static int unmount(const char *path)
 {

@@ -17,6 +17,7 @@
 
 #include "agent/tar.h"
 #include "agent/tree.h"
+#include "agent/tree-layer.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/limits.h"
@@ -33,6 +34,7 @@ struct getter {
 	size_t n_seen;
 	struct strbuf out;
 	char *content; /* TREE_BUFFER bytes */
+	bool layer;    /* an overlay's upper folder: what stands for deleted files is told as such */
 	bool failed;
 };
 
@@ -93,7 +95,7 @@ static const char *seen_as(struct getter *g, const struct stat *st, const char *
 }
 
 /* What cannot be read of them is left out, as of files on file systems without. */
-static void add_xattrs(int fd, struct tar_entry *e)
+static void add_xattrs(const struct getter *g, int fd, struct tar_entry *e)
 {
 	auto_free char *names = NULL, *value = NULL;
 	ssize_t len = flistxattr(fd, NULL, 0);
@@ -106,6 +108,8 @@ static void add_xattrs(int fd, struct tar_entry *e)
 	for (ssize_t at = 0; at < len; at += (ssize_t)strlen(names + at) + 1) {
 		ssize_t n = fgetxattr(fd, names + at, value, LIMIT_XATTR_BYTES);
 
+		if (g->layer && strncmp(names + at, OVERLAY_XATTRS, strlen(OVERLAY_XATTRS)) == 0)
+			continue;
 		if (n >= 0 && strncmp(names + at, "security.selinux", 16) != 0)
 			(void)tar_entry_add_xattr(e, names + at, value, (size_t)n);
 	}
@@ -185,6 +189,22 @@ static int send_entry(struct getter *g, struct tar_entry *e)
 	return send_out(g);
 }
 
+/* An empty file whose name says that name of a lower layer is gone. */
+static int send_whiteout(
+	struct getter *g, const struct stat *st, const char *folder, const char *name)
+{
+	auto_free char *path = NULL;
+	struct tar_entry e;
+
+	if (asprintf(&path, "%s/.wh.%s", folder, name) < 0) {
+		path = NULL;
+		return -ENOMEM;
+	}
+	fill(&e, st, path);
+	e = (struct tar_entry){ .type = '0', .path = path, .mtime = e.mtime, .mtime_ns = e.mtime_ns };
+	return send_entry(g, &e);
+}
+
 static int send_file(struct getter *g, int fd, const struct stat *st, const char *path)
 {
 	const char *first = st->st_nlink > 1 ? seen_as(g, st, path) : NULL;
@@ -198,7 +218,7 @@ static int send_file(struct getter *g, int fd, const struct stat *st, const char
 		e.link = (char *)first;
 		return send_entry(g, &e);
 	}
-	add_xattrs(fd, &e);
+	add_xattrs(g, fd, &e);
 	r = send_entry(g, &e);
 	return r < 0 ? r : send_content(g, fd, path, (uint64_t)st->st_size);
 }
@@ -210,6 +230,11 @@ static int send_other(
 	struct tar_entry e;
 	ssize_t n = 0;
 
+	if (g->layer && tree_layer_is_whiteout(st)) {
+		auto_free char *folder = strndup(path, strlen(path) - strlen(name) - 1);
+
+		return folder ? send_whiteout(g, st, folder, name) : -ENOMEM;
+	}
 	fill(&e, st, path);
 	if (!e.type)
 		return 0;
@@ -248,8 +273,10 @@ static int send_folder(
 	int r;
 
 	fill(&e, st, path);
-	add_xattrs(fd, &e);
+	add_xattrs(g, fd, &e);
 	r = send_entry(g, &e);
+	if (r == 0 && g->layer && tree_layer_is_opaque(fd))
+		r = send_whiteout(g, st, path, ".wh..opq");
 	if (r < 0 || made_up(fd))
 		return r;
 	if (depth >= LIMIT_PATH_DEPTH) {
@@ -302,19 +329,31 @@ static int send_path(
 	return S_ISREG(st.st_mode) ? send_file(g, fd, &st, path) : 0;
 }
 
-int tree_get(const struct strv *args)
+static int send_all(struct getter *g, int dir, const char *name, const char *path, bool follow)
 {
 	static const char end[2 * TAR_BLOCK];
-	struct getter g = { .content = malloc(TREE_BUFFER) };
-	bool follow = args->n > 2 && strcmp(args->v[2], "follow") == 0;
-	int r;
+	int r = send_path(g, dir, name, path, 0, follow);
 
-	if (args->n < 2 || !g.content)
-		return 2;
-	r = send_path(&g, AT_FDCWD, args->v[0], args->v[1], 0, follow);
 	if (r == 0)
 		r = fd_write_full(1, end, sizeof(end));
 	if (r < 0)
-		complain(&g, args->v[0], "cannot send it: %s", strerror(-r));
-	return g.failed;
+		complain(g, path, "cannot send it: %s", strerror(-r));
+	return g->failed;
+}
+
+int tree_send_layer(int dir, const char *name)
+{
+	struct getter g = { .content = malloc(TREE_BUFFER), .layer = true };
+
+	return g.content ? send_all(&g, dir, name, ".", false) : 2;
+}
+
+int tree_get(const struct strv *args)
+{
+	struct getter g = { .content = malloc(TREE_BUFFER) };
+	bool follow = args->n > 2 && strcmp(args->v[2], "follow") == 0;
+
+	return args->n < 2 || !g.content
+		       ? 2
+		       : send_all(&g, AT_FDCWD, args->v[0], args->v[1], follow);
 }

@@ -329,7 +329,7 @@ int tree_stat(const struct strv *args)
 tree_tool tree_tool_find(unsigned number)
 {
 	/* By the numbers of Tool in agent.proto. */
-	static const tree_tool tools[] = { NULL, tree_get, tree_put, tree_stat };
+	static const tree_tool tools[] = { NULL, tree_get, tree_put, tree_stat, tree_layer };
 
 	return number < ARRAY_SIZE(tools) ? tools[number] : NULL;
 }

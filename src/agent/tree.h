@@ -17,3 +17,6 @@ tree_tool tree_tool_find(unsigned number);
 int tree_get(const struct strv *args);
 int tree_put(const struct strv *args);
 int tree_stat(const struct strv *args);
+
+/* Its stdin is what layers_open() gives (agent/layers.h); the third of args says what is told. */
+int tree_layer(const struct strv *args);

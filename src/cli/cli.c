@@ -49,7 +49,7 @@ static const struct opt *table(const struct opt *opts)
 const struct verb *const verb_table[] = { &verb_run, &verb_create, &verb_start, &verb_stop,
 	&verb_kill, &verb_restart, &verb_pause, &verb_unpause, &verb_update, &verb_rename,
 	&verb_extend, &verb_events, &verb_rm, &verb_ps, &verb_list, &verb_exec, &verb_attach,
-	&verb_cp, &verb_logs, &verb_top, &verb_port, &verb_port_forward, &verb_wait, &verb_inspect,
+	&verb_cp, &verb_diff, &verb_commit, &verb_export, &verb_logs, &verb_top, &verb_port, &verb_port_forward, &verb_wait, &verb_inspect,
 	&verb_pull, &verb_push, &verb_images, &verb_rmi, &verb_tag, &verb_load, &verb_save,
 	&verb_history, &verb_image_prune, &verb_login, &verb_logout, &verb_volume_create,
 	&verb_volume_ls, &verb_volume_inspect, &verb_volume_rm, &verb_volume_prune,
@@ -84,9 +84,12 @@ static const struct {
 	const struct verb *verb;
 } grouped[] = {
 	{ "container", "attach", &verb_attach },
+	{ "container", "commit", &verb_commit },
 	{ "container", "cp", &verb_cp },
 	{ "container", "create", &verb_create },
+	{ "container", "diff", &verb_diff },
 	{ "container", "exec", &verb_exec },
+	{ "container", "export", &verb_export },
 	{ "container", "inspect", &verb_inspect },
 	{ "container", "kill", &verb_kill },
 	{ "container", "list", &verb_ps },

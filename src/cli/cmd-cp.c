@@ -19,8 +19,9 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/proc.h"
+#include "cli/helper.h"
 #include "cli/hosttree.h"
-#include "cli/relay.h"
+#include "cli/tool.h"
 
 #define EXIT_FAILED 1
 
@@ -109,46 +110,6 @@ static char *guest_path(const char *path)
 
 /* The guest's end */
 
-/* Runs it with these as its stdin and stdout (-1: ours). The exit code or -errno. */
-static int run_tool(struct cli *cli, const struct sandbox *box, Micropod__Agent__V1__Tool tool,
-	const char *const *args, int in, int out, struct err *err)
-{
-	Micropod__Agent__V1__ExecStart start = MICROPOD__AGENT__V1__EXEC_START__INIT;
-	Micropod__Agent__V1__ProcessSpec spec = MICROPOD__AGENT__V1__PROCESS_SPEC__INIT;
-	Micropod__Agent__V1__User root = MICROPOD__AGENT__V1__USER__INIT;
-	auto_client struct client client = { 0 };
-	auto_close int old_in = -1, old_out = -1;
-	ProtobufCBinaryData argv[3];
-	char id[ID_LEN + 1];
-	int r;
-
-	root.name.data = (uint8_t *)"0";
-	root.name.len = 1;
-	id_generate(id);
-	start.container_id = (char *)SANDBOX_CONTAINER_ID;
-	start.exec_id = id;
-	start.process = &spec;
-	spec.user = &root;
-	spec.tool = tool;
-	spec.args = argv;
-	for (; args[spec.n_args]; spec.n_args++)
-		argv[spec.n_args] = (ProtobufCBinaryData){ strlen(args[spec.n_args]),
-			(uint8_t *)args[spec.n_args] };
-	spec.open_stdin = tool == MICROPOD__AGENT__V1__TOOL__TOOL_PUT_TREE;
-	r = client_open(cli, box, &client, err);
-	if (r < 0)
-		return r;
-	old_in = dup(STDIN_FILENO);
-	old_out = dup(STDOUT_FILENO);
-	if (old_in < 0 || old_out < 0 || (in >= 0 && dup2(in, STDIN_FILENO) < 0) ||
-		(out >= 0 && dup2(out, STDOUT_FILENO) < 0))
-		return err_errno(err, errno, "cannot copy");
-	r = relay_exec(&client, &start, NULL, err);
-	dup2(old_in, STDIN_FILENO);
-	dup2(old_out, STDOUT_FILENO);
-	return r;
-}
-
 enum kind { KIND_NONE, KIND_FILE, KIND_FOLDER, KIND_OTHER, KIND_LINK };
 
 /* What a path of the container is, and where it leads. 0, EXIT_FAILED (told already) or -errno. */
@@ -168,7 +129,7 @@ static int guest_stat(struct cli *cli, const struct sandbox *box, const char *pa
 
 	if (fd < 0)
 		return err_errno(err, errno, "cannot copy");
-	r = run_tool(cli, box, MICROPOD__AGENT__V1__TOOL__TOOL_STAT, args, -1, fd, err);
+	r = tool_run(cli, box, MICROPOD__AGENT__V1__TOOL__TOOL_STAT, args, -1, fd, err);
 	if (r != 0)
 		return r < 0 || err->code ? r : EXIT_FAILED;
 	n = pread(fd, text, sizeof(text) - 1, 0);
@@ -231,7 +192,7 @@ static int run_both(struct cli *cli, const struct sandbox *box, Micropod__Agent_
 
 	if (r < 0)
 		return r;
-	code = run_tool(cli, box, tool, args, h->send ? fd : -1, h->send ? -1 : fd, err);
+	code = tool_run(cli, box, tool, args, h->send ? fd : -1, h->send ? -1 : fd, err);
 	fd = safe_close(fd);
 	/* It ends with its pipe. */
 	waitpid(pid, &status, 0);
@@ -312,7 +273,7 @@ static int copy_out(struct cli *cli, const struct sandbox *box, const struct cp 
 		const char *const args[] = { path, name, follow ? "follow" : NULL, NULL };
 		const struct host h = { .path = folder, .name = name, .flag = o->archive };
 
-		return to->stream ? run_tool(cli, box, MICROPOD__AGENT__V1__TOOL__TOOL_GET_TREE,
+		return to->stream ? tool_run(cli, box, MICROPOD__AGENT__V1__TOOL__TOOL_GET_TREE,
 					    args, -1, -1, err)
 				  : run_both(cli, box, MICROPOD__AGENT__V1__TOOL__TOOL_GET_TREE,
 					    args, &h, err);
@@ -377,7 +338,7 @@ static int copy_in(struct cli *cli, const struct sandbox *box, const struct cp *
 			.name = name,
 			.flag = o->follow || from->slash || from->contents };
 
-		return from->stream ? run_tool(cli, box, MICROPOD__AGENT__V1__TOOL__TOOL_PUT_TREE,
+		return from->stream ? tool_run(cli, box, MICROPOD__AGENT__V1__TOOL__TOOL_PUT_TREE,
 					      args, -1, -1, err)
 				    : run_both(cli, box, MICROPOD__AGENT__V1__TOOL__TOOL_PUT_TREE,
 					      args, &h, err);
@@ -387,8 +348,9 @@ static int copy_in(struct cli *cli, const struct sandbox *box, const struct cp *
 static int copy(struct cli *cli, const struct cp *o, const struct end *from, const struct end *to,
 	struct err *err)
 {
-	auto_sandbox struct sandbox box = { 0 };
-	int r;
+	struct helper helper;
+	struct err lost = ERR_INIT;
+	int r, ended;
 
 	if (from->box && to->box)
 		return err_set(err, EINVAL,
@@ -396,11 +358,15 @@ static int copy(struct cli *cli, const struct cp *o, const struct end *from, con
 			"into the other");
 	if (!from->box && !to->box)
 		return err_set(err, EINVAL, "one of the two must be in a sandbox: SANDBOX:PATH");
-	r = target_load(cli, from->box ? from->box : to->box, &box, err);
+	r = helper_open(cli, from->box ? from->box : to->box, to->box != NULL, &helper, err);
 	if (r < 0)
 		return r;
-	r = from->box ? copy_out(cli, &box, o, from, to, err)
-		      : copy_in(cli, &box, o, from, to, err);
+	r = from->box ? copy_out(cli, &helper.box, o, from, to, err)
+		      : copy_in(cli, &helper.box, o, from, to, err);
+	/* What came of one that failed half-way stays, as in a sandbox that runs. */
+	ended = helper_close(cli, &helper, true, &lost);
+	if (ended < 0 && r == 0)
+		r = err_set(err, lost.code, "%s", lost.msg);
 	/* As Docker: whatever failed. */
 	return r == 0 ? 0 : r < 0 && err->code ? r : EXIT_FAILED;
 }

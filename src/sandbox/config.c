@@ -60,6 +60,7 @@ static const struct field config_fields[] = {
 	CONFIG(lifetime_ns, FIELD_I64),
 	CONFIG(idle_ns, FIELD_I64),
 	CONFIG(limit_removes, FIELD_BOOL),
+	CONFIG(pause, FIELD_BOOL),
 	CONFIG(restart, FIELD_STRING),
 	CONFIG(restart_max, FIELD_U64),
 	CONFIG(memory, FIELD_U64),

@@ -41,6 +41,7 @@ struct sandbox_config {
 	char *hostname; /* NULL: the short id */
 	bool tty, open_stdin;
 	bool detached;	   /* made by `run -d`: no command line waits for it */
+	bool pause;	   /* no program: the agent alone is wanted */
 	bool remove;	   /* --rm */
 	char *stop_signal; /* NULL: SIGTERM */
 	int64_t stop_grace_ns;

@@ -372,6 +372,7 @@ int container_request_make(const struct shim *shim, struct container_request *r)
 	req->stop_signal = c->stop_signal ? c->stop_signal : (char *)"";
 	req->read_only_root = c->read_only;
 	req->init = c->init;
+	req->pause = c->pause;
 	req->privileged = c->privileged;
 	req->shm_bytes = c->shm_bytes;
 	if (shim->rows && shim->columns) {
