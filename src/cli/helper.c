@@ -97,6 +97,9 @@ static int make(struct cli *cli, const struct sandbox_config *of, struct helper 
 		r = start(cli, &c, err);
 	if (r == 0)
 		r = sandbox_load(cli->root, c.id, &h->box, err);
+	/* In messages it is the one whose files these are. */
+	if (r == 0)
+		memcpy(h->box.config.name, of->name, sizeof(of->name));
 	if (r < 0 && c.id[0])
 		sandbox_remove(cli->root, c.id, true, &ignored);
 	sandbox_config_deinit(&c);

@@ -129,6 +129,24 @@ int image_find(
 	return find(store, name, ret_image, &by_name, err);
 }
 
+bool image_find_id(struct image_store *store, const char *name, struct image **ret_image)
+{
+	struct image_list list = { 0 };
+	struct image_ref none = { 0 };
+	struct err ignored = ERR_INIT;
+	bool found = false;
+	size_t i;
+
+	if (!id_digits(name) || image_list(store, &list, &ignored) < 0)
+		return false;
+	if (find_in(&list, name, &none, &i) == 0) {
+		*ret_image = take_ptr(list.items[i]);
+		found = true;
+	}
+	image_list_deinit(&list);
+	return found;
+}
+
 static bool is_used(const struct image_used *used, const char *id)
 {
 	for (size_t i = 0; i < used->n; i++)

@@ -59,6 +59,9 @@ struct image *image_free(struct image *image);
 DEFINE_CLEANUP(image, struct image *, image_free)
 DEFINE_CLEANUP(image_store, struct image_store *, image_store_close)
 
+/* The one image whose id begins so, or has this digest; false: there is none, or more than one. */
+bool image_find_id(struct image_store *store, const char *name, struct image **ret_image);
+
 /* Progress */
 enum image_phase {
 	IMAGE_PHASE_RESOLVE,  /* asking what the reference stands for; no counts */

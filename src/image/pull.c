@@ -289,10 +289,13 @@ int image_pull(struct image_store *store, const char *reference, const struct im
 			opts->architecture ? opts->architecture : manifest_host_architecture() };
 	int r = image_ref_parse(reference, &ref, err);
 
+	/* As Docker: what names no image here may be the beginning of one's id. */
+	if (opts->policy != IMAGE_PULL_ALWAYS &&
+		((r == 0 && have_image(&p, ret_image)) ||
+			image_find_id(store, reference, ret_image)))
+		return 0;
 	if (r < 0)
 		return r;
-	if (opts->policy != IMAGE_PULL_ALWAYS && have_image(&p, ret_image))
-		return 0;
 	if (opts->policy == IMAGE_PULL_NEVER)
 		return err_set(err, ENOENT,
 			"image '%.200s' is not in the store and --pull never forbids to fetch it: "

@@ -35,6 +35,7 @@
 
 #define VERDICT_SPARE \
 	(15 * NSEC_PER_SEC) /* the shim keeps the deadline itself and says which step missed it */
+#define LOCK_TIME (20 * NSEC_PER_SEC)
 #define REMOVE_TIME    (20 * NSEC_PER_SEC)    /* for rm -f to get hold of a sandbox */
 #define ENGINE_PROGRAM "micropod-docker-shim" /* for what a Docker Engine runs */
 #define ENGINE_RECORD  "docker.json"	      /* what it keeps of a container that there is */
@@ -274,19 +275,6 @@ static bool phase_needs_shim(enum sandbox_phase phase)
 {
 	return phase == SANDBOX_STARTING || phase == SANDBOX_RUNNING || phase == SANDBOX_STOPPING ||
 	       phase == SANDBOX_RESTARTING;
-}
-
-int sandbox_lock(struct sandbox_root *root, const char *id, struct err *err)
-{
-	auto_close int dfd = open_box(root, id, err);
-	int lock;
-
-	if (dfd < 0)
-		return dfd;
-	lock = fs_lock(dfd, "lock", false, false);
-	if (lock == -EWOULDBLOCK)
-		return err_set(err, EBUSY, "sandbox %.12s is being used", id);
-	return lock < 0 ? err_errno(err, -lock, "cannot lock sandbox %.12s", id) : lock;
 }
 
 int sandbox_save_config(
@@ -547,6 +535,20 @@ static int lock_box(int dfd, int64_t deadline)
 	if (r < 0)
 		return r == -EINTR ? -ETIMEDOUT : r;
 	return take_fd(&fd);
+}
+
+int sandbox_lock(struct sandbox_root *root, const char *id, struct err *err)
+{
+	auto_close int dfd = open_box(root, id, err);
+	int lock;
+
+	if (dfd < 0)
+		return dfd;
+	/* A shim that is just ending is waited for. */
+	lock = lock_box(dfd, deadline_in(LOCK_TIME));
+	if (lock == -ETIMEDOUT)
+		return err_set(err, EBUSY, "sandbox %.12s is being used", id);
+	return lock < 0 ? err_errno(err, -lock, "cannot lock sandbox %.12s", id) : lock;
 }
 
 int sandbox_wait_gone(struct sandbox_root *root, const char *id, int64_t deadline)

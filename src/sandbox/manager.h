@@ -87,7 +87,7 @@ int sandbox_rename(struct sandbox_root *root, struct sandbox_config *config, con
 	struct err *err);
 
 /* The lock of a sandbox that nobody runs: a descriptor, closed by the caller, or -EBUSY, -errno
- * with err. */
+ * with err. Whoever has it is waited for, up to 20 s. */
 int sandbox_lock(struct sandbox_root *root, const char *id, struct err *err);
 
 /* Sets room aside, so that the end of a sandbox can be written down also when it has filled the
