@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: all help demo demo-docker demo-server test test-long test-kvm bench bench-rpc asan fuzz lint format generate build-agent agents kernel agent-rootfs \
+.PHONY: all help demo demo-docker demo-server test test-long test-kvm soak bench bench-rpc asan fuzz lint format generate build-agent agents kernel agent-rootfs \
 	install uninstall deb clean deps configure
 
 all: configure ## build everything
@@ -41,6 +41,12 @@ test: deps all kernel agents ## every test; ends with the counts
 
 test-long: deps all kernel agents ## the same with full counts of cycles, outages and soaks
 	scripts/test.sh --long $(BUILD)
+
+SOAK_SECONDS ?= 1800
+soak: deps all kernel ## mixed verbs from several processes at once for SOAK_SECONDS seconds; fails if anything is left or grows
+	scripts/make-test-images.sh $(BUILD)/test-images busybox
+	for kind in cloud small; do $(BUILD)/guest/prepare-guest --progress --kind $$kind $(BUILD)/test-root; done
+	MICROPOD_BUILD=$(abspath $(BUILD)) MICROPOD_TEST_GUEST=$(abspath $(BUILD))/test-root /usr/bin/python3 tests/e2e/soak.py $(SOAK_SECONDS)
 
 test-kvm: deps all kernel ## the end-to-end tests with KVM; fails where KVM does not work
 	scripts/test.sh --kvm $(BUILD)

@@ -500,6 +500,7 @@ static int put_limits(const struct bundle *b, struct parts *p, struct err *err)
 			return r;
 	}
 	p->spec.sysctls = p->sysctls;
+	p->spec.oom_score_adj = b->req->oom_score_adj;
 	if (res)
 		p->spec.resources = (struct oci_resources){ .memory = res->memory_bytes,
 			.memory_swap = res->memory_swap_bytes,

@@ -594,6 +594,8 @@ static int check_request(
 	for (size_t i = 0; i < req->n_args; i++)
 		if (memchr(req->args[i].data, 0, req->args[i].len))
 			return invalid(f, "args", "an argument with a NUL byte");
+	if (req->oom_score_adj < -1000 || req->oom_score_adj > 1000)
+		return invalid(f, "oom_score_adj", "-1000 to 1000");
 	if (container_find(agent, req->container_id))
 		return failure_set(f, FAILURE_CONFLICT, EEXIST, "container_id", req->container_id,
 			"container '%s' already exists", req->container_id);

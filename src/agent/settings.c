@@ -76,6 +76,7 @@ int settings_from_request(const API(CreateContainerRequest) * req, const char *h
 
 	if (r == 0)
 		r = api_dup_bytes(&req->cwd, &s->cwd);
+	s->oom_score_adj = req->oom_score_adj;
 	if (r < 0)
 		return err_errno(err, -r, "env or cwd");
 	return req->seccomp_unconfined || req->privileged ? 0

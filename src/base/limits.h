@@ -13,6 +13,8 @@
 #define LIMIT_EVENTS_LOG  (4 * MIB) /* events.log, before it becomes events.log.1 */
 #define LIMIT_SYSTEM_LOG \
 	(4 * MIB) /* shim, agent and console log of one sandbox; then rotated once */
+#define LIMIT_CONTAINER_LOG (20 * MIB) /* a file of a container's log, unless said otherwise */
+#define LIMIT_LOG_FILES	    100	       /* that a container's log may be cut into; 5 by default */
 
 /* Names and references */
 #define LIMIT_NAME	64   /* sandbox name, network name */

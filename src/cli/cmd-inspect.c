@@ -183,6 +183,19 @@ static void add_rights(json_t *o, const struct sandbox_config *c)
 	set_bool(o, "PublishAllPorts", c->publish_all);
 }
 
+static json_t *log_json(const struct sandbox_config *c)
+{
+	json_t *config = json_object();
+
+	json_object_set_new(config, "max-size",
+		json_sprintf("%llu",
+			(unsigned long long)(c->log_bytes ? c->log_bytes : LIMIT_CONTAINER_LOG)));
+	json_object_set_new(config, "max-file",
+		json_sprintf("%llu", (unsigned long long)(c->log_files ? c->log_files : 5)));
+	return json_pack("{s:s, s:o}", "Type", c->log_driver ? c->log_driver : "json-file",
+		"Config", config);
+}
+
 static json_t *host_config_json(const struct sandbox_config *c)
 {
 	json_t *o = json_object();
@@ -204,6 +217,8 @@ static json_t *host_config_json(const struct sandbox_config *c)
 	set_int(o, "MemorySwap", c->memory_swap);
 	set_int(o, "PidsLimit", c->pids_limit);
 	set_int(o, "CpuShares", (int64_t)c->cpu_shares);
+	set_int(o, "OomScoreAdj", c->oom_score_adj);
+	json_object_set_new(o, "LogConfig", log_json(c));
 	set_string(o, "CpusetCpus", c->cpuset);
 	set_int(o, "ShmSize", c->shm_bytes ? (int64_t)c->shm_bytes : (int64_t)SHM_DEFAULT);
 	json_object_set_new(o, "Ulimits", words_json(&c->ulimits));

@@ -63,20 +63,86 @@ static int write_out(bool is_stderr, const void *data, size_t n, void *arg)
 	return fwrite(data, 1, n, f) == n ? 0 : -errno;
 }
 
-/* A file of records being read: what is there of the next one. */
+/* The files of a log, the oldest first, and what is there of the next record. */
 struct source {
-	int fd;
+	int dir;
+	int fds[LIMIT_LOG_FILES + 1];
+	size_t n, at; /* the one being read */
 	struct strbuf pending;
 };
 
-/* Calls fn for each whole record that is there now. 0 or -errno. */
-static int read_records(
-	struct source *src, int (*fn)(const struct record *record, void *arg), void *arg)
+static void source_deinit(struct source *src)
+{
+	for (size_t i = 0; i < src->n; i++)
+		safe_close(src->fds[i]);
+	safe_close(src->dir);
+	strbuf_deinit(&src->pending);
+}
+
+static int open_file(const struct source *src, unsigned number)
+{
+	char name[SANDBOX_LOG_NAME];
+	int fd;
+
+	sandbox_log_name(number, name);
+	fd = openat(src->dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? -errno : fd;
+}
+
+static bool same_file(int a, int b)
+{
+	struct stat x, y;
+
+	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev &&
+	       x.st_ino == y.st_ino;
+}
+
+/* All that are there. One that is renamed meanwhile is met twice, and counts once. 0 or -errno. */
+static int open_files(struct source *src)
+{
+	for (unsigned i = 0; i < LIMIT_LOG_FILES; i++) {
+		int fd = open_file(src, i);
+
+		if (fd < 0)
+			return fd == -ENOENT ? 0 : fd;
+		if (src->n && same_file(fd, src->fds[0])) {
+			close(fd);
+			continue;
+		}
+		memmove(src->fds + 1, src->fds, src->n * sizeof(*src->fds));
+		src->fds[0] = fd;
+		src->n++;
+	}
+	return 0;
+}
+
+/* The one that came after the one that is followed. Its fd, -1: that is still the newest. */
+static int open_newer(const struct source *src)
+{
+	int newer = -1;
+
+	for (unsigned i = 0; i < LIMIT_LOG_FILES; i++) {
+		auto_close int fd = open_file(src, i);
+
+		/* The last has been removed: the oldest that is left. */
+		if (fd < 0)
+			break;
+		if (same_file(fd, src->fds[0]))
+			break;
+		safe_close(newer);
+		newer = take_fd(&fd);
+	}
+	return newer;
+}
+
+/* Calls fn for each whole record of one file that is there now. 0 or -errno. */
+static int read_file(
+	struct source *src, int fd, int (*fn)(const struct record *record, void *arg), void *arg)
 {
 	static char chunk[CHUNK];
 	ssize_t n;
 
-	while ((n = read(src->fd, chunk, sizeof(chunk))) != 0) {
+	while ((n = read(fd, chunk, sizeof(chunk))) != 0) {
 		size_t used = 0, searched = src->pending.len;
 		char *nl;
 
@@ -104,6 +170,20 @@ static int read_records(
 	return 0;
 }
 
+static int read_records(
+	struct source *src, int (*fn)(const struct record *record, void *arg), void *arg)
+{
+	int r = 0;
+
+	for (src->at = 0; r == 0 && src->at < src->n; src->at++) {
+		r = read_file(src, src->fds[src->at], fn, arg);
+		/* A record lies in one file. */
+		if (src->at + 1 < src->n)
+			strbuf_reset(&src->pending);
+	}
+	return r;
+}
+
 struct counter {
 	struct record_filter filter;
 	uint64_t lines;
@@ -127,20 +207,27 @@ static int print_record(const struct record *record, void *arg)
 }
 
 /* How many lines come before the last `tail` ones. */
-static int count_skipped(
-	int fd, const struct record_filter *filter, uint64_t tail, uint64_t *ret_skip)
+static int count_skipped(struct source *src, const struct record_filter *filter, uint64_t tail,
+	uint64_t *ret_skip)
 {
-	struct source src = { .fd = fd };
 	struct counter c = { .filter = *filter };
-	int r = read_records(&src, count_record, &c);
+	int r = read_records(src, count_record, &c);
 
-	strbuf_deinit(&src.pending);
-	if (r < 0)
-		return r;
-	if (lseek(fd, 0, SEEK_SET) < 0)
-		return -errno;
+	strbuf_reset(&src->pending);
+	for (size_t i = 0; r == 0 && i < src->n; i++)
+		if (lseek(src->fds[i], 0, SEEK_SET) < 0)
+			r = -errno;
 	*ret_skip = c.lines > tail ? c.lines - tail : 0;
-	return 0;
+	return r;
+}
+
+/* Only the newest is followed. */
+static void drop_old(struct source *src)
+{
+	for (size_t i = 0; i + 1 < src->n; i++)
+		close(src->fds[i]);
+	src->fds[0] = src->fds[src->n - 1];
+	src->n = 1;
 }
 
 /* A pidfd of the shim, -1 if it is gone. */
@@ -169,6 +256,27 @@ static void wait_change(int notify, int shim)
 		return;
 }
 
+/* What has come since, in the file that was followed and in those that came after it. */
+static int read_on(struct source *src, struct record_printer *printer)
+{
+	for (;;) {
+		int newer, r = read_records(src, print_record, printer);
+
+		if (r < 0)
+			return r;
+		newer = open_newer(src);
+		if (newer < 0)
+			return 0;
+		/* What was written before it was renamed is in it now. */
+		r = read_records(src, print_record, printer);
+		close(src->fds[0]);
+		src->fds[0] = newer;
+		strbuf_reset(&src->pending);
+		if (r < 0)
+			return r;
+	}
+}
+
 static int follow(struct cli *cli, const char *id, struct source *src,
 	struct record_printer *printer, int notify)
 {
@@ -185,7 +293,7 @@ static int follow(struct cli *cli, const char *id, struct source *src,
 			sandbox_deinit(&box);
 		}
 		/* What was written before the end that was just seen is in the file now. */
-		r = read_records(src, print_record, printer);
+		r = read_on(src, printer);
 		if (r < 0 || !alive || printer->past_until)
 			return r;
 		if (fflush(stdout) != 0)
@@ -197,14 +305,13 @@ static int follow(struct cli *cli, const char *id, struct source *src,
 static int print_container_log(
 	struct cli *cli, const struct logs *logs, const char *id, const char *word, struct err *err)
 {
-	auto_free char *path = sandbox_path(cli->root, id, "container.log"),
-		       *dir = sandbox_path(cli->root, id, NULL);
-	auto_close int fd = -1, notify = -1;
-	struct source src = { .fd = -1 };
+	auto_free char *dir = sandbox_path(cli->root, id, NULL);
+	auto_close int notify = -1;
+	struct source src = { .dir = -1 };
 	struct record_printer printer = { .write = write_out };
 	int r = 0;
 
-	if (!path || !dir)
+	if (!dir)
 		return err_errno(err, ENOMEM, "cannot read the log of '%s'", word);
 	printer.filter = (struct record_filter){ logs->since_ns, logs->until_ns, logs->timestamps };
 	/* Watched before the first look, so that no change is missed. The file is there from the
@@ -216,16 +323,17 @@ static int print_container_log(
 						  IN_DELETE_SELF) < 0)
 			return err_errno(err, errno, "cannot follow the log of '%s'", word);
 	}
-	fd = src.fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return errno == ENOENT ? 0
-				       : err_errno(err, errno, "cannot read the log of '%s'", word);
-	if (logs->tail != UINT64_MAX)
-		r = count_skipped(fd, &printer.filter, logs->tail, &printer.skip_lines);
+	src.dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	r = src.dir < 0 ? -errno : open_files(&src);
+	if (r == 0 && src.n && logs->tail != UINT64_MAX)
+		r = count_skipped(&src, &printer.filter, logs->tail, &printer.skip_lines);
 	if (r == 0)
-		r = logs->follow ? follow(cli, id, &src, &printer, notify)
-				 : read_records(&src, print_record, &printer);
-	strbuf_deinit(&src.pending);
+		r = read_records(&src, print_record, &printer);
+	if (r == 0 && src.n && logs->follow) {
+		drop_old(&src);
+		r = follow(cli, id, &src, &printer, notify);
+	}
+	source_deinit(&src);
 	return r < 0 ? err_errno(err, -r, "cannot read the log of '%s'", word) : 0;
 }
 
@@ -264,12 +372,26 @@ static int print_system_logs(
 	return 0;
 }
 
+static int check_driver(struct cli *cli, const char *id, struct err *err)
+{
+	auto_sandbox struct sandbox box = { 0 };
+	int r = sandbox_load(cli->root, id, &box, err);
+
+	if (r == 0 && box.config.log_driver && strcmp(box.config.log_driver, "none") == 0)
+		r = err_set(err, ENOTSUP, "sandbox '%s' keeps no log: it was made with "
+					  "--log-driver none",
+			box.config.name);
+	return r;
+}
+
 static int run(struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
 {
 	const struct logs *logs = values;
 	char id[ID_LEN + 1];
 	int r = sandbox_find(cli->root, words[0], id, err);
 
+	if (r == 0 && !logs->system)
+		r = check_driver(cli, id, err);
 	if (r < 0)
 		return r;
 	return logs->system ? print_system_logs(cli, logs, id, words[0], err)

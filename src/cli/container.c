@@ -471,6 +471,38 @@ static int check_health(const struct run_opts *o, struct err *err)
 	return 0;
 }
 
+static int set_log(const struct run_opts *o, struct sandbox_config *c, struct err *err)
+{
+	for (size_t i = 0; i < o->log_opts.n; i++) {
+		const char *word = o->log_opts.v[i];
+		unsigned files;
+
+		if (strncmp(word, "max-size=", 9) == 0 && parse_size(word + 9, &c->log_bytes) == 0 &&
+			c->log_bytes >= 4 * KIB)
+			continue;
+		if (strncmp(word, "max-file=", 9) == 0 &&
+			parse_uint(word + 9, 1, LIMIT_LOG_FILES, &files) == 0) {
+			c->log_files = files;
+			continue;
+		}
+		return err_set(err, EINVAL,
+			"option '--log-opt' is '%.100s': give max-size=SIZE, of 4k or more, or "
+			"max-file=N, of 1 to %d",
+			word, LIMIT_LOG_FILES);
+	}
+	if (o->log_driver && !(c->log_driver = strdup(run_log_drivers[o->log_driver])))
+		return err_errno(err, ENOMEM, "cannot make the sandbox");
+	return 0;
+}
+
+static int set_oom_score(const struct run_opts *o, struct sandbox_config *c, struct err *err)
+{
+	if (!o->oom_score_adj || parse_i64(o->oom_score_adj, -1000, 1000, &c->oom_score_adj) == 0)
+		return 0;
+	return err_set(err, EINVAL, "option '--oom-score-adj' is '%.100s': give -1000 to 1000",
+		o->oom_score_adj);
+}
+
 int container_set(
 	struct cli *cli, const struct run_opts *o, struct sandbox_config *c, struct err *err)
 {
@@ -483,6 +515,10 @@ int container_set(
 	c->publish_all = o->publish_all;
 	c->shm_bytes = o->shm_bytes;
 	r = check_health(o, err);
+	if (r == 0)
+		r = set_log(o, c, err);
+	if (r == 0)
+		r = set_oom_score(o, c, err);
 	if (r == 0)
 		r = check_exposed(o, err);
 	if (r == 0)

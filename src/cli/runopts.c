@@ -53,6 +53,7 @@ const char *const run_pulls[] = {
 	[IMAGE_PULL_NEVER] = "never",
 	NULL,
 };
+const char *const run_log_drivers[] = { "json-file", "local", "none", NULL };
 const char *const run_rootfs[] = { [ROOTFS_BLOCK] = "block", [ROOTFS_VIRTIOFS] = "virtiofs", NULL };
 const char *const run_runtimes[] = { "builtin", "crun", "runc", NULL };
 static_assert(ARRAY_SIZE(run_pulls) == IMAGE_PULL_MAX + 1, "a word for each policy");
@@ -149,6 +150,11 @@ const struct opt run_create_opts[] = {
 		"note down the labels of a file, one KEY=VALUE a line" },
 	{ "lifetime", 0, OPT_DURATION, AT(lifetime), "SECONDS",
 		"end the sandbox so long after its start, unless extended (0: never)" },
+	{ "log-driver", 0, OPT_WORD, AT(log_driver), "DRIVER",
+		"how its output is kept: json-file and local, in files; none, not at all",
+		.words = run_log_drivers },
+	{ "log-opt", 0, OPT_LIST, AT(log_opts), "KEY=VALUE",
+		"max-size=SIZE of a file of its log (default: 20m), max-file=N of them (default: 5)" },
 	{ "mac-address", 0, OPT_STRING, AT(mac_address), "MAC",
 		"of its network card, such as 02:00:00:00:00:01 (default: made up)" },
 	{ "memory-swap", 0, OPT_STRING, AT(memory_swap), "SIZE",
@@ -167,6 +173,8 @@ const struct opt run_create_opts[] = {
 		"docker: run the image as it is; exec, attach and cp cannot do anything then" },
 	{ "no-healthcheck", 0, OPT_FLAG, AT(no_healthcheck), NULL,
 		"do not do what the image says about that" },
+	{ "oom-score-adj", 0, OPT_STRING, AT(oom_score_adj), "N",
+		"how gladly its processes are killed when memory runs out, -1000 to 1000" },
 	{ "pids-limit", 0, OPT_STRING, AT(pids_limit), "N",
 		"processes it may have at once, -1: no limit" },
 	{ "platform", 0, OPT_STRING, AT(platform), "OS/ARCHITECTURE",

@@ -10,7 +10,9 @@ struct run_opts {
 	bool read_only, init, no_agent, privileged, publish_all;
 	const char *name, *workdir, *user, *entrypoint, *hostname, *stop_signal;
 	const char *network, *agent_binary, *agent_path, *agent_server, *agent_token_file;
-	const char *ip;
+	const char *ip, *oom_score_adj;
+	struct strv log_opts;
+	int log_driver; /* index into run_log_drivers */
 	struct strv aliases;
 	const char *platform, *health_cmd;
 	bool no_healthcheck;
@@ -34,7 +36,7 @@ struct run_opts {
 
 enum run_rootfs { ROOTFS_BLOCK, ROOTFS_VIRTIOFS };
 
-extern const char *const run_pulls[], *const run_rootfs[], *const run_runtimes[];
+extern const char *const run_log_drivers[], *const run_pulls[], *const run_rootfs[], *const run_runtimes[];
 extern const struct run_opts run_defaults;
 
 /* What run and create share. */

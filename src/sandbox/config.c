@@ -2,6 +2,7 @@
 #include "sandbox/config.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "sandbox/fields.h"
@@ -117,6 +118,10 @@ static const struct field config_fields[] = {
 	CONFIG(dns_search, FIELD_STRV),
 	CONFIG(dns_options, FIELD_STRV),
 	CONFIG(devices, FIELD_STRV),
+	CONFIG(log_bytes, FIELD_U64),
+	CONFIG(log_files, FIELD_U64),
+	CONFIG(log_driver, FIELD_STRING),
+	CONFIG(oom_score_adj, FIELD_I64),
 	CONFIG(engine, FIELD_STRING),
 	CONFIG(image_arch, FIELD_STRING),
 	CONFIG(image_volumes, FIELD_STRV),
@@ -158,6 +163,14 @@ static const struct field state_fields[] = {
 	STATE(error, FIELD_CHARS),
 	STATE(ports, FIELD_PORTS),
 };
+
+void sandbox_log_name(unsigned n, char out[static SANDBOX_LOG_NAME])
+{
+	if (n)
+		snprintf(out, SANDBOX_LOG_NAME, "container.log.%u", n);
+	else
+		snprintf(out, SANDBOX_LOG_NAME, "container.log");
+}
 
 void sandbox_device_split(char *text, char **ret_target, char **ret_access)
 {

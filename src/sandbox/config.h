@@ -104,6 +104,11 @@ struct sandbox_config {
 	struct strv dns, dns_search, dns_options;
 	struct strv devices; /* HOST[:CONTAINER[:rwm]]; the host of a VM's container is the guest */
 
+	/* Its log: a file's bytes, 0: LIMIT_CONTAINER_LOG; how many there are at most, 0: 5 */
+	uint64_t log_bytes, log_files;
+	char *log_driver; /* "none": it has no log */
+	int64_t oom_score_adj;
+
 	/* Of a container that an engine runs; the rest above as far as it has a meaning there */
 	char *engine;		   /* address of the Docker Engine; NULL: a VM of ours */
 	char *image_arch;	   /* as in Go: "amd64" */
@@ -114,6 +119,10 @@ struct sandbox_config {
 	char *agent_server;	   /* URL that the agent dials, besides us; NULL: none */
 	char *agent_token_file;	   /* who it is there; read when the container is made */
 };
+
+/* The files of a container's log in its folder, the current one first (n = 0). */
+#define SANDBOX_LOG_NAME 32
+void sandbox_log_name(unsigned n, char out[static SANDBOX_LOG_NAME]);
 
 /* One of devices, cut apart in place: *ret_target NULL: as on the host; *ret_access NULL: "rwm". */
 void sandbox_device_split(char *text, char **ret_target, char **ret_access);

@@ -414,6 +414,7 @@ static void add_limits(const struct sandbox_config *c, json_t *host)
 	set_number(host, "PidsLimit", c->pids_limit);
 	set_number(host, "CpuShares", (int64_t)c->cpu_shares);
 	set_number(host, "ShmSize", (int64_t)c->shm_bytes);
+	set_number(host, "OomScoreAdj", c->oom_score_adj);
 	if (c->cpuset)
 		json_object_set_new(host, "CpusetCpus", json_string(c->cpuset));
 	json_object_set_new(host, "Ulimits", ulimits(c));
@@ -425,6 +426,25 @@ static json_t *labels(const struct sandbox_config *c)
 
 	json_object_set_new(object, DOCKER_LABEL, json_string(c->id));
 	return object;
+}
+
+/* The engine's own log, of which ours is made. */
+static void add_log(const struct sandbox_config *c, json_t *host)
+{
+	json_t *options;
+
+	if (!c->log_driver && !c->log_bytes && !c->log_files)
+		return;
+	options = json_object();
+	if (c->log_bytes)
+		json_object_set_new(options, "max-size",
+			json_sprintf("%llu", (unsigned long long)c->log_bytes));
+	if (c->log_files)
+		json_object_set_new(options, "max-file",
+			json_sprintf("%llu", (unsigned long long)c->log_files));
+	json_object_set_new(host, "LogConfig",
+		json_pack("{s:s, s:o}", "Type", c->log_driver ? c->log_driver : "json-file",
+			"Config", options));
 }
 
 static json_t *host_config(const struct sandbox_config *c, const char *folder, json_t *body)
@@ -444,6 +464,7 @@ static json_t *host_config(const struct sandbox_config *c, const char *folder, j
 	if (c->no_network || c->network)
 		json_object_set_new(
 			host, "NetworkMode", json_string(c->no_network ? "none" : c->network));
+	add_log(c, host);
 	json_object_set_new(host, "PublishAllPorts", json_boolean(c->publish_all));
 	add_rights(c, host);
 	add_limits(c, host);

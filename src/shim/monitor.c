@@ -19,6 +19,8 @@
 #include "shim/crilog.h"
 #include "shim/shim.h"
 
+#define LOG_FILES 5
+
 static int open_log(struct shim *shim, const char *name, int flags, struct err *err)
 {
 	int fd = openat(shim->dfd, name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags, 0600);
@@ -26,13 +28,23 @@ static int open_log(struct shim *shim, const char *name, int flags, struct err *
 	return fd < 0 ? err_errno(err, errno, "cannot open %s", name) : fd;
 }
 
+static bool has_no_log(const struct shim *shim)
+{
+	const char *driver = shim->box.config.log_driver;
+
+	return driver && strcmp(driver, "none") == 0;
+}
+
 int shim_open_logs(struct shim *shim, struct err *err)
 {
 	struct stat st;
 
-	shim->log_fd = open_log(shim, "container.log", 0, err);
+	if (has_no_log(shim))
+		shim->log_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	else
+		shim->log_fd = open_log(shim, "container.log", 0, err);
 	if (shim->log_fd < 0)
-		return shim->log_fd;
+		return err->code ? shim->log_fd : err_errno(err, errno, "cannot open /dev/null");
 	renameat(shim->dfd, "console.log", shim->dfd, "console.log.1");
 	shim->console_fd = open_log(shim, "console.log", O_TRUNC, err);
 	if (shim->console_fd < 0)
@@ -65,6 +77,41 @@ void shim_console(struct shim *shim, const void *data, size_t len)
 		log_debug("console output lost");
 }
 
+static void note_offsets(struct shim *shim);
+
+/* Before len bytes more: a full file makes room for a new one, and the oldest goes. Who follows the
+ * log has it open, and reads it to its end. */
+static void rotate(struct shim *shim, size_t len)
+{
+	const struct sandbox_config *c = &shim->box.config;
+	unsigned files = c->log_files ? (unsigned)c->log_files : LOG_FILES;
+	char from[SANDBOX_LOG_NAME], to[SANDBOX_LOG_NAME];
+	struct err err = ERR_INIT;
+	struct stat st;
+	int fd;
+
+	if (fstat(shim->log_fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size == 0 ||
+		(uint64_t)st.st_size + len <= (c->log_bytes ? c->log_bytes : LIMIT_CONTAINER_LOG))
+		return;
+	for (unsigned i = files - 1; i > 0; i--) {
+		sandbox_log_name(i - 1, from);
+		sandbox_log_name(i, to);
+		renameat(shim->dfd, from, shim->dfd, to);
+	}
+	sandbox_log_name(0, from);
+	if (files == 1)
+		unlinkat(shim->dfd, from, 0);
+	fd = open_log(shim, from, 0, &err);
+	/* Better too long a file than none. */
+	if (fd < 0) {
+		log_warning("%s", err.msg);
+		return;
+	}
+	safe_close(shim->log_fd);
+	shim->log_fd = fd;
+	note_offsets(shim);
+}
+
 static void log_output(
 	struct shim *shim, unsigned stream, int64_t time_ns, const void *data, size_t len)
 {
@@ -73,6 +120,7 @@ static void log_output(
 
 	crilog_format(&sb, stream, time_ns, data, len);
 	r = strbuf_error(&sb);
+	rotate(shim, sb.len);
 	if (r == 0)
 		r = fd_write_full(shim->log_fd, sb.data, sb.len);
 	if (r < 0)

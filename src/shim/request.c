@@ -373,6 +373,7 @@ int container_request_make(const struct shim *shim, struct container_request *r)
 	req->read_only_root = c->read_only;
 	req->init = c->init;
 	req->pause = c->pause;
+	req->oom_score_adj = (int32_t)c->oom_score_adj;
 	req->privileged = c->privileged;
 	req->shm_bytes = c->shm_bytes;
 	if (shim->rows && shim->columns) {
