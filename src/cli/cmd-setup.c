@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
+#include <unistd.h>
 
 #include "cli/guest.h"
 #include "cli/template.h"
@@ -31,6 +32,11 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 		return r;
 	printf("kernel %s\n", guest.version);
 	sandbox_guest_deinit(&guest);
+	if (!s->quiet && access("/run/systemd/system", F_OK) == 0)
+		fprintf(stderr,
+			"micropod: after a boot, sandboxes with --restart are started by a unit: "
+			"systemctl %senable micropod-restart\n",
+			geteuid() ? "--user " : "");
 	if (s->no_template)
 		return 0;
 	if (!s->quiet)

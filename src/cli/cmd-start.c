@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/boxes.h"
 #include "cli/detach.h"
@@ -9,7 +10,7 @@
 #include "cli/target.h"
 
 struct start {
-	bool attach, interactive, awaited;
+	bool attach, interactive, awaited, policy;
 	const char *window;
 	const char *detach_keys;
 };
@@ -23,6 +24,8 @@ static const struct opt opts[] = {
 		"keys that leave it running (default: " DETACH_KEYS_DEFAULT ")" },
 	{ "interactive", 'i', OPT_FLAG, offsetof(struct start, interactive), NULL,
 		"stay, with its input too" },
+	{ "policy", 0, OPT_FLAG, offsetof(struct start, policy), NULL,
+		"start those whose --restart says so, after a boot or when a shim was killed" },
 	{ "window", 0, OPT_STRING, offsetof(struct start, window), "ROWSxCOLUMNS",
 		"with --awaited: size of the terminal there" },
 	{ NULL },
@@ -38,6 +41,41 @@ static int start_one(struct cli *cli, const char *word, const char *id, void *ar
 		return -err->code;
 	printf("%s\n", word);
 	return 0;
+}
+
+/* As Docker when its daemon starts: what ran when all ended, and what is to run always. */
+static bool is_due(const struct sandbox *box)
+{
+	const struct sandbox_config *c = &box->config;
+
+	if (!c->restart || target_alive(box))
+		return false;
+	if (box->state.phase == SANDBOX_DEAD)
+		return true;
+	return box->state.phase == SANDBOX_EXITED && strcmp(c->restart, "always") == 0 &&
+	       !box->state.stopped_by[0];
+}
+
+static int start_due(struct cli *cli, struct err *err)
+{
+	auto_strv struct strv ids = STRV_INIT;
+	int code = 0, r = sandbox_list(cli->root, &ids, err);
+
+	for (size_t i = 0; r == 0 && i < ids.n; i++) {
+		struct start_opts start = { .detached = true };
+		auto_sandbox struct sandbox box = { 0 };
+		struct err why = ERR_INIT;
+
+		if (sandbox_load(cli->root, ids.v[i], &box, &why) < 0 || !is_due(&box))
+			continue;
+		if (start_box(cli, ids.v[i], &start, &why) == 0) {
+			printf("%s\n", box.config.name);
+		} else {
+			cli_complain(&why);
+			code = EXIT_MICROPOD;
+		}
+	}
+	return r < 0 ? r : code;
 }
 
 /* For a command line of another host: the exit code tells it what it would have told itself. */
@@ -63,6 +101,19 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 	char id[ID_LEN + 1];
 	int r;
 
+	if (s->policy && (n || s->attach || s->interactive))
+		return err_set(err, EINVAL,
+			"option '--policy' goes with no sandbox and no other option: it starts all "
+			"that are due");
+	if (s->policy && cli->remote)
+		return err_set(err, ENOTSUP,
+			"option '--policy' is for the sandboxes of this host: its own unit does "
+			"that on each");
+	if (s->policy)
+		return start_due(cli, err);
+	if (!n)
+		return err_set(err, EINVAL,
+			"start takes at least one sandbox (micropod start --help)");
 	if (s->awaited && n == 1 && !cli->remote)
 		return start_awaited(cli, s, words[0], err);
 	if (!s->attach && !s->interactive)
@@ -88,7 +139,7 @@ const struct verb verb_start = {
 	.summary = "Start sandboxes that were made or have ended",
 	.opts = opts,
 	.values_size = sizeof(struct start),
-	.min_words = 1,
+	.min_words = 0,
 	.max_words = WORDS_ANY,
 	.run = run,
 };

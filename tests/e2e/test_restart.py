@@ -2,8 +2,14 @@
 """--restart; some also with the other driver and over a server (test_docker_same.py, test_server_same.py)."""
 import os
 import pathlib
+import re
+import shutil
 import signal
+import subprocess
 
+import pytest
+
+from conftest import BUILD
 from test_run import until
 
 
@@ -104,3 +110,35 @@ def parent(pid):
         return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
         return 0
+
+
+def test_after_a_boot(micropod):
+    """What a unit calls. A shim that is killed leaves what a host that goes down does: a sandbox that ran, and runs no more."""
+    for policy in ("always", "unless-stopped", "on-failure", "no"):
+        for end in ("killed", "stopped"):
+            name = f"{policy}-{end}"
+            micropod.ok("run", "-d", "--name", name, "--restart", policy, micropod.busybox, "sleep", "1000")
+            if end == "stopped":
+                micropod.ok("stop", "-t", "0", name)
+            else:
+                vmm = micropod.inspect(name)["Micropod"]["VMMPid"]
+                os.kill(int(pathlib.Path(f"/proc/{vmm}/stat").read_text().rsplit(")", 1)[1].split()[1]), signal.SIGKILL)
+                until(lambda: micropod.inspect(name)["State"]["Status"] == "dead", 20)
+    assert sorted(micropod.ok("start", "--policy").split()) == ["always-killed", "always-stopped", "on-failure-killed", "unless-stopped-killed"]
+    assert micropod.ok("start", "--policy") == ""
+    running = micropod.ok("ps", "--filter", "status=running", "--format", "{{.Names}}").split()
+    assert sorted(running) == ["always-killed", "always-stopped", "on-failure-killed", "unless-stopped-killed"]
+    assert "goes with no sandbox" in micropod.error(micropod("start", "--policy", "always-killed"))
+    assert "at least one sandbox" in micropod.error(micropod("start"))
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
+def test_the_units_are_valid(tmp_path):
+    for manager in ("system", "user"):
+        unit = tmp_path / manager / "micropod-restart.service"
+        unit.parent.mkdir()
+        text = (BUILD / f"packaging/systemd/micropod-restart.{manager}").read_text()
+        unit.write_text(re.sub(r"ExecStart=\S+", f"ExecStart={BUILD}/src/cli/micropod", text))
+        done = subprocess.run(["systemd-analyze", "verify", *(["--user"] if manager == "user" else []), "--man=no", unit],
+                              capture_output=True, text=True, env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)})
+        assert done.returncode == 0 and "micropod-restart" not in done.stderr, done
