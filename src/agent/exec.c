@@ -135,14 +135,14 @@ static void on_deadline(struct loop_timer *timer)
 	finish(job);
 }
 
-/* The fork. Returns the pid in the agent's namespace, 0 in the child, or -errno. */
-static pid_t clone_into(const struct exec_target *t, int *ret_pidfd)
+/* The fork, into the v2 group (-1: none). Returns the pid in the agent's namespace, 0 in the child,
+ * or -errno. */
+static pid_t clone_group(const struct exec_target *t, int group, int *ret_pidfd)
 {
 	auto_close int own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
 	struct clone_args args = {
 		.exit_signal = SIGCHLD, .flags = CLONE_PIDFD, .pidfd = (uintptr_t)ret_pidfd
 	};
-	int group = t->sub_cgroup >= 0 ? t->sub_cgroup : t->cgroup->dir;
 	auto_close int group_fd = -1;
 	pid_t pid;
 
@@ -167,6 +167,24 @@ static pid_t clone_into(const struct exec_target *t, int *ret_pidfd)
 	 * there. */
 	if (setns(own, CLONE_NEWPID) < 0)
 		abort();
+	return pid;
+}
+
+/* A container that divides its group among others below it (systemd does) has nobody in the group
+ * itself any more (cgroup-v2.rst, "No Internal Process Constraint"): then it is where the first
+ * process is, as runc does it. */
+static pid_t clone_into(const struct exec_target *t, int *ret_pidfd)
+{
+	int group = t->sub_cgroup >= 0 ? t->sub_cgroup : t->cgroup->dir;
+	pid_t pid = clone_group(t, group, ret_pidfd);
+	struct cgroup now;
+
+	if (pid != -EBUSY || t->sub_cgroup >= 0)
+		return pid;
+	if (cgroup_open(&now, t->pid) == 0 && now.dir >= 0)
+		pid = clone_group(t, now.dir, ret_pidfd);
+	if (pid != 0)
+		cgroup_close(&now);
 	return pid;
 }
 

@@ -29,8 +29,8 @@ static int mount_and_clone(const struct mounts_root_disks *disks, struct err *er
 
 	if (r < 0)
 		return r;
-	fd = (int)syscall(SYS_open_tree, AT_FDCWD, PLACE,
-		OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+	fd = (int)syscall(
+		SYS_open_tree, AT_FDCWD, PLACE, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
 	return fd < 0 ? err_errno(err, errno, "cannot take the layers along") : fd;
 }
 

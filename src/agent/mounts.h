@@ -84,8 +84,8 @@ struct mounts_root_disks {
 int mounts_container_root(
 	const char *id, const struct mounts_root_disks *disks, int64_t deadline, struct err *err);
 
-/* The image and the writable layer's disk of a container, which may be in use, at these places. 0 or
- * -errno with err, and then they may be mounted. */
+/* The image and the writable layer's disk of a container, which may be in use, at these places. 0
+ * or -errno with err, and then they may be mounted. */
 int mounts_layers(const struct mounts_root_disks *disks, const char *image, const char *layer,
 	int64_t deadline, struct err *err);
 

@@ -34,7 +34,7 @@ struct getter {
 	size_t n_seen;
 	struct strbuf out;
 	char *content; /* TREE_BUFFER bytes */
-	bool layer;    /* an overlay's upper folder: what stands for deleted files is told as such */
+	bool layer; /* an overlay's upper folder: what stands for deleted files is told as such */
 	bool failed;
 };
 
@@ -201,7 +201,9 @@ static int send_whiteout(
 		return -ENOMEM;
 	}
 	fill(&e, st, path);
-	e = (struct tar_entry){ .type = '0', .path = path, .mtime = e.mtime, .mtime_ns = e.mtime_ns };
+	e = (struct tar_entry){
+		.type = '0', .path = path, .mtime = e.mtime, .mtime_ns = e.mtime_ns
+	};
 	return send_entry(g, &e);
 }
 
@@ -353,7 +355,6 @@ int tree_get(const struct strv *args)
 	struct getter g = { .content = malloc(TREE_BUFFER) };
 	bool follow = args->n > 2 && strcmp(args->v[2], "follow") == 0;
 
-	return args->n < 2 || !g.content
-		       ? 2
-		       : send_all(&g, AT_FDCWD, args->v[0], args->v[1], follow);
+	return args->n < 2 || !g.content ? 2
+					 : send_all(&g, AT_FDCWD, args->v[0], args->v[1], follow);
 }

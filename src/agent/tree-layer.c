@@ -27,8 +27,7 @@ bool tree_layer_is_opaque(int fd)
 {
 	char value[2];
 
-	return fgetxattr(fd, OVERLAY_XATTRS "opaque", value, sizeof(value)) == 1 &&
-	       *value == 'y';
+	return fgetxattr(fd, OVERLAY_XATTRS "opaque", value, sizeof(value)) == 1 && *value == 'y';
 }
 
 /* Folders on the way to where the list is, which are told as changed once anything below is. */
@@ -68,8 +67,8 @@ static void tell(struct lister *l, const struct above *a, char what, const char 
 	say(l, what, path);
 }
 
-static int list_folder(
-	struct lister *l, int upper, int image, const char *path, const struct above *above, unsigned depth);
+static int list_folder(struct lister *l, int upper, int image, const char *path,
+	const struct above *above, unsigned depth);
 
 /* As Docker: a folder of both has changed if it says so itself, or if something in it has. */
 static bool same_folder(const struct stat *a, const struct stat *b)
@@ -137,8 +136,8 @@ static int by_name(const struct dirent **a, const struct dirent **b)
 	return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-static int list_folder(
-	struct lister *l, int upper, int image, const char *path, const struct above *above, unsigned depth)
+static int list_folder(struct lister *l, int upper, int image, const char *path,
+	const struct above *above, unsigned depth)
 {
 	char self[32];
 	struct dirent **names = NULL;
@@ -181,7 +180,7 @@ static int list(void)
 
 int tree_layer(const struct strv *args)
 {
-	return strcmp(args->v[2], "list") == 0 ? list()
+	return strcmp(args->v[2], "list") == 0	? list()
 	       : strcmp(args->v[2], "tar") == 0 ? tree_send_layer(0, LAYERS_UPPER)
 						: 2;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What overlayfs leaves in an upper folder (Documentation/filesystems/overlayfs.rst), and as what it
- * is sent. */
+/* What overlayfs leaves in an upper folder (Documentation/filesystems/overlayfs.rst), and as what
+ * it is sent. */
 #pragma once
 
 #include <stdbool.h>

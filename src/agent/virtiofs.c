@@ -11,8 +11,8 @@
 #include "base/clock.h"
 
 /* EINVAL is what the kernel has for a tag that no device has (fs/fuse/virtio_fs.c). */
-int virtiofs_mount(const char *tag, const char *target, unsigned long flags, int64_t deadline,
-	struct err *err)
+int virtiofs_mount(
+	const char *tag, const char *target, unsigned long flags, int64_t deadline, struct err *err)
 {
 	auto_close int events = uevent_open();
 	int r;
@@ -39,7 +39,8 @@ void virtiofs_mount_root(void)
 
 	if (mkdir(VIRTIOFS_ROOT, 0755) < 0 && errno != EEXIST)
 		return;
-	if (stat(VIRTIOFS_ROOT, &root) == 0 && stat("/", &above) == 0 && root.st_dev != above.st_dev)
+	if (stat(VIRTIOFS_ROOT, &root) == 0 && stat("/", &above) == 0 &&
+		root.st_dev != above.st_dev)
 		return;
 	virtiofs_mount(tag, VIRTIOFS_ROOT, MS_NODEV, clock_monotonic(), &ignored);
 }

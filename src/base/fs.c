@@ -86,8 +86,7 @@ static int remove_children(int dfd, dev_t dev);
 /* A folder, which its owner may not even be allowed to look into: images have such. */
 static int open_to_empty(int dirfd, const char *name, struct stat *ret_st)
 {
-	auto_close int fd =
-		openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	auto_close int fd = openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	char path[32];
 	int dir;
 

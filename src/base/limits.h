@@ -127,8 +127,8 @@
 #define LIMIT_NET_RELAYS  256  /* connections over IPv6 to published ports */
 #define LIMIT_NET_FLOWS \
 	1024 /* UDP clients of published ports; then the longest silent one is forgotten */
-#define LIMIT_NET_PEERS 64 /* other sandboxes of its network that one has a line to at a time */
-#define LIMIT_PORTS 256 /* published ports of one sandbox */
+#define LIMIT_NET_PEERS 64  /* other sandboxes of its network that one has a line to at a time */
+#define LIMIT_PORTS	256 /* published ports of one sandbox */
 
 /* engines */
 #define LIMIT_HTTP_BODY	  (16 * MIB) /* of one answer */

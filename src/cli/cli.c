@@ -49,15 +49,14 @@ static const struct opt *table(const struct opt *opts)
 const struct verb *const verb_table[] = { &verb_run, &verb_create, &verb_start, &verb_stop,
 	&verb_kill, &verb_restart, &verb_pause, &verb_unpause, &verb_update, &verb_rename,
 	&verb_extend, &verb_events, &verb_rm, &verb_ps, &verb_list, &verb_exec, &verb_attach,
-	&verb_cp, &verb_diff, &verb_commit, &verb_export, &verb_logs, &verb_top, &verb_port, &verb_port_forward, &verb_wait, &verb_inspect,
-	&verb_pull, &verb_push, &verb_images, &verb_rmi, &verb_tag, &verb_load, &verb_save,
-	&verb_history, &verb_image_prune, &verb_login, &verb_logout, &verb_volume_create,
-	&verb_volume_ls, &verb_volume_inspect, &verb_volume_rm, &verb_volume_prune,
-	&verb_network_create, &verb_network_ls, &verb_network_inspect, &verb_network_rm,
-	&verb_network_prune, &verb_prune,
-	&verb_df, &verb_doctor, &verb_setup, &verb_stats, &verb_template, &verb_server,
-	&verb_runner, &verb_token, &verb_context, &verb_config_show, &verb_completion,
-	&verb_version, NULL };
+	&verb_cp, &verb_diff, &verb_commit, &verb_export, &verb_logs, &verb_top, &verb_port,
+	&verb_port_forward, &verb_wait, &verb_inspect, &verb_pull, &verb_push, &verb_images,
+	&verb_rmi, &verb_tag, &verb_load, &verb_save, &verb_history, &verb_image_prune, &verb_login,
+	&verb_logout, &verb_volume_create, &verb_volume_ls, &verb_volume_inspect, &verb_volume_rm,
+	&verb_volume_prune, &verb_network_create, &verb_network_ls, &verb_network_inspect,
+	&verb_network_rm, &verb_network_prune, &verb_prune, &verb_df, &verb_doctor, &verb_setup,
+	&verb_stats, &verb_template, &verb_server, &verb_runner, &verb_token, &verb_context,
+	&verb_config_show, &verb_completion, &verb_version, NULL };
 
 void cli_complain(const struct err *err)
 {
@@ -137,7 +136,8 @@ static const struct {
 	{ "volume", "rm", &verb_volume_rm },
 };
 
-const char *const verb_groups[] = { "config", "container", "image", "network", "system", "volume", NULL };
+const char *const verb_groups[] = { "config", "container", "image", "network", "system", "volume",
+	NULL };
 
 const char *verb_in_group(const char *group, size_t i)
 {

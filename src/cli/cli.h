@@ -58,16 +58,16 @@ struct verb {
 		struct cli *cli, const void *values, const char **words, size_t n, struct err *err);
 };
 
-extern const struct verb verb_attach, verb_commit, verb_completion, verb_config_show, verb_context, verb_cp,
-	verb_create, verb_df, verb_diff, verb_doctor, verb_exec, verb_events, verb_export, verb_extend, verb_history,
-	verb_image_prune, verb_images, verb_inspect, verb_kill, verb_list, verb_load, verb_login,
-	verb_logout, verb_logs, verb_network_create, verb_network_inspect, verb_network_ls,
-	verb_network_prune, verb_network_rm, verb_pause, verb_port, verb_port_forward, verb_prune, verb_ps,
-	verb_pull, verb_push, verb_rename, verb_restart, verb_rm, verb_rmi, verb_run, verb_runner,
-	verb_save, verb_server, verb_setup, verb_start, verb_stats, verb_stop, verb_tag,
-	verb_template, verb_token, verb_top, verb_unpause, verb_update, verb_version,
-	verb_volume_create, verb_volume_inspect, verb_volume_ls, verb_volume_prune, verb_volume_rm,
-	verb_wait;
+extern const struct verb verb_attach, verb_commit, verb_completion, verb_config_show, verb_context,
+	verb_cp, verb_create, verb_df, verb_diff, verb_doctor, verb_exec, verb_events, verb_export,
+	verb_extend, verb_history, verb_image_prune, verb_images, verb_inspect, verb_kill,
+	verb_list, verb_load, verb_login, verb_logout, verb_logs, verb_network_create,
+	verb_network_inspect, verb_network_ls, verb_network_prune, verb_network_rm, verb_pause,
+	verb_port, verb_port_forward, verb_prune, verb_ps, verb_pull, verb_push, verb_rename,
+	verb_restart, verb_rm, verb_rmi, verb_run, verb_runner, verb_save, verb_server, verb_setup,
+	verb_start, verb_stats, verb_stop, verb_tag, verb_template, verb_token, verb_top,
+	verb_unpause, verb_update, verb_version, verb_volume_create, verb_volume_inspect,
+	verb_volume_ls, verb_volume_prune, verb_volume_rm, verb_wait;
 
 /* All verbs, NULL-terminated, in the order of the help text. */
 extern const struct verb *const verb_table[];

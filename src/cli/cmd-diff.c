@@ -38,12 +38,12 @@ static int with_helper(struct cli *cli, const char *word,
 
 	if (r < 0)
 		return r;
-	r = helper.box.config.engine
-		    ? err_set(err, ENOTSUP,
-			      "'%.64s' is a Docker container: ask its engine for that (docker diff, "
-			      "docker export, docker commit)",
-			      helper.box.config.name)
-		    : fn(cli, &helper.box, arg, err);
+	r = helper.box.config.engine ? err_set(err, ENOTSUP,
+					       "'%.64s' is a Docker container: ask its engine for "
+					       "that (docker diff, "
+					       "docker export, docker commit)",
+					       helper.box.config.name)
+				     : fn(cli, &helper.box, arg, err);
 	helper_close(cli, &helper, false, &ignored);
 	return r;
 }
@@ -63,7 +63,8 @@ static int run_diff(
 
 /* export */
 
-struct export {
+struct export
+{
 	const char *output;
 };
 

@@ -266,8 +266,8 @@ static void add_address(const struct sandbox *box, json_t *o)
 	json_object_set_new(one, "MacAddress", output_mac(c->mac));
 	json_object_update(o, one);
 	json_object_set_new(one, "Aliases", words_json(&c->aliases));
-	json_object_set_new(o, "Networks",
-		json_pack("{s:o}", network_shared(c) ? c->network : "default", one));
+	json_object_set_new(
+		o, "Networks", json_pack("{s:o}", network_shared(c) ? c->network : "default", one));
 }
 
 /* {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]} */

@@ -207,8 +207,8 @@ static int print_record(const struct record *record, void *arg)
 }
 
 /* How many lines come before the last `tail` ones. */
-static int count_skipped(struct source *src, const struct record_filter *filter, uint64_t tail,
-	uint64_t *ret_skip)
+static int count_skipped(
+	struct source *src, const struct record_filter *filter, uint64_t tail, uint64_t *ret_skip)
 {
 	struct counter c = { .filter = *filter };
 	int r = read_records(src, count_record, &c);
@@ -378,8 +378,9 @@ static int check_driver(struct cli *cli, const char *id, struct err *err)
 	int r = sandbox_load(cli->root, id, &box, err);
 
 	if (r == 0 && box.config.log_driver && strcmp(box.config.log_driver, "none") == 0)
-		r = err_set(err, ENOTSUP, "sandbox '%s' keeps no log: it was made with "
-					  "--log-driver none",
+		r = err_set(err, ENOTSUP,
+			"sandbox '%s' keeps no log: it was made with "
+			"--log-driver none",
 			box.config.name);
 	return r;
 }

@@ -42,8 +42,8 @@ static json_t *members(struct cli *cli, const struct network *network)
 			strcmp(c->network, network->name) == 0)
 			json_object_set_new(o, c->id,
 				json_pack("{s:s, s:o, s:s, s:s}", "Name", c->name, "MacAddress",
-					output_mac(c->mac), "IPv4Address", c->address, "IPv6Address",
-					""));
+					output_mac(c->mac), "IPv4Address", c->address,
+					"IPv6Address", ""));
 		sandbox_deinit(&box);
 	}
 	return o;
@@ -118,7 +118,8 @@ struct ls {
 
 #define AT(field) offsetof(struct ls, field)
 static const struct opt list_opts[] = {
-	{ "filter", 'f', OPT_LIST, AT(filters), "KEY=VALUE", "only these: id, name, label, dangling" },
+	{ "filter", 'f', OPT_LIST, AT(filters), "KEY=VALUE",
+		"only these: id, name, label, dangling" },
 	{ "format", 0, OPT_STRING, AT(format), "FORMAT", OUTPUT_FORMAT_HELP },
 	{ "quiet", 'q', OPT_FLAG, AT(quiet), NULL, "print ids only" },
 	{ NULL },
@@ -299,10 +300,10 @@ static int run_prune(
 }
 
 #define NETWORK_VERB(verb_name, how, what, table, size, least, most, fn)                           \
-	{                                                                                         \
+	{                                                                                          \
 		.name = "network " verb_name, .remote = VERB_THERE, .usage = how, .summary = what, \
-		.opts = table, .values_size = size, .min_words = least, .max_words = most,        \
-		.run = fn                                                                         \
+		.opts = table, .values_size = size, .min_words = least, .max_words = most,         \
+		.run = fn                                                                          \
 	}
 
 const struct verb verb_network_create = NETWORK_VERB("create", "[OPTIONS] NETWORK",

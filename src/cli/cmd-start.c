@@ -112,8 +112,8 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 	if (s->policy)
 		return start_due(cli, err);
 	if (!n)
-		return err_set(err, EINVAL,
-			"start takes at least one sandbox (micropod start --help)");
+		return err_set(
+			err, EINVAL, "start takes at least one sandbox (micropod start --help)");
 	if (s->awaited && n == 1 && !cli->remote)
 		return start_awaited(cli, s, words[0], err);
 	if (!s->attach && !s->interactive)

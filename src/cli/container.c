@@ -477,8 +477,8 @@ static int set_log(const struct run_opts *o, struct sandbox_config *c, struct er
 		const char *word = o->log_opts.v[i];
 		unsigned files;
 
-		if (strncmp(word, "max-size=", 9) == 0 && parse_size(word + 9, &c->log_bytes) == 0 &&
-			c->log_bytes >= 4 * KIB)
+		if (strncmp(word, "max-size=", 9) == 0 &&
+			parse_size(word + 9, &c->log_bytes) == 0 && c->log_bytes >= 4 * KIB)
 			continue;
 		if (strncmp(word, "max-file=", 9) == 0 &&
 			parse_uint(word + 9, 1, LIMIT_LOG_FILES, &files) == 0) {

@@ -19,7 +19,8 @@
 #define MEMORY	   GIB
 #define CPU_MILLI  2000
 
-/* Copies, so that what the guest does to it, were it only the journal's recovery, is the helper's. */
+/* Copies, so that what the guest does to it, were it only the journal's recovery, is the helper's.
+ */
 static int copy_scratch(const char *path, uint64_t bytes, void *arg, struct err *err)
 {
 	auto_close int from = open(arg, O_RDONLY | O_CLOEXEC);

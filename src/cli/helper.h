@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The files of a sandbox that does not run, by a helper: a VM of its own with the same image and a
- * copy of the writable layer, in which nothing but the agent runs. So this host reads no file system
- * that a guest has written.
+ * copy of the writable layer, in which nothing but the agent runs. So this host reads no file
+ * system that a guest has written.
  */
 #pragma once
 

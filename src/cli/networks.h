@@ -4,5 +4,6 @@
 
 #include "cli/cli.h"
 
-/* Removes those that no sandbox uses, and prints each. Returns the exit code, or -errno with err. */
+/* Removes those that no sandbox uses, and prints each. Returns the exit code, or -errno with err.
+ */
 int networks_prune(struct cli *cli, struct err *err);

@@ -154,7 +154,8 @@ const struct opt run_create_opts[] = {
 		"how its output is kept: json-file and local, in files; none, not at all",
 		.words = run_log_drivers },
 	{ "log-opt", 0, OPT_LIST, AT(log_opts), "KEY=VALUE",
-		"max-size=SIZE of a file of its log (default: 20m), max-file=N of them (default: 5)" },
+		"max-size=SIZE of a file of its log (default: 20m), max-file=N of them (default: "
+		"5)" },
 	{ "mac-address", 0, OPT_STRING, AT(mac_address), "MAC",
 		"of its network card, such as 02:00:00:00:00:01 (default: made up)" },
 	{ "memory-swap", 0, OPT_STRING, AT(memory_swap), "SIZE",
@@ -164,7 +165,8 @@ const struct opt run_create_opts[] = {
 		"readonly" },
 	{ "name", 0, OPT_STRING, AT(name), "NAME", "name of the sandbox (default: made up)" },
 	{ "network", 0, OPT_STRING, AT(network), "WHICH",
-		"network of the sandbox: default, none, private-only (addresses of private networks), "
+		"network of the sandbox: default, none, private-only (addresses of private "
+		"networks), "
 		"internet-only (all others), or one that 'network create' has made; docker: what "
 		"the engine has" },
 	{ "network-alias", 0, OPT_LIST, AT(aliases), "NAME",
@@ -188,7 +190,8 @@ const struct opt run_create_opts[] = {
 	{ "pull", 0, OPT_WORD, AT(pull), "WHEN", "when to fetch the image", .words = run_pulls },
 	{ "quiet", 'q', OPT_FLAG, AT(quiet), NULL, "no progress and no notices" },
 	{ "rootfs", 0, OPT_WORD, AT(rootfs), "HOW",
-		"what its root file system comes as: block, a disk image; virtiofs, a folder of this "
+		"what its root file system comes as: block, a disk image; virtiofs, a folder of "
+		"this "
 		"host",
 		.words = run_rootfs },
 	{ "read-only", 0, OPT_FLAG, AT(read_only), NULL,
@@ -349,8 +352,8 @@ static int set_volumes(
 			"show says where)");
 	c->slots = c->volumes.n / SANDBOX_VOLUME_WORDS + (o->rootfs == ROOTFS_VIRTIOFS);
 	if (c->slots > LIMIT_VM_SLOTS)
-		return err_set(err, E2BIG, "at most %d folders can be shared with a VM",
-			LIMIT_VM_SLOTS);
+		return err_set(
+			err, E2BIG, "at most %d folders can be shared with a VM", LIMIT_VM_SLOTS);
 	/* Before an image is fetched. */
 	return c->slots ? virtiofsd_find(&program, err) : 0;
 }
@@ -492,9 +495,8 @@ static int empty_disk(const char *cache, char **ret_path, struct err *err)
 		*ret_path = NULL;
 		return err_errno(err, ENOMEM, "cannot make the sandbox");
 	}
-	return access(*ret_path, R_OK) == 0
-		       ? 0
-		       : disk_make_scratch(cache, *ret_path, SCRATCH_MIN, err);
+	return access(*ret_path, R_OK) == 0 ? 0
+					    : disk_make_scratch(cache, *ret_path, SCRATCH_MIN, err);
 }
 
 static int make_box(struct cli *cli, struct image_store *store, const struct image *image,
@@ -538,8 +540,8 @@ static int check_vm_options(const struct run_opts *o, struct err *err)
 }
 
 /* What only a network with a name has; and of a VM, which network that is. */
-static int set_network(struct cli *cli, const struct run_opts *o, struct sandbox_config *c,
-	struct err *err)
+static int set_network(
+	struct cli *cli, const struct run_opts *o, struct sandbox_config *c, struct err *err)
 {
 	bool docker = cli->settings.driver == SETTINGS_DRIVER_DOCKER, only = false;
 	const char *name = o->network && strcmp(o->network, "default") != 0 && !c->no_network
@@ -624,8 +626,7 @@ static int create_vm(struct cli *cli, const struct run_opts *o, const char **wor
 	trace_step("image found");
 	if (r == 0 && !(c->kernel && c->agent_rootfs))
 		r = guest_ensure(cli, o->quiet, err);
-	return r < 0 ? r : make_box(cli, store, image, &disk,
-				 o->rootfs == ROOTFS_VIRTIOFS, c, err);
+	return r < 0 ? r : make_box(cli, store, image, &disk, o->rootfs == ROOTFS_VIRTIOFS, c, err);
 }
 
 static int create(struct cli *cli, const struct run_opts *o, const char **words,

@@ -36,7 +36,8 @@ struct run_opts {
 
 enum run_rootfs { ROOTFS_BLOCK, ROOTFS_VIRTIOFS };
 
-extern const char *const run_log_drivers[], *const run_pulls[], *const run_rootfs[], *const run_runtimes[];
+extern const char *const run_log_drivers[], *const run_pulls[], *const run_rootfs[],
+									*const run_runtimes[];
 extern const struct run_opts run_defaults;
 
 /* What run and create share. */

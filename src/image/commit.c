@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "base/strbuf.h"
 #include "image/json.h"
 #include "image/ref.h"
 #include "image/store.h"
@@ -116,8 +117,7 @@ static int set_label(json_t *config, const char *text)
 	auto_free char *key = equals ? strndup(text, (size_t)(equals - text)) : NULL;
 
 	return !key || !*key ? -EINVAL
-	       : json_object_set_new(
-			 object_in(config, "Labels"), key, json_string(equals + 1)) < 0
+	       : json_object_set_new(object_in(config, "Labels"), key, json_string(equals + 1)) < 0
 		       ? -EINVAL
 		       : 0;
 }
@@ -238,26 +238,14 @@ static void set_process(json_t *config, const struct image_commit_opts *o)
 	json_object_set_new(config, "Env", strings(o->env));
 }
 
-static const char *text_or_empty(const char *s)
-{
-	return s ? s : "";
-}
-
 static json_t *history(const struct image_commit_opts *o, const char *now)
 {
+	auto_strbuf struct strbuf line = STRBUF_INIT;
 	json_t *step = json_pack("{s:s}", "created", now);
-	auto_free char *line = NULL;
-	size_t size = 1;
 
 	for (size_t i = 0; i < o->args->n; i++)
-		size += strlen(o->args->v[i]) + 1;
-	line = calloc(1, size);
-	for (size_t i = 0; line && i < o->args->n; i++) {
-		if (i)
-			strcat(line, " ");
-		strcat(line, o->args->v[i]);
-	}
-	json_object_set_new(step, "created_by", json_string(text_or_empty(line)));
+		strbuf_addf(&line, "%s%s", i ? " " : "", o->args->v[i]);
+	json_object_set_new(step, "created_by", json_string(line.len ? line.data : ""));
 	if (o->author)
 		json_object_set_new(step, "author", json_string(o->author));
 	if (o->message)
@@ -291,7 +279,8 @@ static int make_config(struct image_commit *c, const struct image *base, const c
 		return r;
 	root = json_loadb(text, len, 0, NULL);
 	if (!json_is_object(root) || !json_is_object(json_object_get(root, "rootfs")))
-		return err_set(err, EBADMSG, "the configuration of image %s is not valid", base->id);
+		return err_set(
+			err, EBADMSG, "the configuration of image %s is not valid", base->id);
 	gmtime_r(&now, &tm);
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
 	set_process(object_in(root, "config"), o);
@@ -339,9 +328,8 @@ static int make_manifest(struct image_commit *c, const struct image *base, const
 	root = json_loadb(text, len, 0, NULL);
 	json_array_foreach(json_object_get(root, "layers"), i, old)
 		json_array_append_new(layers, as_oci(old));
-	json_array_append_new(layers,
-		json_pack("{s:s, s:s, s:I}", "mediaType", TYPE_LAYER, "digest", layer, "size",
-			(json_int_t)layer_size));
+	json_array_append_new(layers, json_pack("{s:s, s:s, s:I}", "mediaType", TYPE_LAYER,
+					      "digest", layer, "size", (json_int_t)layer_size));
 	*ret_text = out ? json_dumps(out, JSON_COMPACT) : NULL;
 	return *ret_text ? 0 : err_set(err, ENOMEM, "out of memory");
 }
@@ -386,8 +374,7 @@ int image_commit_finish(struct image_commit *c, const struct image *base,
 	if (r == 0)
 		r = store_put_blob(c->store, config, strlen(config), ret_id, err);
 	if (r == 0)
-		r = make_manifest(
-			c, base, ret_id, strlen(config), layer, size, &manifest, err);
+		r = make_manifest(c, base, ret_id, strlen(config), layer, size, &manifest, err);
 	if (r == 0)
 		r = store_put_blob(c->store, manifest, strlen(manifest), manifest_digest, err);
 	if (r == 0)

@@ -50,8 +50,8 @@ static void punch_freed(const struct blocks *b)
 			return;
 }
 
-int disk_read_layers(const struct disk_build *build, struct tree *tree, struct blocks *blocks,
-	struct err *err)
+int disk_read_layers(
+	const struct disk_build *build, struct tree *tree, struct blocks *blocks, struct err *err)
 {
 	int r = blocks_init(blocks, build->out_fd);
 

@@ -61,8 +61,8 @@ int disk_build(const struct disk_build *build, struct err *err);
  */
 struct tree;
 struct blocks;
-int disk_read_layers(const struct disk_build *build, struct tree *tree, struct blocks *blocks,
-	struct err *err);
+int disk_read_layers(
+	const struct disk_build *build, struct tree *tree, struct blocks *blocks, struct err *err);
 
 /*
  * Makes path an empty sparse ext4 of fs size size_bytes (16 MiB to DISK_VIRTUAL_SIZE), replacing

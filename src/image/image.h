@@ -211,10 +211,10 @@ int image_prune(struct image_store *store, bool all, const struct image_used *us
 struct image_commit;
 
 struct image_commit_opts {
-	const char *target;		/* NAME[:TAG]; NULL: it has no name */
-	const char *author, *message;	/* NULL: none */
-	const struct strv *args, *env;	/* of the container */
-	const struct strv *changes;	/* words of --change */
+	const char *target;	       /* NAME[:TAG]; NULL: it has no name */
+	const char *author, *message;  /* NULL: none */
+	const struct strv *args, *env; /* of the container */
+	const struct strv *changes;    /* words of --change */
 };
 
 /* Whether a word of --change can be followed: 0, or -EINVAL with err. */
@@ -222,8 +222,8 @@ int image_change_check(const char *change, struct err *err);
 
 /* Begins: the layer's archive (not packed) goes to *ret_fd, which is the commit's. 0 or -errno with
  * err. */
-int image_commit_new(struct image_store *store, struct image_commit **ret_commit, int *ret_fd,
-	struct err *err);
+int image_commit_new(
+	struct image_store *store, struct image_commit **ret_commit, int *ret_fd, struct err *err);
 
 /* The layer is whole. *ret_id: the new image's. 0 or -errno with err, and then there is none. */
 int image_commit_finish(struct image_commit *commit, const struct image *base,

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How it works: the disk is built by a forked worker that can open nothing and writes to a
- * temporary file; a tree by one that reaches nothing but its folder; its reports (how far it is) come as packets over a socket pair, the last thing is
- * its error. Whoever waits at the lock finds the disk there.
+ * temporary file; a tree by one that reaches nothing but its folder; its reports (how far it is)
+ * come as packets over a socket pair, the last thing is its error. Whoever waits at the lock finds
+ * the disk there.
  */
 #include <errno.h>
 #include <fcntl.h>

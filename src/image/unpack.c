@@ -88,11 +88,10 @@ static int copy_content(const struct unpack *u, const struct inode *inode, int f
 	return r;
 }
 
-static int make_file(
-	const struct unpack *u, const struct inode *inode, int dir, const char *name)
+static int make_file(const struct unpack *u, const struct inode *inode, int dir, const char *name)
 {
-	auto_close int fd = openat(
-		dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	auto_close int fd =
+		openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	int r = fd < 0 ? -errno : copy_content(u, inode, fd);
 
 	return r < 0 ? r : set_attributes(u, fd, &inode->attr);
@@ -159,8 +158,8 @@ static int make_named(struct unpack *u, struct inode *inode, int dir, const char
 
 static int fill_folder(struct unpack *u, const struct inode *inode, int fd, struct err *err);
 
-static int make_entry(struct unpack *u, struct inode *inode, int dir, const char *name,
-	struct err *err)
+static int make_entry(
+	struct unpack *u, struct inode *inode, int dir, const char *name, struct err *err)
 {
 	auto_close int fd = -1;
 	int r;

@@ -27,11 +27,11 @@
 #include "net/frame.h"
 #include "net/packet.h"
 
-#define ARP_LEN	    28
-#define ARP_REQUEST 1
-#define ARP_ANSWER  2
-#define PORT_DNS    53
-#define BURST	    64 /* packets in a turn */
+#define ARP_LEN		 28
+#define ARP_REQUEST	 1
+#define ARP_ANSWER	 2
+#define PORT_DNS	 53
+#define BURST		 64 /* packets in a turn */
 #define NAME_MEMBERS_MAX 32 /* told of one name */
 
 struct peer {

@@ -20,10 +20,10 @@
 #include "base/clock.h"
 #include "net/packet.h"
 
-#define FRAGMENT	1480 /* payload of one IP packet; a multiple of 8 */
-#define DATAGRAM_MAX	(65535 - IPV4_HEADER - UDP_HEADER)
-#define BURST		32 /* datagrams of one socket in a turn */
-#define MORE_FRAGMENTS	0x2000
+#define FRAGMENT       1480 /* payload of one IP packet; a multiple of 8 */
+#define DATAGRAM_MAX   (65535 - IPV4_HEADER - UDP_HEADER)
+#define BURST	       32 /* datagrams of one socket in a turn */
+#define MORE_FRAGMENTS 0x2000
 
 struct door {
 	int fd;
@@ -247,8 +247,8 @@ bool datagrams_take(struct datagrams *d, const uint8_t *frame, size_t len)
 	memcpy(d->guest_mac, frame + 6, 6);
 	d->guest_known = true;
 	/* The filter has checked the lengths of an IPv4 packet against the frame. */
-	if (get16(frame + 12) != ETHERNET_IPV4 || ip[9] != IPPROTO_UDP || (get16(ip + 6) & 0x3fff) ||
-		get32(ip + 12) != d->plan->guest)
+	if (get16(frame + 12) != ETHERNET_IPV4 || ip[9] != IPPROTO_UDP ||
+		(get16(ip + 6) & 0x3fff) || get32(ip + 12) != d->plan->guest)
 		return false;
 	header = (size_t)(ip[0] & 15) * 4;
 	total = get16(ip + 2);

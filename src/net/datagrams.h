@@ -15,7 +15,8 @@ struct datagrams;
 
 /* plan is borrowed; send gets each frame for the guest (borrowed for the call). 0 or -ENOMEM. */
 int datagrams_new(const struct net_plan *plan,
-	void (*send)(const void *frame, size_t len, void *arg), void *arg, struct datagrams **ret_d);
+	void (*send)(const void *frame, size_t len, void *arg), void *arg,
+	struct datagrams **ret_d);
 struct datagrams *datagrams_free(struct datagrams *d);
 
 /* Binds ip:port (IPv4 or IPv6; port 0: any, *ret_port tells) for the guest's port. 0 or -errno. */

@@ -6,17 +6,17 @@
 
 #include "net/packet.h"
 
-#define HEADER	      12
-#define LABEL_MAX     63
-#define CLASS_IN      1
-#define FLAG_ANSWER   0x8000
-#define FLAG_OPCODE   0x7800
-#define FLAG_OURS     0x0400 /* authoritative */
-#define FLAG_RECURSE  0x0100 /* asked for; repeated in the answer */
-#define FLAG_WILL     0x0080 /* recursion is available */
-#define NAME_AT	      0xc000 /* a pointer to a name earlier in the message */
-#define RECORD	      16     /* with a pointer and an IPv4 address */
-#define TIME_TO_LIVE  5	     /* s: members come and go */
+#define HEADER	     12
+#define LABEL_MAX    63
+#define CLASS_IN     1
+#define FLAG_ANSWER  0x8000
+#define FLAG_OPCODE  0x7800
+#define FLAG_OURS    0x0400 /* authoritative */
+#define FLAG_RECURSE 0x0100 /* asked for; repeated in the answer */
+#define FLAG_WILL    0x0080 /* recursion is available */
+#define NAME_AT	     0xc000 /* a pointer to a name earlier in the message */
+#define RECORD	     16	    /* with a pointer and an IPv4 address */
+#define TIME_TO_LIVE 5	    /* s: members come and go */
 
 static int read_label(const uint8_t *p, size_t len, char *out)
 {
@@ -92,7 +92,8 @@ size_t dns_answer(const uint8_t *query, const struct dns_question *q, unsigned c
 		put16(out + len + 10, 4);
 		put32(out + len + 12, addresses[told]);
 	}
-	put16(out + 2, FLAG_ANSWER | FLAG_OURS | (get16(query + 2) & FLAG_RECURSE) | FLAG_WILL | code);
+	put16(out + 2,
+		FLAG_ANSWER | FLAG_OURS | (get16(query + 2) & FLAG_RECURSE) | FLAG_WILL | code);
 	put16(out + 6, told);
 	put16(out + 8, 0);
 	put16(out + 10, 0);

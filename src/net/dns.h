@@ -12,8 +12,8 @@
 #define DNS_TYPE_A 1
 
 /* Response codes */
-#define DNS_OK	     0
-#define DNS_NO_NAME  3
+#define DNS_OK	    0
+#define DNS_NO_NAME 3
 
 struct dns_question {
 	char name[DNS_NAME]; /* lower case, without the dot at its end */

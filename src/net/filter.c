@@ -5,11 +5,11 @@
 
 /* A VLAN tag would be dropped by its type, the room is harmless. */
 #define ETHERNET_MAX (ETHERNET_HEADER + 4 + PACKET_MTU)
-#define ARP_LEN	   28
-#define PROTO_ICMP 1
-#define PROTO_TCP  6
-#define PROTO_UDP  17
-#define PORT_DNS   53
+#define ARP_LEN	     28
+#define PROTO_ICMP   1
+#define PROTO_TCP    6
+#define PROTO_UDP    17
+#define PORT_DNS     53
 
 static const char *const names[FILTER_VERDICT_MAX] = {
 	[FILTER_PASS] = "pass",
@@ -64,15 +64,16 @@ static bool is_private(uint32_t address)
 /* An address that the guest may send from. */
 static bool may_send(const struct net_plan *plan, uint32_t address)
 {
-	return plan->shared ? address == plan->guest
-			    : ours(plan, address) && address != plan->gateway &&
-				      address != plan->dns;
+	return plan->shared
+		       ? address == plan->guest
+		       : ours(plan, address) && address != plan->gateway && address != plan->dns;
 }
 
 /* RFC 826: Ethernet, IPv4. */
 static enum filter_verdict filter_arp(const struct net_plan *plan, const uint8_t *p, size_t len)
 {
-	if (len < ARP_LEN || get16(p) != 1 || get16(p + 2) != ETHERNET_IPV4 || p[4] != 6 || p[5] != 4)
+	if (len < ARP_LEN || get16(p) != 1 || get16(p + 2) != ETHERNET_IPV4 || p[4] != 6 ||
+		p[5] != 4)
 		return FILTER_MALFORMED;
 	/* A probe for a duplicate (RFC 5227) comes from 0.0.0.0. */
 	if (!may_send(plan, get32(p + 14)) && get32(p + 14) != 0)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * micropod-net: the user-mode network of one sandbox, and its end of a network with a name. Frames come and go on --fd as QEMU's `-netdev
- * stream` has them; libslirp makes sockets of this process out of them. Started by net_start(),
- * tells on --ready-fd "port INDEX NUMBER" for each published port and "ok", or "error CODE TEXT".
+ * micropod-net: the user-mode network of one sandbox, and its end of a network with a name. Frames
+ * come and go on --fd as QEMU's `-netdev stream` has them; libslirp makes sockets of this process
+ * out of them. Started by net_start(), tells on --ready-fd "port INDEX NUMBER" for each published
+ * port and "ok", or "error CODE TEXT".
  *
  * How it works: everything that needs rights is bound first; then the process gives up its rights,
  * and the file system but for /etc (libslirp reads resolv.conf again when it changes), and only
@@ -357,16 +358,16 @@ static int parse_args(int argc, char **argv, struct args *args, struct err *err)
 {
 	static const struct option options[] = { { "fd", 1, NULL, 'f' },
 		{ "ready-fd", 1, NULL, 'r' }, { "host-access", 0, NULL, 'h' },
-		{ "publish", 1, NULL, 'p' }, { "address", 1, NULL, 'a' },
-		{ "reach", 1, NULL, 'c' }, { "bus", 1, NULL, 'b' }, { "mac", 1, NULL, 'm' },
-		{ "name", 1, NULL, 'N' }, { 0 } };
+		{ "publish", 1, NULL, 'p' }, { "address", 1, NULL, 'a' }, { "reach", 1, NULL, 'c' },
+		{ "bus", 1, NULL, 'b' }, { "mac", 1, NULL, 'm' }, { "name", 1, NULL, 'N' }, { 0 } };
 	int opt, r = 0;
 
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) >= 0 && r == 0) {
 		if (opt != 'p') {
 			r = parse_arg(opt, optarg, args);
 			if (r < 0)
-				return err_set(err, EINVAL, "wrong option '%.100s'", argv[optind - 1]);
+				return err_set(
+					err, EINVAL, "wrong option '%.100s'", argv[optind - 1]);
 			continue;
 		}
 		if (args->n_ports >= LIMIT_PORTS)

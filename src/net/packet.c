@@ -41,8 +41,8 @@ void packet_ipv4(uint8_t ip[static IPV4_HEADER], uint32_t from, uint32_t to, uin
 	put16(ip + 10, finish(sum(ip, IPV4_HEADER, 0)));
 }
 
-void packet_udp(uint8_t *udp, uint32_t from, uint16_t from_port, uint32_t to, uint16_t to_port,
-	size_t len)
+void packet_udp(
+	uint8_t *udp, uint32_t from, uint16_t from_port, uint32_t to, uint16_t to_port, size_t len)
 {
 	size_t total = UDP_HEADER + len;
 	uint32_t pseudo = (from >> 16) + (from & 0xffff) + (to >> 16) + (to & 0xffff) +

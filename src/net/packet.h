@@ -44,5 +44,5 @@ void packet_ipv4(uint8_t ip[static IPV4_HEADER], uint32_t from, uint32_t to, uin
 	uint16_t id, unsigned fragment, size_t len);
 
 /* A UDP header before len bytes of data, which lie behind it, its checksum included. */
-void packet_udp(uint8_t *udp, uint32_t from, uint16_t from_port, uint32_t to, uint16_t to_port,
-	size_t len);
+void packet_udp(
+	uint8_t *udp, uint32_t from, uint16_t from_port, uint32_t to, uint16_t to_port, size_t len);

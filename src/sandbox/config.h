@@ -66,8 +66,8 @@ struct sandbox_config {
 	char *network; /* a VM's: one with a name, NETWORK_PRIVATE or NETWORK_INTERNET; an engine's:
 			  "host", "none", a name; NULL: the default one */
 	char *ip;      /* asked for; NULL: any */
-	char address[24];     /* on a network of VMs with a name: "10.89.0.2/24" */
-	char *reach;	      /* "private", "internet", "nowhere": all that the guest reaches; NULL: all */
+	char address[24]; /* on a network of VMs with a name: "10.89.0.2/24" */
+	char *reach; /* "private", "internet", "nowhere": all that the guest reaches; NULL: all */
 	struct strv aliases; /* further names on its network */
 	uint8_t mac[6];
 

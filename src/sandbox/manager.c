@@ -35,7 +35,7 @@
 
 #define VERDICT_SPARE \
 	(15 * NSEC_PER_SEC) /* the shim keeps the deadline itself and says which step missed it */
-#define LOCK_TIME (20 * NSEC_PER_SEC)
+#define LOCK_TIME      (20 * NSEC_PER_SEC)
 #define REMOVE_TIME    (20 * NSEC_PER_SEC)    /* for rm -f to get hold of a sandbox */
 #define ENGINE_PROGRAM "micropod-docker-shim" /* for what a Docker Engine runs */
 #define ENGINE_RECORD  "docker.json"	      /* what it keeps of a container that there is */

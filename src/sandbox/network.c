@@ -17,12 +17,12 @@
 #include "sandbox/manager.h"
 #include "sandbox/shelf.h"
 
-#define MEMBERS	    "members"
-#define FIRST	    0x0a590000u /* 10.89.0.0/16 is cut into networks of 24 bits */
-#define PREFIX	    24
-#define CHOICES	    256
-#define NOBODY	    65534
-#define ID_LEAST    4 /* of an id's beginning */
+#define MEMBERS	 "members"
+#define FIRST	 0x0a590000u /* 10.89.0.0/16 is cut into networks of 24 bits */
+#define PREFIX	 24
+#define CHOICES	 256
+#define NOBODY	 65534
+#define ID_LEAST 4 /* of an id's beginning */
 
 static const struct shelf networks = { "networks", "network" };
 
@@ -158,8 +158,8 @@ int network_create(struct sandbox_root *root, const char *name, const char *subn
 			"'-', the first a letter or digit",
 			name, LIMIT_NAME);
 	if (is_reserved(name))
-		return err_set(err, EINVAL, "'%s' is the name of a network that is always there",
-			name);
+		return err_set(
+			err, EINVAL, "'%s' is the name of a network that is always there", name);
 	folder = shelf_open(&networks, root, &lock, err);
 	if (folder < 0)
 		return folder;
@@ -175,8 +175,8 @@ int network_create(struct sandbox_root *root, const char *name, const char *subn
 
 /* ---- looking ---- */
 
-static int load(struct sandbox_root *root, const char *name, struct network *ret_network,
-	struct err *err)
+static int load(
+	struct sandbox_root *root, const char *name, struct network *ret_network, struct err *err)
 {
 	auto_close int dir = shelf_item(&networks, root, name, err);
 	struct network n = { 0 };
@@ -208,8 +208,8 @@ static int load(struct sandbox_root *root, const char *name, struct network *ret
 	return 0;
 }
 
-int network_load(struct sandbox_root *root, const char *word, struct network *ret_network,
-	struct err *err)
+int network_load(
+	struct sandbox_root *root, const char *word, struct network *ret_network, struct err *err)
 {
 	auto_strv struct strv names = STRV_INIT;
 	struct err ignored = ERR_INIT;
@@ -368,8 +368,8 @@ static int find_address(struct sandbox_root *root, const struct network *n, cons
 	return r;
 }
 
-int network_claim(struct sandbox_root *root, struct sandbox_config *c, int *ret_lock,
-	struct err *err)
+int network_claim(
+	struct sandbox_root *root, struct sandbox_config *c, int *ret_lock, struct err *err)
 {
 	auto_close int folder = -1, lock = -1;
 	auto_network struct network n = { 0 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Networks with names: ROOT/networks/<name>/ holds network.json and, in members/, the sockets where
- * the micropod-net of running sandboxes meet (net/bus.h). A sandbox on one has an address of it from
- * its creation to its removal, which its configuration says. All block on the disk.
+ * the micropod-net of running sandboxes meet (net/bus.h). A sandbox on one has an address of it
+ * from its creation to its removal, which its configuration says. All block on the disk.
  */
 #pragma once
 
@@ -27,14 +27,14 @@ struct network {
 void network_deinit(struct network *network);
 #define auto_network __attribute__((cleanup(network_deinit)))
 
-/* Makes it. subnet: "10.89.0.0/24", NULL: one that no other has. -EEXIST with err if there is one. 0
- * or -errno with err, and then nothing is left. */
+/* Makes it. subnet: "10.89.0.0/24", NULL: one that no other has. -EEXIST with err if there is one.
+ * 0 or -errno with err, and then nothing is left. */
 int network_create(struct sandbox_root *root, const char *name, const char *subnet, bool internal,
 	const struct strv *labels, struct err *err);
 
 /* By name, or by the beginning of the id. -ENOENT with err if there is none. */
-int network_load(struct sandbox_root *root, const char *word, struct network *ret_network,
-	struct err *err);
+int network_load(
+	struct sandbox_root *root, const char *word, struct network *ret_network, struct err *err);
 
 /* Whether there is one: 0, or -ENOENT with err, which says how to make it. */
 int network_check(struct sandbox_root *root, const char *word, struct err *err);
@@ -54,14 +54,14 @@ bool network_shared(const struct sandbox_config *config);
 /* Gives a sandbox that is about to be made its address on its network: config->ip if that is set,
  * else a free one. Until *ret_lock (the caller's) is closed nobody else is given one, so the
  * configuration has to be written by then. 0 or -errno with err. */
-int network_claim(struct sandbox_root *root, struct sandbox_config *config, int *ret_lock,
-	struct err *err);
+int network_claim(
+	struct sandbox_root *root, struct sandbox_config *config, int *ret_lock, struct err *err);
 
 /* Where the members meet; malloc'd, NULL without memory. */
 char *network_folder(const struct sandbox_root *root, const char *name);
 
-/* A sandbox that runs has another name now (config->name). What cannot be renamed keeps its name for
- * the others until its next start. */
+/* A sandbox that runs has another name now (config->name). What cannot be renamed keeps its name
+ * for the others until its next start. */
 void network_renamed(
 	const struct sandbox_root *root, const struct sandbox_config *config, const char *old_name);
 

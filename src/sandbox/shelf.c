@@ -19,8 +19,7 @@
 
 #define RECORD_MAX (1 * MIB)
 
-int shelf_open(
-	const struct shelf *shelf, struct sandbox_root *root, int *ret_lock, struct err *err)
+int shelf_open(const struct shelf *shelf, struct sandbox_root *root, int *ret_lock, struct err *err)
 {
 	auto_close int fd = -1;
 	int lock;
@@ -65,8 +64,8 @@ int shelf_make(int folder, const char *name, int (*fill)(int dir, void *arg), vo
 	return r;
 }
 
-int shelf_item(const struct shelf *shelf, struct sandbox_root *root, const char *name,
-	struct err *err)
+int shelf_item(
+	const struct shelf *shelf, struct sandbox_root *root, const char *name, struct err *err)
 {
 	auto_free char *path = NULL;
 	int dir;
@@ -74,8 +73,7 @@ int shelf_item(const struct shelf *shelf, struct sandbox_root *root, const char 
 	if (!name_valid(name))
 		return err_set(err, ENOENT, "no such %s: %.100s", shelf->what, name);
 	if (asprintf(&path, "%s/%s", shelf->folder, name) < 0)
-		return err_errno(
-			err, ENOMEM, "cannot look at the %s '%s'", shelf->what, name);
+		return err_errno(err, ENOMEM, "cannot look at the %s '%s'", shelf->what, name);
 	dir = openat(root->fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (dir >= 0)
 		return dir;
@@ -157,8 +155,7 @@ static void record_name(const struct shelf *shelf, char out[static 32])
 	snprintf(out, 32, "%s.json", shelf->what);
 }
 
-int shelf_write_record(
-	const struct shelf *shelf, int dir, const struct strv *labels, json_t *more)
+int shelf_write_record(const struct shelf *shelf, int dir, const struct strv *labels, json_t *more)
 {
 	json_t *o = json_pack("{s:I}", "created", (json_int_t)clock_realtime()),
 	       *list = json_array();

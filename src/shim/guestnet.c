@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "shim/guestnet.h"
 
-
 void guestnet_init(struct guestnet *n, const struct sandbox_config *config)
 {
 	*n = (struct guestnet){

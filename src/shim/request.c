@@ -188,9 +188,8 @@ static int set_mounts(const struct shim *shim, struct container_request *r)
 	ret = v ? 0 : -ENOMEM;
 	for (size_t i = 0; ret == 0 && i < n; i++) {
 		v[i] = (Micropod__Agent__V1__Mount)MICROPOD__AGENT__V1__MOUNT__INIT;
-		ret = i < shim->n_volumes
-			      ? set_volume(&shim->shares[i], &v[i])
-			      : set_tmpfs(r, c->tmpfs.v[i - shim->n_volumes], &v[i]);
+		ret = i < shim->n_volumes ? set_volume(&shim->shares[i], &v[i])
+					  : set_tmpfs(r, c->tmpfs.v[i - shim->n_volumes], &v[i]);
 	}
 	if (ret < 0)
 		return ret;

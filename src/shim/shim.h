@@ -118,7 +118,7 @@ struct shim {
 	struct loop_child net_child;
 	int net_fd; /* the VMM's end */
 
-	struct shim_share *shares; /* n_shares of them; NULL before the first start of a VM */
+	struct shim_share *shares;  /* n_shares of them; NULL before the first start of a VM */
 	size_t n_shares, n_volumes; /* the volumes come first */
 
 	struct rpc_channel *agent;

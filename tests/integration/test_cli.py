@@ -171,7 +171,8 @@ def test_help_of_every_verb(cli):
     verbs = re.findall(r"^  ([a-z-]+(?: [a-z]+)?) +[A-Z]", cli.ok("--help").split("Commands:")[1].split("Options:")[0], re.M)
     assert {"run", "create", "start", "stop", "kill", "restart", "pause", "unpause", "update", "rename", "extend", "events", "rm", "ps", "list", "exec", "attach", "cp", "logs",
             "top", "port", "port-forward", "wait", "inspect", "pull", "push", "images", "rmi", "tag", "load", "save", "history", "image prune", "login", "logout",
-            "volume create", "volume ls", "volume inspect", "volume rm", "volume prune", "prune", "system df", "doctor", "setup", "stats", "template", "version", "server",
+            "volume create", "volume ls", "volume inspect", "volume rm", "volume prune", "network create", "network ls", "network inspect", "network rm",
+            "network prune", "diff", "commit", "export", "prune", "system df", "doctor", "setup", "stats", "template", "version", "server",
             "runner", "token", "context", "config show", "completion"} == set(verbs)
     # Three are programs of their own, which this installation of parts does not have.
     for verb in set(verbs) - {"server", "runner", "token"}:

@@ -560,3 +560,142 @@ def test_with_a_real_guest(guest, loopback, outside):
     finally:
         process.kill()
         process.wait()
+
+
+# Networks with names: the folder where micropod-nets meet, with peers made here
+
+BUS = "10.89.0.2"
+
+
+class Member(Net):
+    """One on 10.89.0.0/24, whose guest is 10.89.0.2."""
+
+    def __init__(self, folder, *args):
+        super().__init__(f"--address={BUS}/24", f"--bus={folder}", f"--mac={MAC.hex()}", "--name=Own", *args)
+
+    def arp(self, address, source=BUS):
+        self.send(b"\xff" * 6 + MAC + bytes.fromhex("0806000108000604") + b"\0\1" + MAC + socket.inet_aton(source) +
+                  b"\0" * 6 + socket.inet_aton(address))
+        frame = self.receive(0.5)
+        return frame[22:28] if frame else None
+
+    def ip(self, to, proto, payload, source=BUS):
+        self.gateway = self.gateway or b"\x52\x55" + socket.inet_aton("10.89.0.1")
+        super().ip(to, proto, payload, source)
+
+
+def packet(source, to, size=8):
+    head = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + size, 1, 0, 64, 200, 0, socket.inet_aton(source), socket.inet_aton(to))
+    return head[:10] + struct.pack(">H", checksum(head)) + head[12:] + b"x" * size
+
+
+def peer(folder, number):
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    path = folder / f"10.89.0.{number}"
+    sock.bind(str(path))
+    path.chmod(0o777)
+    sock.settimeout(2)
+    return sock
+
+
+@pytest.fixture
+def bus():
+    with open_folder() as folder:
+        place = folder / "bus"
+        place.mkdir()
+        place.chmod(0o777)
+        yield place
+
+
+def test_members_by_the_hundred(bus):
+    """More than a member has lines to at a time (LIMIT_NET_PEERS, 64): the longest unused one makes room."""
+    peers = {i: peer(bus, i) for i in range(10, 110)}
+    with Member(bus) as net:
+        for _ in range(2):
+            for i, sock in peers.items():
+                assert net.arp(f"10.89.0.{i}") == b"\x52\x55" + socket.inet_aton(f"10.89.0.{i}")
+                net.ip(f"10.89.0.{i}", 200, b"hello")
+                assert sock.recv(2000)[20:] == b"hello"
+        assert len(os.listdir(f"/proc/{net.process.pid}/fd")) < 64 + 20
+        # One that has gone is nobody; one that comes again is found again.
+        peers[10].close()
+        assert net.arp("10.89.0.10") is None
+        (bus / "10.89.0.10").unlink()
+        peers[10] = peer(bus, 10)
+        net.ip("10.89.0.10", 200, b"again")
+        assert peers[10].recv(2000)[20:] == b"again"
+    for sock in peers.values():
+        sock.close()
+
+
+def test_what_a_member_is_sent(bus):
+    other = peer(bus, 9)
+    with Member(bus) as net:
+        def heard(data):
+            other.sendto(data, str(bus / BUS))
+            frame = net.receive(0.3)
+            return frame and frame[14:]
+        good = packet("10.89.0.9", BUS)
+        frame = heard(good)
+        assert frame == good
+        # Not for it, from its gateway, resolver or itself, from elsewhere, cut off, too long, no packet at all.
+        for bad in (packet("10.89.0.9", "10.89.0.3"), packet("10.89.0.1", BUS), packet("10.89.0.254", BUS), packet(BUS, BUS),
+                    packet("10.0.0.9", BUS), good[:19], b"", packet("10.89.0.9", BUS, 1481), b"\x60" + good[1:],
+                    good[:2] + b"\xff\xff" + good[4:]):
+            assert heard(bad) is None, bad
+        assert heard(good) == good
+    other.close()
+
+
+def test_a_full_member_slows_nobody(bus):
+    deaf, other = peer(bus, 9), peer(bus, 10)
+    with Member(bus) as net:
+        for i in range(3000):
+            net.ip("10.89.0.9", 200, struct.pack(">I", i) + b"x" * 1000)
+        net.ip("10.89.0.10", 200, b"hello")
+        assert other.recv(2000)[20:] == b"hello"
+        # What was kept for it comes in order; what did not fit is lost.
+        numbers = []
+        deaf.settimeout(0.5)
+        while True:
+            try:
+                numbers.append(struct.unpack(">I", deaf.recv(2000)[20:24])[0])
+            except TimeoutError:
+                break
+        assert numbers == sorted(set(numbers)) and 500 < len(numbers) < 3000
+    for sock in (deaf, other):
+        sock.close()
+
+
+def test_names_of_a_network(bus):
+    def ask(net, name, kind=1):
+        question = b"".join(bytes([len(x)]) + x.encode() for x in name.split(".")) + b"\0" + struct.pack(">HH", kind, 1)
+        net.udp("10.89.0.254", 53, struct.pack(">HHHHHH", 7, 0x100, 1, 0, 0, 0) + question)
+        frame = net.receive(2)
+        answer = frame[42:]
+        return answer[3] & 15, [socket.inet_ntoa(answer[i - 4:i]) for i in range(len(answer), 12 + len(question), -16)]
+
+    other = peer(bus, 9)
+    (bus / "10.89.0.9=web").touch()
+    (bus / "10.89.0.8=gone").touch()
+    (bus / "nonsense=web").touch()
+    with Member(bus, "--reach=nowhere") as net:
+        net.udp = lambda to, port, data: Member.ip(net, to, 17, struct.pack(">HHHH", 40000, port, 8 + len(data), 0) + data)
+        assert ask(net, "web") == ask(net, "WEB") == (0, ["10.89.0.9"])
+        assert ask(net, "own") == (0, [BUS])
+        assert ask(net, "web", 28) == (0, [])
+        assert ask(net, "gone") == ask(net, "nosuch.example") == (3, [])
+    other.close()
+
+
+def test_what_an_earlier_member_left(bus):
+    """It was killed: socket and names are still there, and the next one with this address takes their place."""
+    with Member(bus) as net:
+        net.process.kill()
+        net.process.wait()
+    assert sorted(os.listdir(bus)) == [BUS, f"{BUS}=own"]
+    (bus / f"{BUS}=old").touch()
+    (bus / "10.89.0.20").touch()
+    with Member(bus) as net:
+        assert sorted(os.listdir(bus)) == sorted([BUS, f"{BUS}=own", "10.89.0.20"])
+        assert net.arp("10.89.0.20") is None

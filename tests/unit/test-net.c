@@ -33,7 +33,8 @@ static enum filter_verdict verdict(uint32_t to, uint8_t proto, uint16_t port)
 {
 	uint8_t frame[64];
 
-	return filter_frame(&net_plan_alone, frame, packet(frame, net_plan_alone.guest, to, proto, port));
+	return filter_frame(
+		&net_plan_alone, frame, packet(frame, net_plan_alone.guest, to, proto, port));
 }
 
 static void destinations(void)
@@ -62,11 +63,17 @@ static void sources(void)
 {
 	uint8_t frame[64];
 
-	CHECK_INT(filter_frame(&net_plan_alone, frame, packet(frame, 0x08080808, 0x01010101, 6, 80)), FILTER_SOURCE);
-	CHECK_INT(filter_frame(&net_plan_alone, frame, packet(frame, net_plan_alone.gateway, 0x01010101, 6, 80)),
+	CHECK_INT(
+		filter_frame(&net_plan_alone, frame, packet(frame, 0x08080808, 0x01010101, 6, 80)),
 		FILTER_SOURCE);
-	CHECK_INT(filter_frame(&net_plan_alone, frame, packet(frame, 0x7f000001, 0x01010101, 6, 80)), FILTER_SOURCE);
-	CHECK_INT(filter_frame(&net_plan_alone, frame, packet(frame, net_plan_alone.guest + 1, 0x01010101, 6, 80)),
+	CHECK_INT(filter_frame(&net_plan_alone, frame,
+			  packet(frame, net_plan_alone.gateway, 0x01010101, 6, 80)),
+		FILTER_SOURCE);
+	CHECK_INT(
+		filter_frame(&net_plan_alone, frame, packet(frame, 0x7f000001, 0x01010101, 6, 80)),
+		FILTER_SOURCE);
+	CHECK_INT(filter_frame(&net_plan_alone, frame,
+			  packet(frame, net_plan_alone.guest + 1, 0x01010101, 6, 80)),
 		FILTER_PASS);
 }
 
@@ -180,8 +187,8 @@ static void reach(void)
 
 static void dns(void)
 {
-	static const uint8_t query[] = { 0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3, 'W', 'e', 'b', 0, 0,
-		1, 0, 1 };
+	static const uint8_t query[] = { 0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3, 'W', 'e', 'b',
+		0, 0, 1, 0, 1 };
 	static const uint32_t addresses[40] = { 0x0a590002, 0x0a590003 };
 	uint8_t copy[sizeof(query)], out[DNS_MESSAGE];
 	struct dns_question q;
@@ -356,6 +363,6 @@ static void holder_of_a_port_is_named(void)
 }
 
 TEST_MAIN(TEST(destinations), TEST(sources), TEST(fragments_do_not_hide_ports),
-	TEST(hostile_lengths), TEST(other_protocols), TEST(arp), TEST(reach), TEST(dns), TEST(frames_come_in_any_pieces),
-	TEST(wrong_frame_lengths), TEST(queue_is_bounded), TEST(ports_are_read),
-	TEST(holder_of_a_port_is_named))
+	TEST(hostile_lengths), TEST(other_protocols), TEST(arp), TEST(reach), TEST(dns),
+	TEST(frames_come_in_any_pieces), TEST(wrong_frame_lengths), TEST(queue_is_bounded),
+	TEST(ports_are_read), TEST(holder_of_a_port_is_named))
