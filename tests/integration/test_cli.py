@@ -72,7 +72,7 @@ WRONG = [
     (["run", "--cpus", "65", "IMAGE"], "65 CPUs are too many: give 64 at most"),
     (["run", "-p", "http", "IMAGE"], "option '--publish' is 'http': give [IP:][HOST:]CONTAINER[/tcp|udp], such as 8080:80"),
     (["run", "-p", "80:80", "--network", "none", "IMAGE"], "option '--publish' needs a network: leave '--network none' out"),
-    (["run", "--network", "host", "IMAGE"], "option '--network' is 'host': give one of default, none"),
+    (["run", "--network", "host", "IMAGE"], "option '--network' is 'host': a VM has a network of its own; publish ports with -p, reach the host's loopback with --host-access"),
     (["run", "--accel", "hax", "IMAGE"], "option '--accel' is 'hax': give one of auto, tcg, kvm"),
     (["run", "--pull", "often", "IMAGE"], "option '--pull' is 'often': give one of missing, always, never"),
     (["run", "--runtime", "kata", "IMAGE"], "option '--runtime' is 'kata': give one of builtin, crun, runc"),

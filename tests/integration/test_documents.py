@@ -32,7 +32,7 @@ def test_bash_offers_what_there_is(cli, tmp_path):  # noqa: F811
 
     assert {"pause", "port", "port-forward", "ps", "prune", "pull", "push"} == offers("p")
     assert {"image", "volume", "run"} <= offers("") and offers("--root", "/x", "upd") == {"update"}
-    assert {"--network", "--name", "--no-agent", "--no-healthcheck"} == offers("run", "--n") and offers("run", "--pull", "m") == {"missing"}
+    assert {"--network", "--network-alias", "--name", "--no-agent", "--no-healthcheck"} == offers("run", "--n") and offers("run", "--pull", "m") == {"missing"}
     assert offers("stop", "some") == {"some-box"} and offers("volume", "rm", "s") == {"some-volume"}
     assert offers("run", "--env-file", "some") == {"some-file"} and offers("load", "-i", "some") == {"some-file"}
     assert offers("image", "") >= {"ls", "prune", "tag"} and "--all" in offers("image", "prune", "--a") and "--format" in offers("container", "ls", "--fo")
@@ -85,5 +85,5 @@ def test_where_settings_come_from(cli, tmp_path):  # noqa: F811
     assert rows["memory"] == ["2GiB", f"{folder}/micropod.yaml:1"] and rows["cpus"] == ["3", "variable MICROPOD_CPUS"]
     assert rows["accel"] == ["auto", "default"] and rows["enable_virtio_fs"] == ["false", f"{folder}/micropod.yaml:3"]
     said = error(cli("create", "-v", f"{tmp_path}:/x", cli.image, env=env))
-    assert said.startswith("volumes are switched off: 'enable_virtio_fs' is false")
+    assert said.startswith("folders cannot be shared: 'enable_virtio_fs' is false")
     assert cli.ok("config", "show").splitlines()[0].split() == ["KEY", "VALUE", "FROM"]
