@@ -53,11 +53,12 @@ test-kvm: deps all kernel ## the end-to-end tests with KVM; fails where KVM does
 
 bench: all kernel agents ## starts, execs, tunnel and memory beside Docker, Podman, ssh, runtimes and bare QEMU; writes docs/benchmarks.md (root)
 	scripts/install-deps.sh build run test bench
-	scripts/make-test-images.sh $(BUILD)/test-images busybox nginx
+	scripts/make-test-images.sh $(BUILD)/test-images
 	for kind in cloud small; do $(BUILD)/guest/prepare-guest --progress --kind $$kind $(BUILD)/test-root; done
 	/usr/bin/python3 bench/bench.py --docs $(BUILD)
 	/usr/bin/python3 bench/docker.py $(BUILD)
 	/usr/bin/python3 bench/tunnel.py $(BUILD)
+	/usr/bin/python3 bench/work.py $(BUILD)
 
 bench-rpc: all ## unary calls a second, beside the C-core
 	scripts/install-deps.sh bench

@@ -27,7 +27,7 @@ test_packages=(
 	crun docker-registry umoci mmdebstrap socat iproute2 nftables curl jq docker.io podman conmon netavark aardvark-dns nginx-light haproxy openssl
 	clang libclang-rt-14-dev clang-format-14 shellcheck zsh fish man-db groff-base
 )
-bench_packages=(openssh-server openssh-client libgrpc-dev nghttp2-client docker.io podman conmon netavark aardvark-dns iproute2 e2fsprogs umoci)
+bench_packages=(iperf3 openssh-server openssh-client libgrpc-dev nghttp2-client docker.io podman conmon netavark aardvark-dns iproute2 e2fsprogs umoci)
 # command=package: programs that may also have come from elsewhere
 test_commands=(node=nodejs npm=npm)
 
