@@ -58,7 +58,7 @@ MISSING = {
     "gpus": "devices of the host are not passed through",
     "ip6": "networks of VMs have IPv4 only", "link-local-ip": "networks of VMs have IPv4 only",
     "link": "old in Docker too; use a network with a name",
-    "ipc": "a VM has one container", "pid": "a VM has one container", "uts": "a VM has one container", "userns": "a VM is a stronger wall",
+    "ipc": "a VM has one container, and those of a pod (`--pod`) share it", "pid": "a VM has one container", "uts": "a VM has one container", "userns": "a VM is a stronger wall",
     "memory-reservation": HOST_KERNEL,
     "use-api-socket": "there is no socket of an engine",
     "volume-driver": "volumes are folders of the host", "volumes-from": "name the volumes again",

@@ -594,6 +594,8 @@ static int check_request(
 	for (size_t i = 0; i < req->n_args; i++)
 		if (memchr(req->args[i].data, 0, req->args[i].len))
 			return invalid(f, "args", "an argument with a NUL byte");
+	if (req->share_ipc && !(agent->builtin && launch_covers(req)))
+		return invalid(f, "share_ipc", "needs a container that is made without a runtime");
 	if (req->oom_score_adj < -1000 || req->oom_score_adj > 1000)
 		return invalid(f, "oom_score_adj", "-1000 to 1000");
 	if (container_find(agent, req->container_id))

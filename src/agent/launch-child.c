@@ -88,9 +88,10 @@ static int join_keyring(const char *id, struct failure *f)
 }
 
 /* All that needs no request. */
-static int stage(const char *id, const char *bundle, uint64_t shm_bytes, struct failure *f)
+static int stage(
+	const char *id, const char *bundle, uint64_t shm_bytes, bool share_ipc, struct failure *f)
 {
-	int r = launch_root_stage(bundle, shm_bytes, f);
+	int r = launch_root_stage(bundle, shm_bytes, share_ipc, f);
 
 	if (r < 0)
 		return r;
@@ -174,7 +175,8 @@ _Noreturn void launch_main(
 	if (r == 0)
 		r = enter_set_limits(&own, &out.failure);
 	if (r == 0)
-		r = stage(spec->id, spec->bundle, spec->req->shm_bytes, &out.failure);
+		r = stage(spec->id, spec->bundle, spec->req->shm_bytes, spec->req->share_ipc,
+			&out.failure);
 	if (r == 0 && spec->req->disks)
 		r = mount_disks(spec->id, spec->req->disks, &out.failure);
 	times.disks = clock_monotonic();
@@ -288,7 +290,7 @@ _Noreturn void launch_stage_main(const struct launch_stage_spec *spec, int repor
 	if (r == 0 && !request)
 		r = failure_set(&out.failure, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
 	if (r == 0)
-		r = stage(spec->id, spec->bundle, 0, &out.failure);
+		r = stage(spec->id, spec->bundle, 0, false, &out.failure);
 	if (r == 0) {
 		enter_send(&staged, -1);
 		serve_orders(spec, request);

@@ -26,7 +26,7 @@ void launch_child_kill(const struct launch_child *child);
  * Clones it into new namespaces and its cgroup. Returns 0 in the parent; in the child it does not
  * return but calls main(arg, report). -errno with f.
  */
-int launch_child_clone(struct launch_child *child, const char *cgroups_path,
+int launch_child_clone(struct launch_child *child, const char *cgroups_path, bool share_ipc,
 	void (*child_main)(const void *arg, int report), const void *arg, struct failure *f);
 
 /* Once the child is settled: its mount namespace and cgroup. 0 or -errno. */

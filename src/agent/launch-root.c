@@ -267,7 +267,21 @@ static int hide_paths(const char *stage, struct failure *f)
 	return r;
 }
 
-int launch_root_stage(const char *bundle, uint64_t shm_bytes, struct failure *f)
+/* That of the machine, which its other containers have too. */
+static int share_shm(int root, struct failure *f)
+{
+	auto_close int tree = (int)syscall(
+		SYS_open_tree, AT_FDCWD, "/dev/shm", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	auto_close int where = -1;
+
+	TRY(tree, "bind", "/dev/shm");
+	where = place(root, "/dev/shm");
+	TRY(where, "find a place for", "/dev/shm");
+	TRY(move_to(tree, where), "bind", "/dev/shm");
+	return 0;
+}
+
+int launch_root_stage(const char *bundle, uint64_t shm_bytes, bool share_ipc, struct failure *f)
 {
 	char path[PATH_MAX];
 	auto_close int stage = -1;
@@ -281,7 +295,11 @@ int launch_root_stage(const char *bundle, uint64_t shm_bytes, struct failure *f)
 	stage = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	TRY(stage, "open", path);
 	for (size_t i = 0; r == 0 && i < oci_mounts_default_n; i++) {
-		r = mount_default(stage, &oci_mounts_default[i], shm_bytes, f);
+		const struct oci_mount *m = &oci_mounts_default[i];
+
+		r = share_ipc && strcmp(m->destination, "/dev/shm") == 0
+			    ? share_shm(stage, f)
+			    : mount_default(stage, m, shm_bytes, f);
 		if (r == 0 && strcmp(oci_mounts_default[i].destination, "/dev") == 0)
 			r = fill_dev(stage, f);
 	}

@@ -25,8 +25,9 @@ int launch_failed(struct failure *f, const char *step, const char *object, int c
 bool launch_root_is_tmpfs(const API(Mount) * mount);
 
 /* In fresh namespaces: leaves the guest's mounts and cgroups, and puts together what every
- * container has below its bundle. shm_bytes: size of /dev/shm; 0: Docker's. */
-int launch_root_stage(const char *bundle, uint64_t shm_bytes, struct failure *f);
+ * container has below its bundle. shm_bytes: size of /dev/shm; 0: Docker's. share_ipc:
+ * it is the machine's. */
+int launch_root_stage(const char *bundle, uint64_t shm_bytes, bool share_ipc, struct failure *f);
 
 /* Mounts the container's disks at CONTAINERS_DIR/<id>/rootfs. */
 int launch_root_mount_disks(

@@ -55,12 +55,12 @@ void launch_child_kill(const struct launch_child *c)
 		syscall(SYS_pidfd_send_signal, c->pidfd, SIGKILL, NULL, 0);
 }
 
-static pid_t clone_into(int cgroup, int *ret_pidfd)
+static pid_t clone_into(int cgroup, bool share_ipc, int *ret_pidfd)
 {
 	/* The cgroup namespace comes later: made here its root would be our own group. */
 	struct clone_args args = { .exit_signal = SIGCHLD,
 		.flags = CLONE_PIDFD | CLONE_INTO_CGROUP | CLONE_NEWNS | CLONE_NEWPID |
-			 CLONE_NEWUTS | CLONE_NEWIPC,
+			 CLONE_NEWUTS | (share_ipc ? 0 : CLONE_NEWIPC),
 		.pidfd = (uintptr_t)ret_pidfd,
 		.cgroup = (uint64_t)cgroup };
 	pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
@@ -68,7 +68,7 @@ static pid_t clone_into(int cgroup, int *ret_pidfd)
 	return pid < 0 ? -errno : pid;
 }
 
-int launch_child_clone(struct launch_child *c, const char *cgroups_path,
+int launch_child_clone(struct launch_child *c, const char *cgroups_path, bool share_ipc,
 	void (*child_main)(const void *arg, int report), const void *arg, struct failure *f)
 {
 	auto_close int report = -1;
@@ -85,7 +85,7 @@ int launch_child_clone(struct launch_child *c, const char *cgroups_path,
 		return err_errno(&f->err, errno, "cannot make a socket");
 	c->sock = fds[0];
 	report = fds[1];
-	c->pid = clone_into(c->group, &c->pidfd);
+	c->pid = clone_into(c->group, share_ipc, &c->pidfd);
 	if (c->pid == 0) {
 		child_main(arg, report);
 		_exit(127);
@@ -196,7 +196,7 @@ static int start_stage(struct launch_stage *s, struct loop *loop,
 		if (!s->disks.image_serial || !s->disks.scratch_serial)
 			return failure_set(f, FAILURE_UNKNOWN, ENOMEM, "", "", "out of memory");
 	}
-	r = launch_child_clone(&s->child, spec->cgroups_path, stage_main, spec, f);
+	r = launch_child_clone(&s->child, spec->cgroups_path, false, stage_main, spec, f);
 	if (r < 0)
 		return r;
 	r = loop_fd_add(loop, &s->src, s->child.sock, EPOLLIN, on_stage_report);
@@ -245,7 +245,7 @@ static bool same_disks(const struct launch_stage *s, const API(RootDisks) * d)
 static bool fits(const struct launch_stage *s, const struct launch_spec *spec)
 {
 	return s && s->ready && strcmp(s->id, spec->id) == 0 && !spec->req->shm_bytes &&
-	       same_disks(s, spec->req->disks) &&
+	       !spec->req->share_ipc && same_disks(s, spec->req->disks) &&
 	       protobuf_c_message_get_packed_size(&spec->req->base) <= LIMIT_STAGE_REQUEST;
 }
 

@@ -208,7 +208,8 @@ static int get_child(struct launch *l, const struct process *p, const struct lau
 
 	return launch_stage_take(spec->stage, p, spec, go, &l->child) == 0
 		       ? 0
-		       : launch_child_clone(&l->child, spec->cgroups_path, child_main, &arg, f);
+		       : launch_child_clone(&l->child, spec->cgroups_path, spec->req->share_ipc,
+				 child_main, &arg, f);
 }
 
 static int start(

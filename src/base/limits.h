@@ -117,9 +117,11 @@
 #define DISK_VIRTUAL_SIZE                                                      \
 	(1 * TIB) /* of every disk, sparse, so that any disk fits any template \
 		   */
-#define LIMIT_DISKS	8
-#define LIMIT_VM_SLOTS	8	   /* for devices that come and go */
-#define LIMIT_NET_FRAME (68 * KIB) /* one Ethernet frame on QEMU's stream (its NET_BUFSIZE) */
+#define LIMIT_DISKS	  8
+#define LIMIT_VM_SLOTS	  24		       /* for devices that come and go: a pod's */
+#define LIMIT_VM_SHARES	  8		       /* folders that one VM is given */
+#define LIMIT_POD_MEMBERS (LIMIT_VM_SLOTS / 2) /* each has two disks */
+#define LIMIT_NET_FRAME	  (68 * KIB) /* one Ethernet frame on QEMU's stream (its NET_BUFSIZE) */
 #define LIMIT_NET_QUEUE                                                                        \
 	(1 * MIB)	       /* frames for a guest that does not read; then they are dropped \
 				*/

@@ -54,9 +54,10 @@ const struct verb *const verb_table[] = { &verb_run, &verb_create, &verb_start, 
 	&verb_rmi, &verb_tag, &verb_load, &verb_save, &verb_history, &verb_image_prune, &verb_login,
 	&verb_logout, &verb_volume_create, &verb_volume_ls, &verb_volume_inspect, &verb_volume_rm,
 	&verb_volume_prune, &verb_network_create, &verb_network_ls, &verb_network_inspect,
-	&verb_network_rm, &verb_network_prune, &verb_prune, &verb_df, &verb_doctor, &verb_setup,
-	&verb_stats, &verb_template, &verb_server, &verb_runner, &verb_token, &verb_context,
-	&verb_config_show, &verb_completion, &verb_version, NULL };
+	&verb_network_rm, &verb_network_prune, &verb_pod_create, &verb_pod_ls, &verb_pod_inspect,
+	&verb_pod_start, &verb_pod_stop, &verb_pod_rm, &verb_prune, &verb_df, &verb_doctor,
+	&verb_setup, &verb_stats, &verb_template, &verb_server, &verb_runner, &verb_token,
+	&verb_context, &verb_config_show, &verb_completion, &verb_version, NULL };
 
 void cli_complain(const struct err *err)
 {
@@ -125,6 +126,13 @@ static const struct {
 	{ "network", "ls", &verb_network_ls },
 	{ "network", "prune", &verb_network_prune },
 	{ "network", "rm", &verb_network_rm },
+	{ "pod", "create", &verb_pod_create },
+	{ "pod", "inspect", &verb_pod_inspect },
+	{ "pod", "list", &verb_pod_ls },
+	{ "pod", "ls", &verb_pod_ls },
+	{ "pod", "rm", &verb_pod_rm },
+	{ "pod", "start", &verb_pod_start },
+	{ "pod", "stop", &verb_pod_stop },
 	{ "system", "df", &verb_df },
 	{ "system", "events", &verb_events },
 	{ "system", "prune", &verb_prune },
@@ -136,8 +144,8 @@ static const struct {
 	{ "volume", "rm", &verb_volume_rm },
 };
 
-const char *const verb_groups[] = { "config", "container", "image", "network", "system", "volume",
-	NULL };
+const char *const verb_groups[] = { "config", "container", "image", "network", "pod", "system",
+	"volume", NULL };
 
 const char *verb_in_group(const char *group, size_t i)
 {

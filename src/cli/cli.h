@@ -63,6 +63,7 @@ extern const struct verb verb_attach, verb_commit, verb_completion, verb_config_
 	verb_extend, verb_history, verb_image_prune, verb_images, verb_inspect, verb_kill,
 	verb_list, verb_load, verb_login, verb_logout, verb_logs, verb_network_create,
 	verb_network_inspect, verb_network_ls, verb_network_prune, verb_network_rm, verb_pause,
+	verb_pod_create, verb_pod_inspect, verb_pod_ls, verb_pod_rm, verb_pod_start, verb_pod_stop,
 	verb_port, verb_port_forward, verb_prune, verb_ps, verb_pull, verb_push, verb_rename,
 	verb_restart, verb_rm, verb_rmi, verb_run, verb_runner, verb_save, verb_server, verb_setup,
 	verb_start, verb_stats, verb_stop, verb_tag, verb_template, verb_token, verb_top,

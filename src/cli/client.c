@@ -62,6 +62,8 @@ int client_connect(
 
 	*ret_client = (struct client){ 0 };
 	memcpy(ret_client->name, box->config.name, sizeof(ret_client->name));
+	snprintf(ret_client->container, sizeof(ret_client->container), "%s",
+		sandbox_container_id(&box->config));
 	ret_client->remote = cli->remote;
 	if (cli->remote) {
 		remote_route(cli->remote, box->config.id, &ret_client->route);

@@ -21,7 +21,8 @@ struct client {
 	char *address;
 	const struct remote *remote; /* instead of an address; NULL: this host */
 	struct remote_route route;
-	char name[LIMIT_NAME + 1]; /* of the sandbox, for errors */
+	char name[LIMIT_NAME + 1];	/* of the sandbox, for errors */
+	char container[LIMIT_NAME + 1]; /* its container's in the guest */
 };
 
 /*

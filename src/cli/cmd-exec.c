@@ -92,7 +92,7 @@ static int execute(struct client *client, const struct exec_opts *o, const struc
 	if (!argv || !envp)
 		return err_errno(err, ENOMEM, "cannot run in sandbox '%s'", client->name);
 	id_generate(id);
-	start.container_id = (char *)SANDBOX_CONTAINER_ID;
+	start.container_id = client->container;
 	start.exec_id = id;
 	start.process = &spec;
 	spec.args = argv;

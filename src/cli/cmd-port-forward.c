@@ -180,7 +180,7 @@ static int connect_to(struct forwarder *fw, unsigned port, int fd)
 	c->fd = fd;
 	fw->connections++;
 	watch_listeners(fw);
-	target.container_id = (char *)SANDBOX_CONTAINER_ID;
+	target.container_id = fw->client->container;
 	target.port = port;
 	req.kind_case = MICROPOD__AGENT__V1__FORWARD_REQUEST__KIND_TARGET;
 	req.target = &target;
@@ -245,7 +245,7 @@ static int await_end(struct forwarder *fw)
 
 	if (r < 0)
 		return r;
-	agent_req.container_id = (char *)SANDBOX_CONTAINER_ID;
+	agent_req.container_id = fw->client->container;
 	rpc_call_send(call, fw->hostless ? &agent_req.base : &req.base);
 	rpc_call_half_close(call);
 	rpc_call_start(call);

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "cli/images.h"
 #include "cli/networks.h"
+#include "cli/pods.h"
 #include "cli/output.h"
 #include "cli/target.h"
 #include "sandbox/template.h"
@@ -34,31 +35,37 @@ static bool agreed(const struct prune *p)
 		       p->all ? "all" : "untagged");
 }
 
-static bool removable(const struct sandbox *box)
+static bool removable(struct cli *cli, const struct sandbox *box, bool pods)
 {
-	if (target_alive(box))
+	auto_strv struct strv members = STRV_INIT;
+	struct err err = ERR_INIT;
+
+	if (target_alive(box) || box->config.is_pod != pods)
+		return false;
+	if (pods && (pods_members(cli, box->config.id, &members, &err) < 0 || members.n))
 		return false;
 	return box->state.phase != SANDBOX_CREATED ||
 	       clock_realtime() - box->config.created_ns > CREATED_AGE;
 }
 
-static int remove_one(struct cli *cli, const char *id)
+/* pods: only those, else all but those. */
+static int remove_one(struct cli *cli, const char *id, bool pods)
 {
 	struct err err = ERR_INIT;
 	struct sandbox box;
 	int r = sandbox_load(cli->root, id, &box, &err);
-	bool wanted = true;
+	bool wanted = !pods;
 
 	/* One whose files are damaged is of no use to anyone; rm -f takes it, here it is named. */
 	if (r == 0) {
-		wanted = removable(&box);
+		wanted = removable(cli, &box, pods);
 		sandbox_deinit(&box);
 	}
 	if (r == 0 && wanted)
 		r = sandbox_remove(cli->root, id, false, &err);
 	if (r == 0 && wanted)
-		printf("Deleted sandbox: %.*s\n", ID_SHOWN_LEN, id);
-	if (r == 0 || r == -ENOENT || r == -EBUSY)
+		printf("Deleted %s: %.*s\n", pods ? "pod" : "sandbox", ID_SHOWN_LEN, id);
+	if (r == 0 || r == -ENOENT || r == -EBUSY || pods)
 		return 0; /* removed or started by somebody else meanwhile */
 	cli_complain(&err);
 	return EXIT_MICROPOD;
@@ -73,11 +80,13 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 	if (!agreed(p))
 		return 0;
 	r = sandbox_list(cli->root, &ids, err);
-	for (size_t i = 0; r == 0 && i < ids.n; i++) {
-		int c = remove_one(cli, ids.v[i]);
+	/* A pod goes after those that were in it. */
+	for (int pods = 0; pods < 2; pods++)
+		for (size_t i = 0; r == 0 && i < ids.n; i++) {
+			int c = remove_one(cli, ids.v[i], pods);
 
-		code = c ? c : code;
-	}
+			code = c ? c : code;
+		}
 	if (r == 0)
 		r = sandbox_sweep(cli->root, err);
 	if (r == 0)

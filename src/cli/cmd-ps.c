@@ -85,7 +85,7 @@ static bool wanted(const struct sandbox *box, const struct ps *ps)
 static int show(struct cli *cli, const struct sandbox *box, const struct ps *ps,
 	struct output_rows *rows, struct err *err)
 {
-	if (!wanted(box, ps) || !filters_match(&ps->filters, box))
+	if (box->config.is_pod || !wanted(box, ps) || !filters_match(&ps->filters, box))
 		return 0;
 	if (ps->quiet) {
 		printf("%.*s\n", ps->no_trunc ? ID_LEN : ID_SHOWN_LEN, box->config.id);

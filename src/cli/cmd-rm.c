@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "cli/cli.h"
+#include "cli/target.h"
 
 struct rm {
 	bool force;
@@ -14,6 +14,17 @@ static const struct opt opts[] = {
 	{ NULL },
 };
 
+/* Others run in it. */
+static int refuse_pod(struct cli *cli, const char *id, struct err *err)
+{
+	auto_sandbox struct sandbox box = { 0 };
+	struct err damaged = ERR_INIT;
+
+	if (sandbox_load(cli->root, id, &box, &damaged) < 0 || !box.config.is_pod)
+		return 0;
+	return err_set(err, EINVAL, "'%s' is a pod: micropod pod rm removes it", box.config.name);
+}
+
 /* Docker's rm -f says what is missing and still exits with 0, so that it can be used to make sure.
  */
 static int remove_one(struct cli *cli, const char *word, bool force)
@@ -22,6 +33,8 @@ static int remove_one(struct cli *cli, const char *word, bool force)
 	char id[ID_LEN + 1];
 	int r = sandbox_find(cli->root, word, id, &err);
 
+	if (r == 0)
+		r = refuse_pod(cli, id, &err);
 	if (r == 0)
 		r = sandbox_remove(cli->root, id, force, &err);
 	if (r == 0) {

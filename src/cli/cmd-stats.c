@@ -64,7 +64,7 @@ static int ask(
 	struct err err = ERR_INIT;
 	int r = client_open(cli, box, &client, &err);
 
-	req.container_id = (char *)SANDBOX_CONTAINER_ID;
+	req.container_id = client.container;
 	return r < 0 ? r
 		     : client_unary(&client, AGENT_METHOD("Stats"), &req.base,
 			       &micropod__agent__v1__stats_response__descriptor, ANSWER_TIME,

@@ -100,7 +100,7 @@ static int run(struct cli *cli, const void *values, const char **words, size_t n
 
 	if (r == 0)
 		r = client_open(cli, &box, &client, err);
-	req.container_id = (char *)SANDBOX_CONTAINER_ID;
+	req.container_id = client.container;
 	if (r == 0)
 		r = client_unary(&client, AGENT_METHOD("ListTasks"), &req.base,
 			&micropod__agent__v1__list_tasks_response__descriptor, CLIENT_CALL_TIME,

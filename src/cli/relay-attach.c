@@ -130,7 +130,7 @@ static int start_output(struct attach *a)
 
 	if (r < 0)
 		return r;
-	req.container_id = (char *)SANDBOX_CONTAINER_ID;
+	req.container_id = a->relay.client->container;
 	req.stdout_offset = a->offset[0];
 	req.stderr_offset = a->offset[1];
 	rpc_call_send(a->output, &req.base);
@@ -227,7 +227,7 @@ static void send_kept(struct attach *a)
 	while (a->sent < a->kept_len && rpc_call_writable(a->input)) {
 		size_t n = MIN(a->kept_len - a->sent, LIMIT_OUTPUT_CHUNK);
 
-		req.container_id = (char *)SANDBOX_CONTAINER_ID;
+		req.container_id = a->relay.client->container;
 		req.data.data = (uint8_t *)a->kept + a->sent;
 		req.data.len = n;
 		req.offset = a->taken + a->sent;
@@ -270,7 +270,7 @@ static void pump_input(struct attach *a)
 		Micropod__Agent__V1__CloseInputRequest req =
 			MICROPOD__AGENT__V1__CLOSE_INPUT_REQUEST__INIT;
 
-		req.container_id = (char *)SANDBOX_CONTAINER_ID;
+		req.container_id = a->relay.client->container;
 		a->input_dead = true;
 		call_once(a, AGENT_METHOD("CloseInput"), &req.base,
 			&micropod__agent__v1__close_input_response__descriptor, &ignore_ops);
@@ -322,7 +322,7 @@ static void resize(struct relay *relay, uint32_t rows, uint32_t columns)
 
 	window.rows = rows;
 	window.columns = columns;
-	req.container_id = (char *)SANDBOX_CONTAINER_ID;
+	req.container_id = relay->client->container;
 	req.window = &window;
 	call_once(of(relay), AGENT_METHOD("Resize"), &req.base,
 		&micropod__agent__v1__resize_response__descriptor, &ignore_ops);

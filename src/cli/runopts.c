@@ -181,6 +181,8 @@ const struct opt run_create_opts[] = {
 		"processes it may have at once, -1: no limit" },
 	{ "platform", 0, OPT_STRING, AT(platform), "OS/ARCHITECTURE",
 		"what the image has to be for; only this machine's runs" },
+	{ "pod", 0, OPT_STRING, AT(pod), "POD",
+		"run it in the VM of a pod, beside others, with their network and IPC" },
 	{ "privileged", 0, OPT_FLAG, AT(privileged), NULL,
 		"no confinement of the container; in a VM: inside of it" },
 	{ "publish", 'p', OPT_LIST, AT(publish), "[IP:]HOST:PORT",
@@ -351,9 +353,9 @@ static int set_volumes(
 			"folders cannot be shared: 'enable_virtio_fs' is false (micropod config "
 			"show says where)");
 	c->slots = c->volumes.n / SANDBOX_VOLUME_WORDS + (o->rootfs == ROOTFS_VIRTIOFS);
-	if (c->slots > LIMIT_VM_SLOTS)
+	if (c->slots > LIMIT_VM_SHARES)
 		return err_set(
-			err, E2BIG, "at most %d folders can be shared with a VM", LIMIT_VM_SLOTS);
+			err, E2BIG, "at most %d folders can be shared with a VM", LIMIT_VM_SHARES);
 	/* Before an image is fetched. */
 	return c->slots ? virtiofsd_find(&program, err) : 0;
 }
@@ -629,6 +631,50 @@ static int create_vm(struct cli *cli, const struct run_opts *o, const char **wor
 	return r < 0 ? r : make_box(cli, store, image, &disk, o->rootfs == ROOTFS_VIRTIOFS, c, err);
 }
 
+/* What belongs to the pod, and not to who runs in it. */
+static int check_member_options(const struct run_opts *o, struct err *err)
+{
+	const char *wrong = o->publish.n || o->publish_all ? "publish"
+			    : o->network		   ? "network"
+			    : o->ip || o->aliases.n	   ? "ip"
+			    : o->host_access		   ? "host-access"
+			    : o->mac_address		   ? "mac-address"
+			    : o->volumes.n || o->mounts.n  ? "volume"
+			    : o->rootfs == ROOTFS_VIRTIOFS ? "rootfs"
+			    : o->cold			   ? "cold"
+			    : o->runtime		   ? "runtime"
+			    : o->init			   ? "init"
+			    : o->privileged		   ? "privileged"
+			    : o->devices.n		   ? "device"
+							   : NULL;
+
+	return wrong ? err_set(err, EINVAL,
+			       "option '--%s' does not go with '--pod': its network is the pod's "
+			       "(micropod pod create), its root a disk of its own",
+			       wrong)
+		     : 0;
+}
+
+static int set_pod(
+	struct cli *cli, const struct run_opts *o, struct sandbox_config *c, struct err *err)
+{
+	auto_sandbox struct sandbox pod = { 0 };
+	int r = target_load(cli, o->pod, &pod, err);
+
+	if (r == 0 && !pod.config.is_pod)
+		r = err_set(err, EINVAL, "'%s' is no pod (micropod pod create makes one)", o->pod);
+	if (r == 0)
+		r = check_member_options(o, err);
+	if (r == 0)
+		r = set(&c->pod, pod.config.id, err);
+	if (r < 0)
+		return r;
+	/* Of the pod's; no limit unless one is asked for. */
+	c->memory = cli->settings.memory;
+	c->cpu_milli = cli->settings.cpu_milli;
+	return 0;
+}
+
 static int create(struct cli *cli, const struct run_opts *o, const char **words,
 	struct sandbox_config *c, struct err *err)
 {
@@ -641,11 +687,47 @@ static int create(struct cli *cli, const struct run_opts *o, const char **words,
 		r = run_set_machine(cli, c, err);
 	if (r == 0)
 		r = set_network(cli, o, c, err);
+	if (r == 0 && o->pod)
+		r = docker ? err_set(err, EINVAL,
+				     "option '--pod' is for VMs, not for '--driver docker'")
+			   : set_pod(cli, o, c, err);
 	if (r == 0)
 		r = check_name(cli, o, c, err);
 	if (r < 0)
 		return r;
 	return docker ? docker_create(cli, o, words, c, err) : create_vm(cli, o, words, c, err);
+}
+
+int run_create_pod(
+	struct cli *cli, const struct run_opts *o, char id[static ID_LEN + 1], struct err *err)
+{
+	struct sandbox_config c = { 0 };
+	auto_free char *cache = NULL;
+	int r = set_options(cli, o, &c, err);
+
+	if (r == 0)
+		r = run_set_machine(cli, &c, err);
+	if (r == 0)
+		r = set_network(cli, o, &c, err);
+	if (r == 0)
+		r = check_name(cli, o, &c, err);
+	if (r == 0 && !(c.kernel && c.agent_rootfs))
+		r = guest_ensure(cli, o->quiet, err);
+	if (r == 0 && asprintf(&cache, "%s/cache", cli->root->path) < 0) {
+		cache = NULL;
+		r = err_errno(err, ENOMEM, "cannot make the pod");
+	}
+	if (r == 0)
+		r = empty_disk(cache, &c.image_disk, err);
+	c.is_pod = c.pause = c.detached = true;
+	c.slots = LIMIT_VM_SLOTS;
+	c.scratch_bytes = SCRATCH_MIN;
+	if (r == 0)
+		r = sandbox_create(cli->root, &c, make_scratch, cache, err);
+	if (r == 0)
+		memcpy(id, c.id, ID_LEN + 1);
+	sandbox_config_deinit(&c);
+	return r;
 }
 
 /* As `create` there: what the options name of this host, its environment, is read here. */

@@ -11,6 +11,7 @@ struct run_opts {
 	const char *name, *workdir, *user, *entrypoint, *hostname, *stop_signal;
 	const char *network, *agent_binary, *agent_path, *agent_server, *agent_token_file;
 	const char *ip, *oom_score_adj;
+	const char *pod;
 	struct strv log_opts;
 	int log_driver; /* index into run_log_drivers */
 	struct strv aliases;
@@ -48,6 +49,11 @@ extern const struct opt run_create_opts[];
  * words: image, then the command. id: of the new sandbox. Blocks, with progress on stderr. 0, or
  * -errno with err, or the exit code of a host that has said why itself; then nothing is left.
  */
+/* A pod: a VM for the containers of others. opts: what they have in common. *id: its. 0 or -errno
+ * with err. */
+int run_create_pod(
+	struct cli *cli, const struct run_opts *opts, char id[static ID_LEN + 1], struct err *err);
+
 int run_create(struct cli *cli, const struct run_opts *opts, const char **words, size_t n,
 	char id[static ID_LEN + 1], struct err *err);
 

@@ -84,6 +84,24 @@ static int start_there(struct cli *cli, const char *id, const struct start_opts 
 	return remote_command(cli->remote, host, &args, &out, err);
 }
 
+/* The pod of a sandbox runs before it does. */
+static int start_pod(struct cli *cli, const char *id, struct err *err)
+{
+	auto_sandbox struct sandbox box = { 0 }, pod = { 0 };
+	struct start_opts opts = { .detached = true };
+	int r = sandbox_load(cli->root, id, &box, err);
+
+	if (r < 0 || !box.config.pod)
+		return r;
+	r = sandbox_load(cli->root, box.config.pod, &pod, err);
+	if (r == -ENOENT)
+		return err_set(err, ENOENT, "the pod of sandbox '%s' is gone", box.config.name);
+	if (r < 0 || target_alive(&pod))
+		return r;
+	r = start_box(cli, box.config.pod, &opts, err);
+	return r == -EALREADY ? 0 : r;
+}
+
 int start_box(struct cli *cli, const char *id, struct start_opts *opts, struct err *err)
 {
 	struct sandbox_start_opts start = {
@@ -114,6 +132,9 @@ int start_box(struct cli *cli, const char *id, struct start_opts *opts, struct e
 		opts->started = true;
 		return 0;
 	}
+	r = start_pod(cli, id, err);
+	if (r != 0)
+		return r;
 	r = sandbox_start(cli->root, id, &start, &code, err);
 	trace_step("verdict heard");
 	if (r < 0 && code == EXIT_MICROPOD && r != -EALREADY)

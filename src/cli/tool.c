@@ -29,7 +29,6 @@ int tool_run(struct cli *cli, const struct sandbox *box, Micropod__Agent__V1__To
 	root.name.data = (uint8_t *)"0";
 	root.name.len = 1;
 	id_generate(id);
-	start.container_id = (char *)SANDBOX_CONTAINER_ID;
 	start.exec_id = id;
 	start.process = &spec;
 	spec.user = &root;
@@ -43,6 +42,7 @@ int tool_run(struct cli *cli, const struct sandbox *box, Micropod__Agent__V1__To
 	r = client_open(cli, box, &client, err);
 	if (r < 0)
 		return r;
+	start.container_id = client.container;
 	old_in = dup(STDIN_FILENO);
 	old_out = dup(STDOUT_FILENO);
 	if (old_in < 0 || old_out < 0 || (in >= 0 && dup2(in, STDIN_FILENO) < 0) ||

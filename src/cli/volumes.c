@@ -304,9 +304,9 @@ int volumes_sort(struct strv *v, struct err *err)
 {
 	size_t n = v->n / SANDBOX_VOLUME_WORDS;
 
-	if (n > LIMIT_VM_SLOTS)
+	if (n > LIMIT_VM_SHARES)
 		return err_set(err, EINVAL, "%zu volumes are too many: give %d at most", n,
-			LIMIT_VM_SLOTS);
+			LIMIT_VM_SHARES);
 	if (n)
 		qsort(v->v, n, SANDBOX_VOLUME_WORDS * sizeof(*v->v), by_depth);
 	for (size_t i = 1; i < n; i++) {

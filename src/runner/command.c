@@ -27,9 +27,9 @@
 static const char *const verbs[] = { "create", "start", "restart", "rm", "events", "logs",
 	"inspect", "pull", "images", "rmi", "load", "prune", "doctor", "setup", "template",
 	"version", "ps", "update", "rename", "tag", "push", "history", "image prune", "system df",
-	"diff", "commit", "network create", "network ls", "network inspect", "network rm",
-	"network prune", "volume create", "volume ls", "volume inspect", "volume rm",
-	"volume prune" };
+	"diff", "commit", "pod create", "pod ls", "pod inspect", "pod rm", "pod start", "pod stop",
+	"network create", "network ls", "network inspect", "network rm", "network prune",
+	"volume create", "volume ls", "volume inspect", "volume rm", "volume prune" };
 
 struct command;
 

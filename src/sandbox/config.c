@@ -62,6 +62,8 @@ static const struct field config_fields[] = {
 	CONFIG(idle_ns, FIELD_I64),
 	CONFIG(limit_removes, FIELD_BOOL),
 	CONFIG(pause, FIELD_BOOL),
+	CONFIG(is_pod, FIELD_BOOL),
+	CONFIG(pod, FIELD_STRING),
 	CONFIG(restart, FIELD_STRING),
 	CONFIG(restart_max, FIELD_U64),
 	CONFIG(memory, FIELD_U64),
@@ -163,6 +165,11 @@ static const struct field state_fields[] = {
 	STATE(error, FIELD_CHARS),
 	STATE(ports, FIELD_PORTS),
 };
+
+const char *sandbox_container_id(const struct sandbox_config *config)
+{
+	return config->pod ? config->id : SANDBOX_CONTAINER_ID;
+}
 
 void sandbox_log_name(unsigned n, char out[static SANDBOX_LOG_NAME])
 {

@@ -12,7 +12,7 @@
 #include "base/strv.h"
 #include "driver/driver.h"
 
-#define SANDBOX_CONTAINER_ID "main" /* the first container of a sandbox, in the guest */
+#define SANDBOX_CONTAINER_ID "main" /* the container of a sandbox in its own guest */
 
 #define SANDBOX_VOLUME_WORDS 3
 
@@ -42,6 +42,8 @@ struct sandbox_config {
 	bool tty, open_stdin;
 	bool detached;	   /* made by `run -d`: no command line waits for it */
 	bool pause;	   /* no program: the agent alone is wanted */
+	bool is_pod;	   /* a VM for the containers of others, whose pod it is */
+	char *pod;	   /* id of the one in whose VM it runs; NULL: it has its own */
 	bool remove;	   /* --rm */
 	char *stop_signal; /* NULL: SIGTERM */
 	int64_t stop_grace_ns;
@@ -123,6 +125,9 @@ struct sandbox_config {
 /* The files of a container's log in its folder, the current one first (n = 0). */
 #define SANDBOX_LOG_NAME 32
 void sandbox_log_name(unsigned n, char out[static SANDBOX_LOG_NAME]);
+
+/* What its container is called in the guest; borrowed. */
+const char *sandbox_container_id(const struct sandbox_config *config);
 
 /* One of devices, cut apart in place: *ret_target NULL: as on the host; *ret_access NULL: "rwm". */
 void sandbox_device_split(char *text, char **ret_target, char **ret_access);

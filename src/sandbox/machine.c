@@ -37,7 +37,7 @@ unsigned machine_cpu_class(uint64_t milli)
 
 unsigned machine_slot_class(uint64_t slots)
 {
-	return slots ? LIMIT_VM_SLOTS : 0;
+	return slots > LIMIT_VM_SHARES ? LIMIT_VM_SLOTS : slots ? LIMIT_VM_SHARES : 0;
 }
 
 void machine_config(const struct machine *m, struct vm_config *ret_config)

@@ -506,7 +506,7 @@ static bool fall_back(struct shim *shim, const struct err *why)
 	return true;
 }
 
-static void ask_for_container(struct shim *shim)
+void shim_ask_for_container(struct shim *shim)
 {
 	create_container(shim);
 	shim_attach(shim);
@@ -534,7 +534,7 @@ static void on_session(struct io_stream *stream, const struct err *err, void *ar
 	trace_step("agent greeted");
 	/* Together: the agent takes them in this order, and does the first at once. */
 	make_guest_own(shim);
-	shim_plug_shares(shim, ask_for_container);
+	shim_plug_shares(shim, shim_ask_for_container);
 }
 
 static void launch(struct shim *shim)
@@ -572,6 +572,9 @@ static void boot(struct shim *shim)
 	struct accel_verdict verdict;
 	struct err err = ERR_INIT;
 	int r;
+
+	if (shim->box.config.is_pod)
+		shim->join = shim_do_join;
 
 	shim->driver = &driver_qemu;
 	r = machine_choose(shim->root, shim->driver, &shim->box.config, &shim->guest,
@@ -687,7 +690,7 @@ static void ask_to_change(struct shim_change *change, const char *path,
 	rpc_call_start(call);
 }
 
-static void change(struct shim *shim, struct shim_change *change)
+void shim_change_container(struct shim *shim, struct shim_change *change)
 {
 	Micropod__Agent__V1__PauseContainerRequest pause =
 		MICROPOD__AGENT__V1__PAUSE_CONTAINER_REQUEST__INIT;
@@ -699,7 +702,7 @@ static void change(struct shim *shim, struct shim_change *change)
 	char cpuset[CPUSET_TEXT];
 
 	pause.container_id = resume.container_id = update.container_id =
-		(char *)SANDBOX_CONTAINER_ID;
+		(char *)sandbox_container_id(&shim->box.config);
 	switch (change->kind) {
 	case SHIM_PAUSE:
 		ask_to_change(change, "/micropod.agent.v1.Agent/PauseContainer",
@@ -736,12 +739,13 @@ static int check_limits(const struct shim *shim, struct err *err)
 }
 
 const struct shim_backend shim_vm = {
+	.in_pod = &shim_member,
 	.boot = boot,
 	.runs = runs,
 	.kill = kill_vm,
 	.clean_up = clean_up,
 	.reconnect = reconnect,
 	.fill_status = fill_status,
-	.change = change,
+	.change = shim_change_container,
 	.check_limits = check_limits,
 };

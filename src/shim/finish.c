@@ -130,7 +130,8 @@ static void shut_down(struct shim *shim)
 	Micropod__Agent__V1__ShutdownRequest req = MICROPOD__AGENT__V1__SHUTDOWN_REQUEST__INIT;
 
 	shim->draining = false;
-	if (shim->remove || !shim->agent || shim->agent_lost || shim->gone) {
+	if (shim->remove || shim->backend->shared_machine || !shim->agent || shim->agent_lost ||
+		shim->gone) {
 		end_now(shim);
 		return;
 	}

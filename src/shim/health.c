@@ -170,7 +170,7 @@ static int check(struct shim_health *h)
 	process.args = args;
 	process.n_args = set_args(&c->health_test, args);
 	process.kill_after_ns = timeout;
-	start.container_id = (char *)SANDBOX_CONTAINER_ID;
+	start.container_id = (char *)sandbox_container_id(c);
 	start.process = &process;
 	req.kind_case = MICROPOD__AGENT__V1__EXEC_REQUEST__KIND_START;
 	req.start = &start;

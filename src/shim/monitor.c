@@ -250,7 +250,7 @@ void shim_attach(struct shim *shim)
 	Micropod__Agent__V1__AttachRequest req = MICROPOD__AGENT__V1__ATTACH_REQUEST__INIT;
 	struct rpc_call *call;
 
-	req.container_id = (char *)SANDBOX_CONTAINER_ID;
+	req.container_id = (char *)sandbox_container_id(&shim->box.config);
 	req.stdout_offset = shim->log_offset[0];
 	req.stderr_offset = shim->log_offset[1];
 	if (rpc_channel_call(shim->agent, "/micropod.agent.v1.Agent/Attach",

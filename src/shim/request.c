@@ -73,6 +73,16 @@ void container_request_limits(const struct shim *shim, bool all,
 	const struct sandbox_config *c = &shim->box.config;
 	unsigned cpus = (unsigned)((c->cpu_milli + 999) / 1000);
 
+	/* A pod's VM is not its own: what it is to have of that is what was asked for. */
+	if (c->pod) {
+		limits->memory_bytes = c->memory;
+		limits->memory_swap_bytes = c->memory_swap;
+		limits->cpu_milli = c->cpu_milli;
+		limits->cpu_shares = c->cpu_shares;
+		limits->pids = c->pids_limit;
+		limits->cpuset = c->cpuset ? c->cpuset : (char *)"";
+		return;
+	}
 	if (all || c->memory < shim->machine.memory)
 		limits->memory_bytes = c->memory;
 	limits->memory_swap_bytes = c->memory_swap;
@@ -353,14 +363,16 @@ int container_request_make(const struct shim *shim, struct container_request *r)
 		.limits = MICROPOD__AGENT__V1__RESOURCES__INIT,
 	};
 	snprintf(r->hostname, sizeof(r->hostname), "%.*s", ID_SHOWN_LEN, c->id);
-	r->disks.image_serial = (char *)MACHINE_IMAGE_SERIAL;
-	r->disks.scratch_serial = (char *)MACHINE_SCRATCH_SERIAL;
+	r->disks.image_serial =
+		shim->image_serial ? shim->image_serial : (char *)MACHINE_IMAGE_SERIAL;
+	r->disks.scratch_serial =
+		shim->scratch_serial ? shim->scratch_serial : (char *)MACHINE_SCRATCH_SERIAL;
 	if (c->image_tree)
 		r->disks.image_tag = (char *)SHIM_ROOT_TAG;
 	set_bytes(&r->user.name, c->user);
 	container_request_limits(shim, false, &r->limits, r->cpuset);
 	set_dns(c, r);
-	req->container_id = (char *)SANDBOX_CONTAINER_ID;
+	req->container_id = (char *)sandbox_container_id(c);
 	req->disks = &r->disks;
 	req->user = &r->user;
 	req->resources = &r->limits;
@@ -372,6 +384,7 @@ int container_request_make(const struct shim *shim, struct container_request *r)
 	req->read_only_root = c->read_only;
 	req->init = c->init;
 	req->pause = c->pause;
+	req->share_ipc = c->pod != NULL;
 	req->oom_score_adj = (int32_t)c->oom_score_adj;
 	req->privileged = c->privileged;
 	req->shm_bytes = c->shm_bytes;

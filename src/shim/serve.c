@@ -204,7 +204,7 @@ void shim_stop_container(struct shim *shim, const char *signal, int64_t grace_ns
 		shim->box.state.phase = SANDBOX_STOPPING;
 		shim_save_state(shim);
 	}
-	req.container_id = (char *)SANDBOX_CONTAINER_ID;
+	req.container_id = (char *)sandbox_container_id(&shim->box.config);
 	/* Of a container that it has not made the agent does not know it. */
 	if (!*signal && shim->box.config.stop_signal)
 		signal = shim->box.config.stop_signal;
@@ -302,7 +302,7 @@ static void do_kill(struct rpc_call *call, const ProtobufCMessage *msg, void *ar
 		shim->backend->signal(shim, number, call);
 		return;
 	}
-	sig.container_id = (char *)SANDBOX_CONTAINER_ID;
+	sig.container_id = (char *)sandbox_container_id(&shim->box.config);
 	sig.signal = number;
 	if (rpc_channel_call(shim->agent, "/micropod.agent.v1.Agent/Signal",
 		    &micropod__agent__v1__signal_response__descriptor, &opts, &kill_ops,
@@ -426,6 +426,17 @@ static void do_status(struct rpc_call *call, const ProtobufCMessage *msg, void *
 	rpc_call_start(info);
 }
 
+static void open_join(struct rpc_call *call, void *arg)
+{
+	struct shim *shim = arg;
+
+	if (shim->join)
+		shim->join(call, shim);
+	else
+		rpc_call_finish_code(call, RPC_FAILED_PRECONDITION, "sandbox '%s' is no pod",
+			shim->box.config.name);
+}
+
 #define METHOD(n, fn, snake)                                                                 \
 	{                                                                                    \
 		.name = n, .in = &micropod__sandbox__v1__##snake##_request__descriptor,      \
@@ -443,6 +454,12 @@ static const struct rpc_method methods[] = {
 	METHOD("Rename", shim_do_rename, rename),
 	METHOD("Extend", do_extend, extend),
 	METHOD("Wait", do_wait, wait),
+	{ .name = "Join",
+		.in = &micropod__sandbox__v1__join_request__descriptor,
+		.out = &micropod__sandbox__v1__join_response__descriptor,
+		.client_streams = true,
+		.server_streams = true,
+		.open = open_join },
 };
 
 static const struct rpc_service service = {

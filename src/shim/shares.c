@@ -50,7 +50,7 @@ static int make_table(struct shim *shim)
 			.target = w[1],
 			.read_only = strcmp(w[2], "ro") == 0,
 			.socket = -1 };
-		snprintf(share->tag, sizeof(share->tag), "volume%u", (unsigned)i % LIMIT_VM_SLOTS);
+		snprintf(share->tag, sizeof(share->tag), "volume%u", (unsigned)i % LIMIT_VM_SHARES);
 	}
 	shim->n_volumes = shim->n_shares = n;
 	if (tree)

@@ -212,6 +212,7 @@ int shim_main(int argc, char **argv, const struct shim_backend *backend)
 	trace_step("shim begins");
 	log_init("shim", 2, (enum log_level)a.log_level);
 	list_init(&shim.waiters);
+	list_init(&shim.guests);
 	shim.lock_fd = (int)a.lock_fd;
 	shim.status_fd = (int)a.status_fd;
 	shim.awaited = !a.detached;
@@ -236,7 +237,9 @@ int shim_main(int argc, char **argv, const struct shim_backend *backend)
 		shim_verdict(&shim, 125, &err);
 		return 125;
 	}
-	backend->boot(&shim);
+	if (shim.box.config.pod)
+		shim.backend = backend->in_pod;
+	shim.backend->boot(&shim);
 	loop_run(shim.loop);
 	log_info("done");
 	return 0;

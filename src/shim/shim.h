@@ -59,6 +59,10 @@ struct shim_change; /* shim/control.h */
 struct shim_backend {
 	/* Begins to start: everything further happens on the loop. Fails by shim_fail(). */
 	void (*boot)(struct shim *shim);
+	/* What runs it instead, if it belongs to a pod. */
+	const struct shim_backend *in_pod;
+	/* The machine is not its own, and goes on without it. */
+	bool shared_machine;
 	/* Whether it has to be ended before the shim may leave. */
 	bool (*runs)(const struct shim *shim);
 	/* Ends it now; shim_gone() follows. */
@@ -82,6 +86,7 @@ struct shim_backend {
 };
 
 extern const struct shim_backend shim_vm;
+extern const struct shim_backend shim_member; /* of a pod: in another one's VM */
 
 /* The main() of a shim. Returns its exit code. */
 int shim_main(int argc, char **argv, const struct shim_backend *backend);
@@ -118,6 +123,9 @@ struct shim {
 	struct loop_child net_child;
 	int net_fd; /* the VMM's end */
 
+	struct list guests;				 /* pod.c */
+	void (*join)(struct rpc_call *call, void *shim); /* of a pod; NULL: it is none */
+	char *image_serial, *scratch_serial; /* of the disks, where they are not the usual ones */
 	struct shim_share *shares;  /* n_shares of them; NULL before the first start of a VM */
 	size_t n_shares, n_volumes; /* the volumes come first */
 

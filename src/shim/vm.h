@@ -14,6 +14,17 @@ void shim_drop_template(struct shim *shim, const char *why);
 /* Has the one that was missing made, by a process of its own that outlives us. */
 void shim_make_template(struct shim *shim);
 
+/* boot.c: what a container in a VM is asked for and changed with, whoever has the VM */
+
+/* Has it made, and reads along; on the way to a running one, or to shim_fail(). */
+void shim_ask_for_container(struct shim *shim);
+/* As the backend's change. */
+void shim_change_container(struct shim *shim, struct shim_change *change);
+
+/* pod.c: those whose pod this VM is */
+
+void shim_do_join(struct rpc_call *call, void *shim);
+
 /* shares.c: the folders and files of the host that the container sees */
 
 /* Of the image, where it is shared as a folder. */

@@ -84,6 +84,9 @@ class Micropod:
         ids = self.ok("ps", "-aq").split()
         if ids:
             self.ok("rm", "-f", *ids)
+        pods = self.ok("pod", "ls", "-q").split() if self.vm else []
+        if pods:
+            self.ok("pod", "rm", "-f", *pods)
         self.ok("prune", "-f")
 
     def empty(self):

@@ -43,6 +43,7 @@ def test_beside_volumes_and_read_only(micropod, tmp_path):
     out = micropod.ok("run", "--rm", *SHARED, "--read-only", "-v", f"{tmp_path}:/tmp:ro", micropod.busybox, "sh", "-c",
                       "cat /tmp/file; touch /x 2>/dev/null || echo read-only")
     assert out == "hello\nread-only\n"
+    # LIMIT_VM_SHARES, the root included
     eight = [w for i in range(8) for w in ("-v", f"{tmp_path}:/v{i}")]
     assert micropod.error(micropod("run", "--rm", *SHARED, *eight, micropod.busybox, "true")) == "at most 8 folders can be shared with a VM"
 
