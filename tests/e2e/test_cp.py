@@ -179,8 +179,8 @@ def test_a_full_disk_is_told(box, tmp_path):
 
 def test_one_that_does_not_run(micropod_root, tmp_path):
     micropod_root.ok("create", "--name", "new", micropod_root.busybox, "true")
-    done = micropod_root("cp", "new:/etc/passwd", tmp_path)
-    assert done.returncode == 1 and b"is not running" in done.stderr
+    micropod_root.ok("cp", "new:/etc/passwd", tmp_path)  # more of that in test_changes
+    assert (tmp_path / "passwd").read_text().startswith("root:")
     micropod_root.ok("rm", "new")
     for words, why in ((("a", "b"), b"one of the two must be in a sandbox"), (("a:x", "b:y"), b"between sandboxes")):
         done = micropod_root("cp", *words)
