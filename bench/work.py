@@ -55,7 +55,7 @@ def table(head, rows):
         print(f"| {' | '.join(row)} |")
 
 
-def first_starts(micropod, engine, folder):
+def first_starts(micropod, engine):
     """Of an image that nobody has seen: a layout on the disk, converted or unpacked, and started; and of a known one."""
     def forget():
         micropod("rmi", f"oci:{IMAGES}/debian:latest")
@@ -68,20 +68,11 @@ def first_starts(micropod, engine, folder):
         engine.load("debian")
         engine.ok("run", "--rm", "debian", "true")
 
-    def podman():
-        words = ["podman", "--root", folder / "podman", "--runroot", folder / "podman-run", "run", "--rm", "--network", "none",
-                 f"oci:{IMAGES}/debian:latest", "true"]
-        return lambda: quiet(*words)
-
     contenders = {"micropod, block": vm(), "micropod, `--rootfs virtiofs`": vm("--rootfs", "virtiofs"), "Docker": docker}
-    if shutil.which("podman"):
-        contenders["Podman"] = podman()
     first, known = {}, {}
     for name, fn in contenders.items():
-        def once(name=name, fn=fn):
+        def once(fn=fn):
             forget()
-            if name == "Podman":
-                subprocess.run(["podman", "--root", folder / "podman", "--runroot", folder / "podman-run", "rmi", "-af"], capture_output=True)
             return timed(fn)
         first[name] = once
 
@@ -220,7 +211,7 @@ def main():
     engine = Engine()
     micropod = Micropod(folder, guest=GUEST)
     try:
-        first_starts(micropod, engine, folder)
+        first_starts(micropod, engine)
         disks(micropod, engine, folder)
         networks(micropod, engine)
         output(micropod, engine)
