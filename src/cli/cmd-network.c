@@ -11,6 +11,7 @@
 #include "cli/networks.h"
 #include "cli/output.h"
 #include "cli/target.h"
+#include "cli/things.h"
 #include "sandbox/manager.h"
 #include "sandbox/network.h"
 
@@ -204,20 +205,7 @@ static const struct opt rm_opts[] = {
 static int run_rm(
 	struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
 {
-	int code = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		struct err why = ERR_INIT;
-		int r = network_remove(cli->root, words[i], &why);
-
-		if (r == 0) {
-			printf("%s\n", words[i]);
-		} else if (r != -ENOENT || !((const struct rm *)values)->force) {
-			cli_complain(&why);
-			code = EXIT_MICROPOD;
-		}
-	}
-	return code;
+	return things_remove(cli, words, n, ((const struct rm *)values)->force, network_remove);
 }
 
 /* inspect */
@@ -232,29 +220,24 @@ static const struct opt inspect_opts[] = {
 	{ NULL },
 };
 
+static int describe_one(struct cli *cli, const char *word, json_t **ret, struct err *err)
+{
+	auto_network struct network network = { 0 };
+	int r = network_load(cli->root, word, &network, err);
+
+	if (r < 0)
+		return r;
+	*ret = describe(&network);
+	json_object_del(*ret, "ID");
+	json_object_set_new(*ret, "Containers", members(cli, &network));
+	return 0;
+}
+
 static int run_inspect(
 	struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
 {
-	json_t *all = json_array();
-	int code = 0, r;
-
-	for (size_t i = 0; i < n; i++) {
-		auto_network struct network network = { 0 };
-		struct err why = ERR_INIT;
-
-		if (network_load(cli->root, words[i], &network, &why) == 0) {
-			json_t *o = describe(&network);
-
-			json_object_del(o, "ID");
-			json_object_set_new(o, "Containers", members(cli, &network));
-			json_array_append_new(all, o);
-		} else {
-			cli_complain(&why);
-			code = EXIT_MICROPOD;
-		}
-	}
-	r = output_inspected(((const struct inspect *)values)->format, all, err);
-	return r < 0 ? r : code;
+	return things_inspect(
+		cli, ((const struct inspect *)values)->format, words, n, describe_one, err);
 }
 
 /* prune */
@@ -270,24 +253,7 @@ static const struct opt prune_opts[] = {
 
 int networks_prune(struct cli *cli, struct err *err)
 {
-	auto_strv struct strv names = STRV_INIT;
-	char by[LIMIT_NAME + 1];
-	int code = 0, r = network_list(cli->root, &names, err);
-
-	for (size_t i = 0; r == 0 && i < names.n; i++) {
-		struct err why = ERR_INIT;
-		int ret = network_used(cli->root, names.v[i], by)
-				  ? -EBUSY
-				  : network_remove(cli->root, names.v[i], &why);
-
-		if (ret == 0) {
-			printf("Deleted network: %s\n", names.v[i]);
-		} else if (ret != -EBUSY && ret != -ENOENT) {
-			cli_complain(&why);
-			code = EXIT_MICROPOD;
-		}
-	}
-	return r < 0 ? r : code;
+	return things_prune(cli, "network", network_list, network_used, network_remove, err);
 }
 
 static int run_prune(

@@ -12,6 +12,7 @@
 #include "cli/runopts.h"
 #include "cli/start.h"
 #include "cli/target.h"
+#include "cli/things.h"
 
 /* ---- members ---- */
 
@@ -171,29 +172,25 @@ static const struct opt inspect_opts[] = {
 	{ NULL },
 };
 
+static int describe_one(struct cli *cli, const char *word, json_t **ret, struct err *err)
+{
+	auto_sandbox struct sandbox pod = { 0 };
+	int r = find(cli, word, &pod, err);
+
+	if (r == 0)
+		r = describe(cli, &pod, ret, err);
+	if (r < 0)
+		return r;
+	json_object_del(*ret, "ID");
+	json_object_del(*ret, "RunningFor");
+	return 0;
+}
+
 static int run_inspect(
 	struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
 {
-	json_t *all = json_array();
-	int code = 0, r;
-
-	for (size_t i = 0; i < n; i++) {
-		auto_sandbox struct sandbox pod = { 0 };
-		struct err why = ERR_INIT;
-		json_t *o = NULL;
-
-		if (find(cli, words[i], &pod, &why) == 0 && describe(cli, &pod, &o, &why) == 0) {
-			json_object_del(o, "ID");
-			json_object_del(o, "RunningFor");
-			json_array_append_new(all, o);
-		} else {
-			json_decref(o);
-			cli_complain(&why);
-			code = EXIT_MICROPOD;
-		}
-	}
-	r = output_inspected(((const struct inspect *)values)->format, all, err);
-	return r < 0 ? r : code;
+	return things_inspect(
+		cli, ((const struct inspect *)values)->format, words, n, describe_one, err);
 }
 
 /* ---- start, stop, rm ---- */

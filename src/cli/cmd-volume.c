@@ -9,6 +9,7 @@
 #include "cli/cli.h"
 #include "cli/labels.h"
 #include "cli/output.h"
+#include "cli/things.h"
 #include "sandbox/volume.h"
 
 static json_t *describe(const struct volume *v)
@@ -147,20 +148,7 @@ static const struct opt rm_opts[] = {
 static int run_rm(
 	struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
 {
-	int code = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		struct err why = ERR_INIT;
-		int r = volume_remove(cli->root, words[i], &why);
-
-		if (r == 0) {
-			printf("%s\n", words[i]);
-		} else if (r != -ENOENT || !((const struct rm *)values)->force) {
-			cli_complain(&why);
-			code = EXIT_MICROPOD;
-		}
-	}
-	return code;
+	return things_remove(cli, words, n, ((const struct rm *)values)->force, volume_remove);
 }
 
 /* inspect */
@@ -175,25 +163,21 @@ static const struct opt inspect_opts[] = {
 	{ NULL },
 };
 
+static int describe_one(struct cli *cli, const char *word, json_t **ret, struct err *err)
+{
+	auto_volume struct volume v = { 0 };
+	int r = volume_load(cli->root, word, &v, err);
+
+	if (r == 0)
+		*ret = describe(&v);
+	return r;
+}
+
 static int run_inspect(
 	struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
 {
-	json_t *all = json_array();
-	int code = 0, r;
-
-	for (size_t i = 0; i < n; i++) {
-		auto_volume struct volume v = { 0 };
-		struct err why = ERR_INIT;
-
-		if (volume_load(cli->root, words[i], &v, &why) == 0) {
-			json_array_append_new(all, describe(&v));
-		} else {
-			cli_complain(&why);
-			code = EXIT_MICROPOD;
-		}
-	}
-	r = output_inspected(((const struct inspect *)values)->format, all, err);
-	return r < 0 ? r : code;
+	return things_inspect(
+		cli, ((const struct inspect *)values)->format, words, n, describe_one, err);
 }
 
 /* prune */
@@ -212,29 +196,11 @@ static const struct opt prune_opts[] = {
 static int run_prune(
 	struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
 {
-	auto_strv struct strv names = STRV_INIT;
-	char by[LIMIT_NAME + 1];
-	int code = 0, r;
-
-	if (!((const struct prune *)values)->force &&
-		!cli_confirm("This removes all volumes that no sandbox uses, with what is in "
-			     "them."))
-		return 0;
-	r = volume_list(cli->root, &names, err);
-	for (size_t i = 0; r == 0 && i < names.n; i++) {
-		struct err why = ERR_INIT;
-		int ret = volume_used(cli->root, names.v[i], by)
-				  ? -EBUSY
-				  : volume_remove(cli->root, names.v[i], &why);
-
-		if (ret == 0) {
-			printf("Deleted volume: %s\n", names.v[i]);
-		} else if (ret != -EBUSY && ret != -ENOENT) {
-			cli_complain(&why);
-			code = EXIT_MICROPOD;
-		}
-	}
-	return r < 0 ? r : code;
+	return ((const struct prune *)values)->force ||
+			       cli_confirm("This removes all volumes that no sandbox uses, with "
+					   "what is in them.")
+		       ? things_prune(cli, "volume", volume_list, volume_used, volume_remove, err)
+		       : 0;
 }
 
 #define VOLUME_VERB(verb_name, how, what, table, size, least, most, fn)                           \
