@@ -725,7 +725,9 @@ int sandbox_start(struct sandbox_root *root, const char *id, const struct sandbo
 		r = sandbox_load(root, id, &box, err);
 		if (r < 0)
 			return r;
-		r = box.state.phase == SANDBOX_RUNNING || box.state.phase == SANDBOX_STARTING
+		/* One that waits for its next try is as good as started. */
+		r = box.state.phase == SANDBOX_RUNNING || box.state.phase == SANDBOX_STARTING ||
+				    box.state.phase == SANDBOX_RESTARTING
 			    ? -EALREADY
 			    : 0;
 		if (r < 0)
@@ -733,8 +735,10 @@ int sandbox_start(struct sandbox_root *root, const char *id, const struct sandbo
 		sandbox_deinit(&box);
 		if (r < 0)
 			return r;
-		lock = lock_box(dfd, deadline_in(20 * NSEC_PER_SEC));
+		lock = lock_box(dfd, deadline_in(LOCK_TIME));
 	}
+	if (lock == -ETIMEDOUT)
+		return err_set(err, EBUSY, "sandbox %.12s is being used", id);
 	if (lock < 0)
 		return err_errno(err, -lock, "cannot lock sandbox %.12s", id);
 	r = sandbox_load(root, id, &box, err);

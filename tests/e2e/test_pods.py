@@ -123,6 +123,15 @@ def test_the_pods_end_is_its_members(micropod, pod):
     until(lambda: micropod.inspect("one")["State"]["Status"] == "exited", 30)
 
 
+def test_a_policy_waits_for_the_pod(micropod, pod):
+    in_pod(micropod, "one", "exec sleep 1000", "--restart", "always")
+    os.kill(vmm_of(micropod, pod), signal.SIGKILL)
+    until(lambda: micropod.inspect("one")["State"]["Status"] == "restarting", 30)
+    micropod.ok("pod", "start", pod)
+    until(lambda: micropod.inspect("one")["State"]["Status"] == "running", 60)
+    micropod.ok("exec", "one", "true")
+
+
 def test_an_interactive_one(micropod, pod):
     done = micropod("run", "--rm", "-i", "--pod", pod, micropod.busybox, "sh", "-c", "cat; echo err >&2; exit 5", input=b"x" * 200000)
     assert done.returncode == 5 and done.stdout == b"x" * 200000 and done.stderr == b"err\n"
