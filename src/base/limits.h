@@ -118,9 +118,9 @@
 	(1 * TIB) /* of every disk, sparse, so that any disk fits any template \
 		   */
 #define LIMIT_DISKS	  8
-#define LIMIT_VM_SLOTS	  24		       /* for devices that come and go: a pod's */
+#define LIMIT_VM_SLOTS	  25		       /* for devices that come and go: a pod's */
 #define LIMIT_VM_SHARES	  8		       /* folders that one VM is given */
-#define LIMIT_POD_MEMBERS (LIMIT_VM_SLOTS / 2) /* each has two disks */
+#define LIMIT_POD_MEMBERS (LIMIT_VM_SLOTS / 2) /* each has two disks; vsock is one more */
 #define LIMIT_NET_FRAME	  (68 * KIB) /* one Ethernet frame on QEMU's stream (its NET_BUFSIZE) */
 #define LIMIT_NET_QUEUE                                                                        \
 	(1 * MIB)	       /* frames for a guest that does not read; then they are dropped \
@@ -131,6 +131,16 @@
 	1024 /* UDP clients of published ports; then the longest silent one is forgotten */
 #define LIMIT_NET_PEERS 64  /* other sandboxes of its network that one has a line to at a time */
 #define LIMIT_PORTS	256 /* published ports of one sandbox */
+
+#define LIMIT_VHOST_REGIONS	8   /* pieces of a guest's memory (vhost-user's own limit) */
+#define LIMIT_VHOST_RINGS	2   /* of one device of ours */
+#define LIMIT_VHOST_CONFIG	256 /* bytes of a device's configuration (vhost-user's own limit) */
+#define LIMIT_VIRTQ		1024 /* entries of one ring */
+#define LIMIT_VIRTQ_CHAIN	64   /* pieces of one buffer in it */
+#define LIMIT_VSOCK_CONNECTIONS 256
+#define LIMIT_VSOCK_PACKET	(64 * KIB) /* bytes in one packet, VIRTIO_VSOCK_MAX_PKT_BUF_SIZE */
+#define LIMIT_VSOCK_BUFFER	(256 * KIB) /* that a guest may send before the host has taken them */
+#define LIMIT_VSOCK_RESETS	128	    /* refusals that a guest has not read yet */
 
 /* engines */
 #define LIMIT_HTTP_BODY	  (16 * MIB) /* of one answer */

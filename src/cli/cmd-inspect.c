@@ -315,6 +315,7 @@ static void add_status(struct cli *cli, const struct sandbox *box, json_t *o)
 	set_bool(o, "AgentConnected", st->agent_connected);
 	set_string(o, "Transport", st->transport);
 	set_int(o, "CID", st->cid);
+	set_string(o, "VsockPath", st->vsock_path);
 	set_string(o, "AgentVersion", st->agent_version);
 	set_int(o, "AgentRSS", (int64_t)st->agent_rss_bytes);
 	set_int(o, "ApiGeneration", st->api_generation);

@@ -250,8 +250,9 @@ static enum doctor_state check_vsock(struct cli *cli, char *detail)
 	auto_close int fd = open("/dev/vhost-vsock", O_RDWR | O_CLOEXEC);
 
 	return say(detail, DOCTOR_OK,
-		fd >= 0 ? "can be used"
-			: "not usable: agents are joined by virtio-serial, which always works");
+		fd >= 0 ? "by the kernel, for those who set enable_vsock"
+			: "by micropod itself (no usable /dev/vhost-vsock), for those who set "
+			  "enable_vsock");
 }
 
 /* Every template, every byte. */

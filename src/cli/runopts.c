@@ -282,6 +282,8 @@ int run_set_machine(struct cli *cli, struct sandbox_config *c, struct err *err)
 	int r;
 
 	c->accel = (enum vm_accel)s->accel;
+	c->vsock = s->enable_vsock;
+	c->slots += c->vsock;
 	c->memory = s->memory ? s->memory : MEMORY_DEFAULT;
 	r = run_check_memory(c->memory, err);
 	if (r < 0)

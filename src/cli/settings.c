@@ -36,6 +36,9 @@ const struct opt settings_opts[] = {
 		.words = driver_words },
 	{ "enable-virtio-fs", 0, OPT_FLAG, AT(enable_virtio_fs), NULL,
 		"whether folders of this host can be shown in sandboxes (default: true)" },
+	{ "enable-vsock", 0, OPT_FLAG, AT(enable_vsock), NULL,
+		"whether a VM's agent is joined over vsock instead of virtio-serial (default: "
+		"false)" },
 	{ "kernel", 0, OPT_STRING, AT(kernel), "WHICH",
 		"kernel of the guest: small, cloud, or a file (default: small if it was built)" },
 	{ "memory", 'm', OPT_SIZE, AT(memory), "SIZE",

@@ -24,6 +24,7 @@ struct settings {
 	uint64_t cpu_milli;			 /* thousandths of a CPU; 0: not set */
 	uint64_t template_limit;		 /* bytes of all templates; 0: not set */
 	bool enable_virtio_fs;			 /* volumes (-v) may be used */
+	bool enable_vsock;			 /* agents are joined over vsock */
 	/* Where each of the table's rows was set last, by a file or the environment; NULL: nowhere
 	 */
 	const char *from[SETTINGS_ROWS_MAX];

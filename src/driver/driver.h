@@ -23,7 +23,7 @@ enum vm_accel {
 
 enum vm_transport {
 	VM_TRANSPORT_SERIAL, /* virtio-serial with the greeting of driver/greeting.h */
-	VM_TRANSPORT_VSOCK,  /* kernel vsock, AF_VSOCK port 1024 */
+	VM_TRANSPORT_VSOCK,  /* AF_VSOCK port 1024 of the guest's, once it has the device (vsock) */
 	VM_TRANSPORT_MAX
 };
 
@@ -88,9 +88,19 @@ struct vm_config {
 	int net_fd; /* QEMU `-netdev stream` socket to micropod-net, borrowed; -1: no network device
 		     */
 	uint8_t mac[6];
-	unsigned vsock_cid; /* 0: no vsock device */
-	int vhost_vsock_fd; /* borrowed; -1 without */
 	bool confine; /* false only for debugging by --debug-unconfined; true always otherwise */
+};
+
+/* Who serves a guest's vsock device, and so how it is dialled from the host. */
+struct vm_vsock {
+	/*
+	 * A unix socket that answers "CONNECT <port>\n" with "OK <its own port>\n" (Firecracker's
+	 * docs/vsock.md), and fd is connected to that vhost-user back end (vsock/device.h); NULL:
+	 * the kernel serves it, and fd is an open /dev/vhost-vsock that holds cid. Borrowed.
+	 */
+	const char *path;
+	int fd;
+	unsigned cid;
 };
 
 struct vm;
@@ -156,6 +166,13 @@ struct driver {
 	 * memory, so it must be VM_RAM_SHARED or VM_RAM_OWN. cb as with plug. VM_CAN_FS.
 	 */
 	void (*share)(struct vm *vm, const char *tag, int daemon, int64_t deadline, vm_done cb,
+		void *arg);
+	/*
+	 * Gives the running guest its vsock device, in one of its slots, until the VM ends; it can
+	 * be dialled by open_session() from then on. A back end of vhost-user maps the guest's
+	 * memory, so it must be VM_RAM_OWN. cb as with plug. VM_CAN_VSOCK.
+	 */
+	void (*vsock)(struct vm *vm, const struct vm_vsock *vsock, int64_t deadline, vm_done cb,
 		void *arg);
 	/* Asks the VMM to end now; exited comes. */
 	void (*kill)(struct vm *vm);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works: plugging a disk is add-fd, blockdev-add, device_add, a shared folder getfd,
- * chardev-add, device_add, each sent when the one before has been answered, and what has been done
- * is undone when one fails. Unplugging asks the guest (device_del returns at once); once it has let
- * go, DEVICE_DELETED comes, and blockdev-del and remove-fd follow. A guest that does not let go
- * keeps its disk.
+ * How it works: plugging a disk is add-fd, blockdev-add, device_add, a device of a vhost-user
+ * daemon's getfd, chardev-add, device_add, one of the kernel's getfd, device_add, each sent when
+ * the one before has been answered, and what has been done is undone when one fails. Unplugging
+ * asks the guest (device_del returns at once); once it has let go, DEVICE_DELETED comes, and
+ * blockdev-del and remove-fd follow. A guest that does not let go keeps its disk.
  */
 #include "driver/plug.h"
 
@@ -22,6 +22,7 @@
 
 #define CLEAN_UP      (10 * NSEC_PER_SEC) /* for QEMU to take what undoes a step */
 #define SLOT_NAME_MAX QEMU_TAG_MAX	  /* a serial number is shorter */
+#define VSOCK_NAME    "vsock device"	  /* no serial number and no tag of ours has a space */
 
 enum plug_state {
 	PLUG_FREE,
@@ -31,12 +32,20 @@ enum plug_state {
 	PLUG_CLEANING, /* the guest has let go, or never had it */
 };
 
+enum plug_kind {
+	PLUG_DISK,
+	PLUG_SHARE,
+	PLUG_VSOCK,
+	PLUG_KERNEL_VSOCK,
+};
+
 struct slot {
 	struct plugs *plugs;
 	unsigned number;
 	enum plug_state state;
-	bool share;		      /* a shared folder; else a disk */
+	enum plug_kind kind;
 	struct vm_disk disk;	      /* without its strings */
+	unsigned cid;		      /* of a vsock device of the kernel's */
 	char name[SLOT_NAME_MAX + 1]; /* the disk's serial number, the folder's tag */
 	int64_t deadline;
 	struct loop_timer timer;
@@ -181,6 +190,14 @@ static void on_device(json_t *value, const struct err *err, void *arg)
 	finish(s, NULL);
 }
 
+/* By what the device's options name what is behind it. */
+static const char *const backing[] = {
+	[PLUG_DISK] = "drive",
+	[PLUG_SHARE] = "chardev",
+	[PLUG_VSOCK] = "chardev",
+	[PLUG_KERNEL_VSOCK] = "vhostfd",
+};
+
 /* Behind the slot's port; device is consumed. */
 static void add_device(struct slot *s, json_t *device)
 {
@@ -191,7 +208,7 @@ static void add_device(struct slot *s, json_t *device)
 	snprintf(name, sizeof(name), "plug%u", s->number);
 	json_object_set_new(device, "id", json_string(name));
 	json_object_set_new(device, "bus", json_string(bus));
-	json_object_set_new(device, s->share ? "chardev" : "drive", json_string(name));
+	json_object_set_new(device, backing[s->kind], json_string(name));
 	r = qmp_command(s->plugs->qmp, "device_add", device, s->deadline, on_device, s);
 	if (r < 0)
 		fail_errno(s, -r);
@@ -285,14 +302,14 @@ int plugs_add(struct plugs *p, const struct vm_disk *disk, int64_t deadline, vm_
 	if (fd < 0)
 		return err_errno(err, errno, "cannot open the disk '%s'", disk->path);
 	s->disk = *disk;
-	s->share = false;
+	s->kind = PLUG_DISK;
 	r = qmp_command_fd(p->qmp, "add-fd", json_pack("{s:i}", "fdset-id", (int)s->number), fd,
 		deadline, on_fd, s);
 	return r < 0 ? err_errno(err, -r, "cannot plug '%s' into the VM", disk->serial)
 		     : begin(s, disk->serial, deadline, cb, arg);
 }
 
-/* Shared folders */
+/* Shared folders, and vsock */
 
 static void on_chardev(json_t *value, const struct err *err, void *arg)
 {
@@ -303,10 +320,14 @@ static void on_chardev(json_t *value, const struct err *err, void *arg)
 		return;
 	}
 	s->has_chardev = true;
-	add_device(s, json_pack("{s:s,s:s}", "driver", "vhost-user-fs-pci", "tag", s->name));
+	if (s->kind == PLUG_VSOCK)
+		add_device(s, json_pack("{s:s}", "driver", "vhost-user-vsock-pci"));
+	else
+		add_device(
+			s, json_pack("{s:s,s:s}", "driver", "vhost-user-fs-pci", "tag", s->name));
 }
 
-/* The descriptor is the character device's from here on, whether it can be made or not. */
+/* The descriptor is the device's from here on, whether it can be made or not. */
 static void on_socket(json_t *value, const struct err *err, void *arg)
 {
 	struct slot *s = arg;
@@ -315,6 +336,11 @@ static void on_socket(json_t *value, const struct err *err, void *arg)
 
 	if (err) {
 		fail(s, err);
+		return;
+	}
+	if (s->kind == PLUG_KERNEL_VSOCK) {
+		add_device(s, json_pack("{s:s,s:i}", "driver", "vhost-vsock-pci", "guest-cid",
+				      (int)s->cid));
 		return;
 	}
 	snprintf(name, sizeof(name), "plug%u", s->number);
@@ -326,22 +352,35 @@ static void on_socket(json_t *value, const struct err *err, void *arg)
 		fail_errno(s, -r);
 }
 
+static int hand_over(struct plugs *p, enum plug_kind kind, const char *name, int fd, unsigned cid,
+	int64_t deadline, vm_done cb, void *arg, struct err *err)
+{
+	struct slot *s = choose(p, name, err);
+	int r;
+
+	if (!s)
+		return -err->code;
+	s->kind = kind;
+	s->cid = cid;
+	r = qmp_command_fd(p->qmp, "getfd", named("fdname", s), fd, deadline, on_socket, s);
+	return r < 0 ? err_errno(err, -r, "cannot plug '%s' into the VM", name)
+		     : begin(s, name, deadline, cb, arg);
+}
+
 int plugs_share(struct plugs *p, const char *tag, int daemon, int64_t deadline, vm_done cb,
 	void *arg, struct err *err)
 {
-	struct slot *s;
-	int r;
-
 	if (!*tag || strlen(tag) > QEMU_TAG_MAX)
 		return err_set(err, EINVAL, "the tag '%s' of a shared folder has not 1 to %d bytes",
 			tag, QEMU_TAG_MAX);
-	s = choose(p, tag, err);
-	if (!s)
-		return -err->code;
-	s->share = true;
-	r = qmp_command_fd(p->qmp, "getfd", named("fdname", s), daemon, deadline, on_socket, s);
-	return r < 0 ? err_errno(err, -r, "cannot plug '%s' into the VM", tag)
-		     : begin(s, tag, deadline, cb, arg);
+	return hand_over(p, PLUG_SHARE, tag, daemon, 0, deadline, cb, arg, err);
+}
+
+int plugs_vsock(struct plugs *p, const struct vm_vsock *vsock, int64_t deadline, vm_done cb,
+	void *arg, struct err *err)
+{
+	return hand_over(p, vsock->path ? PLUG_VSOCK : PLUG_KERNEL_VSOCK, VSOCK_NAME, vsock->fd,
+		vsock->cid, deadline, cb, arg, err);
 }
 
 /* Removing */
@@ -375,7 +414,7 @@ int plugs_remove(struct plugs *p, const char *serial, int64_t deadline, vm_done 
 	struct slot *s = find(p, serial);
 	int r;
 
-	if (!s || s->share)
+	if (!s || s->kind != PLUG_DISK)
 		return err_set(err, ENOENT, "no disk '%s' has been plugged into the VM", serial);
 	if (s->state != PLUG_THERE)
 		return err_set(

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Disks that come and go while a VM runs, and folders that come, over QMP: each behind a PCIe root
- * port of its own, as a descriptor, for a confined QEMU finds no files (QEMU: docs/pcie.txt, QMP
- * add-fd, getfd).
+ * Disks that come and go while a VM runs, and folders and a vsock device that come, over QMP: each
+ * behind a PCIe root port of its own, as a descriptor, for a confined QEMU finds no files (QEMU:
+ * docs/pcie.txt, QMP add-fd, getfd).
  */
 #pragma once
 
@@ -18,12 +18,14 @@ int plugs_new(struct loop *loop, struct qmp *qmp, unsigned n, struct plugs **ret
 struct plugs *plugs_free(struct plugs *plugs);
 
 /*
- * As driver.h's plug, share and unplug. cb comes once, never from within the call. 0, or -errno
- * with err and no call: -ENOSPC no port is free, -EEXIST or -ENOENT the serial number.
+ * As driver.h's plug, share, vsock and unplug. cb comes once, never from within the call. 0, or
+ * -errno with err and no call: -ENOSPC no port is free, -EEXIST or -ENOENT the serial number.
  */
 int plugs_add(struct plugs *plugs, const struct vm_disk *disk, int64_t deadline, vm_done cb,
 	void *arg, struct err *err);
 int plugs_share(struct plugs *plugs, const char *tag, int daemon, int64_t deadline, vm_done cb,
+	void *arg, struct err *err);
+int plugs_vsock(struct plugs *plugs, const struct vm_vsock *vsock, int64_t deadline, vm_done cb,
 	void *arg, struct err *err);
 int plugs_remove(struct plugs *plugs, const char *serial, int64_t deadline, vm_done cb, void *arg,
 	struct err *err);

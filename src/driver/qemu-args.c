@@ -125,10 +125,9 @@ static int add_memory(const struct vm_config *c, const struct qemu_view *v, stru
 static int add_machine(const struct vm_config *c, const struct qemu_view *v,
 	const struct accel_options *o, struct strv *argv)
 {
-	/* serial, rng, balloon, net, vsock and disks: virtio-mmio has 8 slots with one interrupt
+	/* serial, rng, balloon, net and disks: virtio-mmio has 8 slots with one interrupt
 	 * controller, 24 with two. */
-	unsigned devices =
-		3 + (c->net_fd >= 0) + (c->vsock_cid != 0) + c->n_disks + (c->agent_rootfs != NULL);
+	unsigned devices = 3 + (c->net_fd >= 0) + c->n_disks + (c->agent_rootfs != NULL);
 	int r = strv_addv(
 		argv, (const char *const[]){ "-accel", o->accel, "-cpu", o->cpu, "-M", NULL });
 
@@ -298,12 +297,6 @@ static int add_net(const struct vm_config *c, const struct qemu_view *v, struct 
 				"virtio-net-device,netdev=net,guest_announce=off,"
 				"mac=%02x:%02x:%02x:%02x:%02x:%02x",
 				c->mac[0], c->mac[1], c->mac[2], c->mac[3], c->mac[4], c->mac[5]);
-	}
-	if (r == 0 && c->vsock_cid) {
-		r = strv_add(argv, "-device");
-		if (r == 0)
-			r = strv_addf(argv, "vhost-vsock-device,guest-cid=%u,vhostfd=%d",
-				c->vsock_cid, v->vsock_fd);
 	}
 	return r;
 }

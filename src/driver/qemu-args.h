@@ -15,8 +15,8 @@ struct qemu_view {
 	const char *disks[LIMIT_DISKS +
 			  1]; /* in config's order, the agent root file system behind them */
 	int qmp_fd, agent_fd, console_fd;
-	int net_fd, vsock_fd; /* -1: none */
-	const char *trim;     /* the plugin, NULL: none; takes its orders on trim_fd */
+	int net_fd;	  /* -1: none */
+	const char *trim; /* the plugin, NULL: none; takes its orders on trim_fd */
 	int trim_fd;
 	bool io_uring; /* else a pool of threads reads and writes the disks */
 };

@@ -167,7 +167,6 @@ int qemu_layout_make(
 		.console_fd = QEMU_FD_CONSOLE,
 		.agent_fd = QEMU_FD_AGENT,
 		.net_fd = c->net_fd >= 0 ? QEMU_FD_NET : -1,
-		.vsock_fd = c->vsock_cid ? QEMU_FD_VSOCK : -1,
 		.trim = !trims	     ? NULL
 			: c->confine ? TRIM_PATH
 				     : c->trim_plugin,

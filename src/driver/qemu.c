@@ -60,7 +60,9 @@ struct vm {
 	struct session *session;
 	void (*session_cb)(struct io_stream *stream, const struct err *err, void *arg);
 	void *session_arg;
-	unsigned vsock_cid;
+	bool has_vsock;
+	unsigned vsock_cid; /* of the kernel's, unless vsock_path is set */
+	char *vsock_path;
 	char shutdown[32];		/* reason of the SHUTDOWN event */
 	char killed[LIMIT_ERR_MESSAGE]; /* why we killed it; empty: we did not */
 	int64_t next_notice;
@@ -347,6 +349,7 @@ static void qemu_free(struct vm *vm)
 	safe_close(vm->stderr_fd);
 	safe_close(vm->agent_fd);
 	safe_close(vm->pidfd);
+	free(vm->vsock_path);
 	free(vm);
 }
 
@@ -443,8 +446,6 @@ static int launch(struct vm *vm, const struct vm_config *c, struct far_ends *far
 		pass_fd(spec, far->agent, QEMU_FD_AGENT);
 		if (c->net_fd >= 0)
 			pass_fd(spec, c->net_fd, QEMU_FD_NET);
-		if (c->vsock_cid)
-			pass_fd(spec, c->vhost_vsock_fd, QEMU_FD_VSOCK);
 		if (layout.view.trim)
 			pass_fd(spec, far->trim, QEMU_FD_TRIM);
 		spec->ramguard_sock = far->guard;
@@ -541,7 +542,6 @@ static int qemu_start(struct loop *loop, const struct vm_config *config,
 	vm->loop = loop;
 	vm->events = *events;
 	vm->pidfd = vm->console_fd = vm->stderr_fd = vm->agent_fd = vm->trim_sock = -1;
-	vm->vsock_cid = config->vsock_cid;
 	for (unsigned i = 0; i < config->n_disks; i++)
 		snprintf(vm->serials[i], sizeof(vm->serials[i]), "%s", config->disks[i].serial);
 	r = qemu_check_files(config, err);
@@ -595,9 +595,12 @@ static int join(struct vm *vm, enum vm_transport transport, bool reconnect, int6
 		return err_set(err, ECONNRESET, "the VM has ended");
 	if (vm->session)
 		return err_set(err, EBUSY, "the agent is being joined already");
-	if (transport == VM_TRANSPORT_VSOCK && !vm->vsock_cid)
+	if (transport == VM_TRANSPORT_VSOCK && !vm->has_vsock)
 		return err_set(err, ENODEV, "the VM has no vsock device");
-	if (transport == VM_TRANSPORT_VSOCK) {
+	if (transport == VM_TRANSPORT_VSOCK && vm->vsock_path) {
+		r = session_dial_hybrid(vm->loop, vm->vsock_path, AGENT_VSOCK_PORT, deadline,
+			on_session, vm, &vm->session);
+	} else if (transport == VM_TRANSPORT_VSOCK) {
 		r = session_dial_vsock(vm->loop, vm->vsock_cid, AGENT_VSOCK_PORT, deadline,
 			on_session, vm, &vm->session);
 	} else {
@@ -691,6 +694,25 @@ static void qemu_share(
 
 	if (check_slots(vm, &err) < 0 ||
 		plugs_share(vm->plugs, tag, daemon, deadline, cb, arg, &err) < 0)
+		cb(&err, arg);
+}
+
+static void qemu_vsock(
+	struct vm *vm, const struct vm_vsock *vsock, int64_t deadline, vm_done cb, void *arg)
+{
+	char *path = vsock->path ? strdup(vsock->path) : NULL;
+	struct err err = ERR_INIT;
+
+	if (vsock->path && !path) {
+		err_errno(&err, ENOMEM, "cannot plug a vsock device into the VM");
+		cb(&err, arg);
+		return;
+	}
+	free(vm->vsock_path);
+	vm->vsock_path = path;
+	vm->vsock_cid = vsock->cid;
+	vm->has_vsock = true;
+	if (check_slots(vm, &err) < 0 || plugs_vsock(vm->plugs, vsock, deadline, cb, arg, &err) < 0)
 		cb(&err, arg);
 }
 
@@ -813,6 +835,7 @@ const struct driver driver_qemu = {
 	.save = qemu_save,
 	.plug = qemu_plug,
 	.share = qemu_share,
+	.vsock = qemu_vsock,
 	.unplug = qemu_unplug,
 	.kill = qemu_kill,
 	.pid = qemu_pid,

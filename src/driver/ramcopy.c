@@ -2,6 +2,7 @@
 #include "driver/ramcopy.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,9 +12,11 @@
 
 int ram_new(uint64_t size, int *ret_fd, struct err *err)
 {
-	auto_close int fd = memfd_create("guest-memory", MFD_CLOEXEC);
+	auto_close int fd = memfd_create("guest-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
-	if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
+	/* Others map it, too, whom a file that shrinks would kill. */
+	if (fd < 0 || ftruncate(fd, (off_t)size) < 0 ||
+		fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
 		return err_errno(err, errno, "cannot make a memory file");
 	*ret_fd = take_fd(&fd);
 	return 0;

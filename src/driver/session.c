@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <linux/vhost.h>
 #include <linux/vm_sockets.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -19,6 +20,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/id.h"
+#include "io/addr.h"
 #include "io/greeting.h"
 
 #define END_GRACE	(2 * NSEC_PER_SEC)
@@ -35,6 +37,9 @@ struct session {
 	struct greeting greeting;
 	size_t flush, sent; /* bytes of zeros, and of zeros and frame that have been written */
 	unsigned cid, port;
+	struct addr path; /* of a dial by a unix socket */
+	char line[32];	  /* its answer so far */
+	size_t line_len;
 	int64_t deadline;
 };
 
@@ -99,6 +104,9 @@ static void on_deadline(struct loop_timer *timer)
 	if (s->cid)
 		err_set(&err, ETIMEDOUT, "the agent did not answer in time on vsock %u:%u", s->cid,
 			s->port);
+	else if (s->port)
+		err_set(&err, ETIMEDOUT, "the agent did not answer in time on port %u of %s",
+			s->port, s->path.text);
 	else
 		err_set(&err, ETIMEDOUT,
 			"the agent did not answer the greeting on its serial port in time");
@@ -271,6 +279,86 @@ int session_dial_vsock(struct loop *loop, unsigned cid, unsigned port, int64_t d
 	s->port = port;
 	/* From the loop, so that done never comes from within this call. */
 	r = loop_timer_arm(loop, &s->redial, clock_monotonic(), on_redial);
+	if (r < 0)
+		session_free(s);
+	else
+		*ret_session = s;
+	return r;
+}
+
+/* ---- by a unix socket ---- */
+
+static void on_hybrid_redial(struct loop_timer *timer);
+
+static void hybrid_later(struct session *s)
+{
+	loop_fd_remove(&s->src);
+	s->fd = safe_close(s->fd);
+	if (loop_timer_arm(s->loop, &s->redial, deadline_in(REDIAL_INTERVAL), on_hybrid_redial) < 0)
+		fail_errno(s, ENOMEM, "cannot dial the agent again");
+}
+
+/* Byte by byte: what follows the line is the session's. */
+static void on_answer(struct loop_fd *src, uint32_t events)
+{
+	struct session *s = container_of(src, struct session, src);
+
+	while (s->line_len < sizeof(s->line)) {
+		char *at = s->line + s->line_len;
+		ssize_t n = recv(s->fd, at, 1, MSG_DONTWAIT);
+
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		/* Nobody listens on the guest's port yet. */
+		if (n <= 0) {
+			hybrid_later(s);
+			return;
+		}
+		s->line_len++;
+		if (*at == '\n')
+			break;
+	}
+	if (s->line_len > 4 && memcmp(s->line, "OK ", 3) == 0 && s->line[s->line_len - 1] == '\n')
+		succeed(s);
+	else
+		fail_errno(s, EPROTO, "no vsock answers behind the VM's socket");
+}
+
+static void hybrid_dial(struct session *s)
+{
+	struct err err = ERR_INIT;
+	char line[32];
+	int n = snprintf(line, sizeof(line), "CONNECT %u\n", s->port);
+
+	s->line_len = 0;
+	s->fd = addr_connect(&s->path, &err);
+	if (s->fd < 0 || fd_set_nonblock(s->fd, true) < 0 ||
+		send(s->fd, line, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) != n)
+		hybrid_later(s);
+	else if (loop_fd_add(s->loop, &s->src, s->fd, EPOLLIN, on_answer) < 0)
+		fail_errno(s, ENOMEM, "cannot wait for the vsock connection");
+}
+
+static void on_hybrid_redial(struct loop_timer *timer)
+{
+	hybrid_dial(container_of(timer, struct session, redial));
+}
+
+int session_dial_hybrid(struct loop *loop, const char *path, unsigned port, int64_t deadline,
+	session_done done, void *arg, struct session **ret_session)
+{
+	struct session *s = new_session(loop, deadline, done, arg);
+	int r = s ? 0 : -ENOMEM;
+
+	if (r == 0 && snprintf(s->path.path, sizeof(s->path.path), "%s", path) >=
+			      (int)sizeof(s->path.path))
+		r = -ENAMETOOLONG;
+	if (r == 0) {
+		s->path.kind = ADDR_UNIX;
+		snprintf(s->path.text, sizeof(s->path.text), "unix:%.240s", path);
+		s->port = port;
+		r = loop_timer_arm(loop, &s->redial, clock_monotonic(), on_hybrid_redial);
+	}
 	if (r < 0)
 		session_free(s);
 	else

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Joining the agent: the greeting on a serial port's socket, or a vsock connection. */
+/* Joining the agent: the greeting on a serial port's socket, or a vsock connection, by the kernel
+ * or by a unix socket that leads there. */
 #pragma once
 
 #include "base/err.h"
@@ -21,6 +22,14 @@ int session_greet(struct loop *loop, int fd, bool flush, int64_t deadline, sessi
 
 /* Dials vsock cid:port until someone accepts. 0 or -errno. */
 int session_dial_vsock(struct loop *loop, unsigned cid, unsigned port, int64_t deadline,
+	session_done done, void *arg, struct session **ret_session);
+
+/*
+ * Dials a unix socket that leads to the guest's ports: "CONNECT <port>\n", and the session begins
+ * behind the answer "OK <its own port>\n" (Firecracker's docs/vsock.md). Until the guest listens
+ * there, again and again. path is copied. 0 or -errno.
+ */
+int session_dial_hybrid(struct loop *loop, const char *path, unsigned port, int64_t deadline,
 	session_done done, void *arg, struct session **ret_session);
 
 /* done comes now, with the error. NULL is fine. */

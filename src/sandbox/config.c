@@ -71,6 +71,7 @@ static const struct field config_fields[] = {
 	CONFIG(ports, FIELD_PORTS),
 	CONFIG(volumes, FIELD_STRV),
 	CONFIG(slots, FIELD_U64),
+	CONFIG(vsock, FIELD_BOOL),
 	CONFIG(no_network, FIELD_BOOL),
 	CONFIG(host_access, FIELD_BOOL),
 	CONFIG(network, FIELD_STRING),

@@ -63,6 +63,7 @@ struct sandbox_config {
 	struct strv volumes; /* SANDBOX_VOLUME_WORDS a folder or file of the host: its path, where
 				the container finds it, "rw" or "ro" */
 	uint64_t slots;	     /* of the VM, for what is plugged in after its start */
+	bool vsock;	     /* the agent is joined over vsock, not virtio-serial */
 	bool no_network;
 	bool host_access;
 	char *network; /* a VM's: one with a name, NETWORK_PRIVATE or NETWORK_INTERNET; an engine's:

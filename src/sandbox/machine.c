@@ -55,7 +55,6 @@ void machine_config(const struct machine *m, struct vm_config *ret_config)
 		.ram_fd = -1,
 		.state_fd = -1,
 		.net_fd = -1,
-		.vhost_vsock_fd = -1,
 		.confine = true };
 	memcpy(ret_config->mac, template_mac, sizeof(template_mac));
 }

@@ -468,6 +468,7 @@ static void on_fall_back(struct loop_timer *timer)
 	shim->vm = NULL;
 	stop_net(shim);
 	shim_stop_shares(shim);
+	shim_stop_vsock(shim);
 	shim->falling_back = false;
 	launch(shim);
 }
@@ -512,6 +513,13 @@ void shim_ask_for_container(struct shim *shim)
 	shim_attach(shim);
 }
 
+/* Together: the agent takes them in this order, and does the first at once. */
+static void set_up_guest(struct shim *shim)
+{
+	make_guest_own(shim);
+	shim_plug_shares(shim, shim_ask_for_container);
+}
+
 static void on_session(struct io_stream *stream, const struct err *err, void *arg)
 {
 	struct shim *shim = arg;
@@ -532,9 +540,10 @@ static void on_session(struct io_stream *stream, const struct err *err, void *ar
 		return;
 	}
 	trace_step("agent greeted");
-	/* Together: the agent takes them in this order, and does the first at once. */
-	make_guest_own(shim);
-	shim_plug_shares(shim, shim_ask_for_container);
+	if (shim->vsock)
+		shim_join_by_vsock(shim, set_up_guest);
+	else
+		set_up_guest(shim);
 }
 
 static void launch(struct shim *shim)
@@ -547,6 +556,8 @@ static void launch(struct shim *shim)
 	trace_step("network process forked");
 	if (r == 0)
 		r = shim_start_shares(shim, &err);
+	if (r == 0)
+		r = shim_start_vsock(shim, &err);
 	/* Both at once: QEMU takes longer. */
 	if (r == 0)
 		r = start_vm(shim, &err);
@@ -564,6 +575,7 @@ static void launch(struct shim *shim)
 		deadline = MIN(deadline, deadline_in(SHIM_TEMPLATE_TRIAL));
 	else if (may_fall_back(shim))
 		deadline = MIN(deadline, deadline_in(SHIM_KVM_TRIAL));
+	shim->transport = VM_TRANSPORT_SERIAL;
 	shim->driver->open_session(shim->vm, shim->transport, false, deadline, on_session, shim);
 }
 
@@ -615,6 +627,7 @@ static void clean_up(struct shim *shim)
 	if (shim->net_pid > 0)
 		kill(shim->net_pid, SIGKILL);
 	shim_stop_shares(shim);
+	shim_stop_vsock(shim);
 }
 
 static void on_reconnected(struct io_stream *stream, const struct err *err, void *arg)
@@ -627,7 +640,7 @@ static void on_reconnected(struct io_stream *stream, const struct err *err, void
 		shim_lost(shim, why);
 		return;
 	}
-	if (shim_make_channel(shim, stream) < 0) {
+	if (shim_vsock_session(shim, stream) < 0) {
 		shim_lost(shim, "out of memory");
 		return;
 	}
@@ -647,6 +660,7 @@ static void fill_status(struct shim *shim, Micropod__Sandbox__V1__StatusResponse
 
 	resp->transport =
 		(char *)(shim->transport == VM_TRANSPORT_VSOCK ? "vsock" : "virtio-serial");
+	resp->vsock_path = (char *)shim_vsock_path(shim);
 	resp->vmm_pid = (uint32_t)st->vmm_pid;
 	resp->net_pid = (uint32_t)st->net_pid;
 	resp->accel = (char *)accel_name(shim->accel);

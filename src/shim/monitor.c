@@ -112,17 +112,35 @@ static void rotate(struct shim *shim, size_t len)
 	note_offsets(shim);
 }
 
+/* As much of text as fits into the file, whole entries, and one of them at least. */
+static size_t log_piece(const struct shim *shim, const char *text, size_t len)
+{
+	const struct sandbox_config *c = &shim->box.config;
+	uint64_t room = c->log_bytes ? c->log_bytes : LIMIT_CONTAINER_LOG;
+	const char *nl;
+
+	if (len <= room)
+		return len;
+	nl = memrchr(text, '\n', (size_t)room);
+	if (!nl)
+		nl = memchr(text, '\n', len);
+	return (size_t)(nl - text) + 1;
+}
+
 static void log_output(
 	struct shim *shim, unsigned stream, int64_t time_ns, const void *data, size_t len)
 {
 	auto_strbuf struct strbuf sb = STRBUF_INIT;
+	size_t at, n;
 	int r;
 
 	crilog_format(&sb, stream, time_ns, data, len);
 	r = strbuf_error(&sb);
-	rotate(shim, sb.len);
-	if (r == 0)
-		r = fd_write_full(shim->log_fd, sb.data, sb.len);
+	for (at = 0; at < sb.len && r == 0; at += n) {
+		n = log_piece(shim, sb.data + at, sb.len - at);
+		rotate(shim, n);
+		r = fd_write_full(shim->log_fd, sb.data + at, n);
+	}
 	if (r < 0)
 		log_error("output of the container is lost: cannot write container.log: %s",
 			strerror(-r));

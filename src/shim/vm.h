@@ -25,6 +25,22 @@ void shim_change_container(struct shim *shim, struct shim_change *change);
 
 void shim_do_join(struct rpc_call *call, void *shim);
 
+/* vsock.c: the session over vsock, where the configuration wants it */
+
+struct shim_vsock;
+
+/* Begins to serve the device that the VM will be given. 0 or -errno with err. */
+int shim_start_vsock(struct shim *shim, struct err *err);
+/* There is a session over the serial port: has it replaced, then done comes. Fails by shim_fail().
+ */
+void shim_join_by_vsock(struct shim *shim, void (*done)(struct shim *shim));
+/* As shim_make_channel(), for a session over whatever there is; over vsock the key goes first. 0 or
+ * -errno. */
+int shim_vsock_session(struct shim *shim, struct io_stream *stream);
+/* The unix socket that leads to the guest's ports; NULL: there is none. */
+const char *shim_vsock_path(const struct shim *shim);
+void shim_stop_vsock(struct shim *shim);
+
 /* shares.c: the folders and files of the host that the container sees */
 
 /* Of the image, where it is shared as a folder. */

@@ -393,7 +393,6 @@ int main(int argc, char **argv)
 		.accel = VM_ACCEL_TCG,
 		.net_fd = -1,
 		.mac = { 0x52, 0x55, 0x0a, 0x00, 0x02, 0x0f },
-		.vhost_vsock_fd = -1,
 		.state_fd = -1,
 		.run_dir = "/",
 		.confine = true };

@@ -27,8 +27,7 @@ static const struct qemu_view view = { .program = "qemu",
 	.qmp_fd = 3,
 	.console_fd = 4,
 	.agent_fd = 5,
-	.net_fd = -1,
-	.vsock_fd = -1 };
+	.net_fd = -1 };
 
 static char *build(const struct vm_config *c, const struct qemu_view *v)
 {
@@ -203,14 +202,10 @@ static void network_by_descriptor(void)
 	c.net_fd = 40;
 	memcpy(c.mac, "\x52\x55\x0a\x00\x02\x0f", 6);
 	v.net_fd = 6;
-	c.vsock_cid = 4711;
-	c.vhost_vsock_fd = 41;
-	v.vsock_fd = 7;
 	line = build(&c, &v);
 	REQUIRE(line);
 	HAS(line, "stream,id=net,server=off,addr.type=fd,addr.str=6 ");
 	HAS(line, "mac=52:55:0a:00:02:0f");
-	HAS(line, "vhost-vsock-device,guest-cid=4711,vhostfd=7");
 }
 
 /* Eight virtio-mmio slots are there without a second interrupt controller. */
