@@ -6,6 +6,7 @@
 #   debian   a minimal Debian, one layer
 #   nginx    a minimal Debian with nginx, set up as the well-known image of that name: two layers
 #   software a minimal Debian with what people run: PostgreSQL, redis, Python, gcc, strace, gdb, systemd, iperf3
+#   builder  a minimal Debian with buildah, for micropod build
 # Works as root or as an ordinary user (then in a user namespace). Made once, then kept in the cache (see fetch-sources.sh).
 #
 # usage: make-test-images.sh OUTDIR [NAME]...      (default: all)
@@ -106,6 +107,12 @@ make_software() {
 	umoci config --image "$1:latest" --config.cmd bash
 }
 
+make_builder() {
+	bootstrap "$work/builder.tar" --include=buildah
+	new_image "$1" "$work/builder.tar"
+	umoci config --image "$1:latest" --config.cmd bash
+}
+
 # Any change of this recipe or of the release makes other images.
 key_of() {
 	{
@@ -118,7 +125,7 @@ key_of() {
 out=$1
 shift
 names=("$@")
-((${#names[@]})) || names=(busybox debian nginx software)
+((${#names[@]})) || names=(busybox debian nginx software builder)
 mkdir -p "$out" "$cache/images"
 exec {lock}>"$cache/images/.lock"
 flock "$lock"

@@ -106,6 +106,8 @@
 #define LIMIT_PATH_DEPTH	256
 #define LIMIT_SYMLINKS		40	  /* followed on the way to one entry, as the kernel does */
 #define LIMIT_IMAGE_MEMORY	(4 * GIB) /* address space of the worker that builds a disk */
+#define LIMIT_BUILD_FILE	(1 * MIB) /* a Dockerfile */
+#define LIMIT_BUILD_BASES	64	  /* images that it names */
 #define LIMIT_FETCH_STALL	(120 * (int64_t)1000000000)  /* ns without a byte from a registry */
 #define LIMIT_DISK_BUILD	(3600 * (int64_t)1000000000) /* ns, for one disk */
 

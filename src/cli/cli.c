@@ -50,14 +50,15 @@ const struct verb *const verb_table[] = { &verb_run, &verb_create, &verb_start, 
 	&verb_kill, &verb_restart, &verb_pause, &verb_unpause, &verb_update, &verb_rename,
 	&verb_extend, &verb_events, &verb_rm, &verb_ps, &verb_list, &verb_exec, &verb_attach,
 	&verb_cp, &verb_diff, &verb_commit, &verb_export, &verb_logs, &verb_top, &verb_port,
-	&verb_port_forward, &verb_wait, &verb_inspect, &verb_pull, &verb_push, &verb_images,
-	&verb_rmi, &verb_tag, &verb_load, &verb_save, &verb_history, &verb_image_prune, &verb_login,
-	&verb_logout, &verb_volume_create, &verb_volume_ls, &verb_volume_inspect, &verb_volume_rm,
-	&verb_volume_prune, &verb_network_create, &verb_network_ls, &verb_network_inspect,
-	&verb_network_rm, &verb_network_prune, &verb_pod_create, &verb_pod_ls, &verb_pod_inspect,
-	&verb_pod_start, &verb_pod_stop, &verb_pod_rm, &verb_prune, &verb_df, &verb_doctor,
-	&verb_setup, &verb_stats, &verb_template, &verb_server, &verb_runner, &verb_token,
-	&verb_context, &verb_config_show, &verb_completion, &verb_version, NULL };
+	&verb_port_forward, &verb_wait, &verb_inspect, &verb_build, &verb_pull, &verb_push,
+	&verb_images, &verb_rmi, &verb_tag, &verb_load, &verb_save, &verb_history,
+	&verb_image_prune, &verb_login, &verb_logout, &verb_volume_create, &verb_volume_ls,
+	&verb_volume_inspect, &verb_volume_rm, &verb_volume_prune, &verb_network_create,
+	&verb_network_ls, &verb_network_inspect, &verb_network_rm, &verb_network_prune,
+	&verb_pod_create, &verb_pod_ls, &verb_pod_inspect, &verb_pod_start, &verb_pod_stop,
+	&verb_pod_rm, &verb_prune, &verb_df, &verb_doctor, &verb_setup, &verb_stats, &verb_template,
+	&verb_server, &verb_runner, &verb_token, &verb_context, &verb_config_show, &verb_completion,
+	&verb_version, NULL };
 
 void cli_complain(const struct err *err)
 {
@@ -108,6 +109,7 @@ static const struct {
 	{ "container", "unpause", &verb_unpause },
 	{ "container", "update", &verb_update },
 	{ "container", "wait", &verb_wait },
+	{ "image", "build", &verb_build },
 	{ "image", "history", &verb_history },
 	{ "image", "inspect", &verb_inspect },
 	{ "image", "list", &verb_images },
@@ -238,7 +240,7 @@ static int help_verb(const struct verb *verb)
 	}
 	if (verb->settings) {
 		strbuf_adds(&sb, "\nOptions that micropod.yaml and MICROPOD_* set too:\n");
-		opt_help(settings_opts, &sb);
+		opt_help(SETTINGS_OPTIONS, &sb);
 	}
 	strbuf_adds(&sb, "\nGlobal options:\n");
 	opt_help(global_opts, &sb);
@@ -336,7 +338,7 @@ static int run_with(struct cli *cli, const struct verb *verb, void *values, char
 	const struct opt_set sets[] = {
 		{ table(verb->opts), values },
 		{ table(verb->shared_opts), values },
-		{ verb->settings ? settings_opts : no_opts, &cli->settings },
+		{ verb->settings ? SETTINGS_OPTIONS : no_opts, &cli->settings },
 		{ global_opts, cli },
 	};
 	char command[64];

@@ -58,10 +58,10 @@ struct verb {
 		struct cli *cli, const void *values, const char **words, size_t n, struct err *err);
 };
 
-extern const struct verb verb_attach, verb_commit, verb_completion, verb_config_show, verb_context,
-	verb_cp, verb_create, verb_df, verb_diff, verb_doctor, verb_exec, verb_events, verb_export,
-	verb_extend, verb_history, verb_image_prune, verb_images, verb_inspect, verb_kill,
-	verb_list, verb_load, verb_login, verb_logout, verb_logs, verb_network_create,
+extern const struct verb verb_attach, verb_build, verb_commit, verb_completion, verb_config_show,
+	verb_context, verb_cp, verb_create, verb_df, verb_diff, verb_doctor, verb_exec, verb_events,
+	verb_export, verb_extend, verb_history, verb_image_prune, verb_images, verb_inspect,
+	verb_kill, verb_list, verb_load, verb_login, verb_logout, verb_logs, verb_network_create,
 	verb_network_inspect, verb_network_ls, verb_network_prune, verb_network_rm, verb_pause,
 	verb_pod_create, verb_pod_inspect, verb_pod_ls, verb_pod_rm, verb_pod_start, verb_pod_stop,
 	verb_port, verb_port_forward, verb_prune, verb_ps, verb_pull, verb_push, verb_rename,

@@ -20,7 +20,7 @@ static const struct opt *const *tables_of(const struct verb *v, const struct opt
 	if (v->shared_opts)
 		tables[n++] = v->shared_opts;
 	if (v->settings)
-		tables[n++] = settings_opts;
+		tables[n++] = SETTINGS_OPTIONS;
 	tables[n] = NULL;
 	return tables;
 }

@@ -13,6 +13,7 @@
 #include "base/strv.h"
 #include "cli/images.h"
 #include "cli/output.h"
+#include "image/passon.h"
 
 #define COMMAND_SHOWN 45 /* characters of CREATED BY, as Docker */
 

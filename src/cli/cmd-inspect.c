@@ -396,6 +396,18 @@ static json_t *keys_json(const struct strv *sv)
 	return o;
 }
 
+static json_t *healthcheck_json(const struct image_healthcheck *h)
+{
+	json_t *o = json_object();
+
+	json_object_set_new(o, "Test", words_json(&h->test));
+	set_int(o, "Interval", h->interval_ns);
+	set_int(o, "Timeout", h->timeout_ns);
+	set_int(o, "StartPeriod", h->start_period_ns);
+	set_int(o, "Retries", h->retries);
+	return o;
+}
+
 static json_t *image_config_json(const struct image_config *c)
 {
 	json_t *o = json_object();
@@ -409,6 +421,8 @@ static json_t *image_config_json(const struct image_config *c)
 	json_object_set_new(o, "ExposedPorts", keys_json(&c->exposed_ports));
 	json_object_set_new(o, "Volumes", keys_json(&c->volumes));
 	json_object_set_new(o, "Labels", output_pairs(&c->labels));
+	if (c->healthcheck.test.n)
+		json_object_set_new(o, "Healthcheck", healthcheck_json(&c->healthcheck));
 	return o;
 }
 

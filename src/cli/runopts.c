@@ -760,7 +760,7 @@ static int create_there(struct cli *cli, const struct run_opts *o, const char **
 	if (r == 0)
 		r = opt_unparse(run_create_opts, &there, &run_defaults, &args);
 	if (r == 0)
-		r = opt_unparse(settings_opts, &cli->settings, &settings_defaults, &args);
+		r = opt_unparse(SETTINGS_OPTIONS, &cli->settings, &settings_defaults, &args);
 	if (r == 0 && o->scratch_bytes)
 		r = strv_addf(
 			&args, "--storage-opt=size=%llu", (unsigned long long)o->scratch_bytes);

@@ -25,6 +25,7 @@ static_assert(ARRAY_SIZE(driver_words) == SETTINGS_DRIVER_MAX + 1, "a word for e
 
 #define AT(field) offsetof(struct settings, field)
 const struct opt settings_opts[] = {
+	{ "builder", 0, OPT_STRING, AT(builder), "IMAGE", "image that micropod build builds in" },
 	{ "accel", 0, OPT_WORD, AT(accel), "WHICH", "what runs the guest's code",
 		.words = accel_words },
 	{ "agent-rootfs", 0, OPT_STRING, AT(agent_rootfs), "FILE",

@@ -7,6 +7,7 @@
 #include "image/json.h"
 #include "image/store.h"
 #include "oci/imgconf.h"
+#include "image/passon.h"
 
 void image_history_deinit(struct image_history *h)
 {

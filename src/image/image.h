@@ -129,41 +129,6 @@ void image_list_deinit(struct image_list *list);
 int image_load(struct image_store *store, const char *path, int fd,
 	const struct image_pull_opts *opts, struct image_list *ret_list, struct err *err);
 
-/* Passing on */
-
-/* Makes target (as in Docker, no digest) stand for the image that name means. 0 or -errno with err.
- */
-int image_tag(struct image_store *store, const char *name, const char *target, struct err *err);
-
-/*
- * Writes images as a tar archive that is both an OCI layout (image-layout.md) and what `docker
- * load` reads; each blob once. names: as image_find() takes them. 0 or -errno with err.
- */
-int image_save(
-	struct image_store *store, const char *const *names, size_t n, int fd, struct err *err);
-
-/* Sends the image that name means to the registry in its name. Manifest and layers go as they are.
- * 0 or -errno with err, as image_pull(). */
-int image_push(struct image_store *store, const char *name, struct err *err);
-
-struct image_step {
-	int64_t created;  /* seconds since the epoch; 0: not said */
-	char *created_by; /* the command; owned */
-	char *comment;
-	bool empty;    /* no layer came of it */
-	uint64_t size; /* of the layer as stored */
-};
-
-struct image_history {
-	struct image_step *items; /* the oldest first */
-	size_t n;
-};
-
-/* How the image was made, as its configuration says. 0 or -errno with err. */
-int image_history(struct image_store *store, const struct image *image,
-	struct image_history *ret_history, struct err *err);
-void image_history_deinit(struct image_history *history);
-
 /* Looking up */
 
 /*

@@ -18,9 +18,26 @@
 #include "image/fetch.h"
 #include "image/json.h"
 #include "image/store.h"
+#include "image/passon.h"
 
 #define LAYOUT	   "{\"imageLayoutVersion\":\"1.0.0\"}"
 #define COPY_CHUNK (256 * KIB)
+
+static int check_name(const struct image_ref *ref, const char *text, struct err *err)
+{
+	return ref->repository && !ref->digest[0]
+		       ? 0
+		       : err_set(err, EINVAL, "'%.200s' cannot be a name of ours: give NAME[:TAG]",
+				 text);
+}
+
+int image_name_check(const char *text, struct err *err)
+{
+	auto_image_ref struct image_ref ref = { 0 };
+	int r = image_ref_parse(text, &ref, err);
+
+	return r < 0 ? r : check_name(&ref, text, err);
+}
 
 int image_tag(struct image_store *store, const char *name, const char *target, struct err *err)
 {
@@ -29,9 +46,8 @@ int image_tag(struct image_store *store, const char *name, const char *target, s
 	auto_image_ref struct image_ref ref = { 0 };
 	int r = lock < 0 ? lock : image_ref_parse(target, &ref, err);
 
-	if (r == 0 && (!ref.repository || ref.digest[0]))
-		r = err_set(
-			err, EINVAL, "'%.200s' cannot be a name of ours: give NAME[:TAG]", target);
+	if (r == 0)
+		r = check_name(&ref, target, err);
 	if (r == 0)
 		r = image_find(store, name, &image, err);
 	if (r == 0)
@@ -262,21 +278,36 @@ int image_save(
 
 /* To a registry */
 
-/* A layout of one image without blobs, locked as temporary files are. */
-static int make_layout(struct image_store *store, struct image *image, const char *name,
-	int *ret_fd, struct err *err)
+int image_folder_new(struct image_store *store, const char *prefix, char **ret_path, int *ret_lock,
+	struct err *err)
+{
+	auto_free char *path = NULL;
+	auto_close int fd = -1;
+	char id[ID_LEN + 1];
+
+	id_generate(id);
+	if (asprintf(&path, "%s/tmp/%s-%s", store->dir, prefix, id) < 0) {
+		path = NULL;
+		return err_set(err, ENOMEM, "out of memory");
+	}
+	if (mkdir(path, 0700) < 0)
+		return err_errno(err, errno, "cannot make a folder in '%s/tmp'", store->dir);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return err_errno(err, errno, "cannot lock a folder in '%s/tmp'", store->dir);
+	*ret_path = take_ptr(path);
+	*ret_lock = take_fd(&fd);
+	return 0;
+}
+
+/* A layout of one image without blobs, in the folder fd. */
+static int make_layout(struct image_store *store, struct image *image, int fd, struct err *err)
 {
 	struct image_list list = { &image, 1 };
 	auto_json json_t *root = NULL;
 	auto_free char *text = NULL;
-	auto_close int fd = -1;
 	int r;
 
-	if (mkdirat(store->tmp, name, 0700) < 0)
-		return err_errno(err, errno, "cannot make a folder in '%s/tmp'", store->dir);
-	fd = openat(store->tmp, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return err_errno(err, errno, "cannot lock a folder in '%s/tmp'", store->dir);
 	root = index_of(store, &list, err);
 	if (!root)
 		return -EIO;
@@ -286,10 +317,7 @@ static int make_layout(struct image_store *store, struct image *image, const cha
 	r = text ? fs_replace_file(fd, "index.json", text, strlen(text), 0600, false) : -ENOMEM;
 	if (r == 0)
 		r = fs_replace_file(fd, "oci-layout", LAYOUT, strlen(LAYOUT), 0600, false);
-	if (r < 0)
-		return err_errno(err, -r, "cannot write in '%s/tmp'", store->dir);
-	*ret_fd = take_fd(&fd);
-	return 0;
+	return r < 0 ? err_errno(err, -r, "cannot write in '%s/tmp'", store->dir) : 0;
 }
 
 int image_push(struct image_store *store, const char *name, struct err *err)
@@ -298,7 +326,6 @@ int image_push(struct image_store *store, const char *name, struct err *err)
 	auto_clean(image) struct image *image = NULL;
 	auto_image_ref struct image_ref ref = { 0 };
 	auto_free char *layout = NULL, *blobs = NULL;
-	char id[ID_LEN + 1], folder[ID_LEN + 8];
 	int r = lock < 0 ? lock : image_ref_parse(name, &ref, err);
 
 	if (r == 0 && !ref.repository)
@@ -309,14 +336,16 @@ int image_push(struct image_store *store, const char *name, struct err *err)
 		r = image_find(store, name, &image, err);
 	if (r < 0)
 		return r;
-	id_generate(id);
-	snprintf(folder, sizeof(folder), "push-%s", id);
-	if (asprintf(&layout, "%s/tmp/%s", store->dir, folder) < 0 ||
-		asprintf(&blobs, "%s/blobs", store->dir) < 0)
+	if (asprintf(&blobs, "%s/blobs", store->dir) < 0) {
+		blobs = NULL;
 		return err_set(err, ENOMEM, "out of memory");
-	r = make_layout(store, image, folder, &fd, err);
+	}
+	r = image_folder_new(store, "push", &layout, &fd, err);
+	if (r < 0)
+		return r;
+	r = make_layout(store, image, fd, err);
 	if (r == 0)
 		r = fetch_push(&ref, layout, blobs, err);
-	fs_remove_tree(store->tmp, folder);
+	fs_remove_tree(AT_FDCWD, layout);
 	return r;
 }

@@ -142,7 +142,7 @@ def test_settings(cli):
     try:
         path.write_text("memory: 256m\nkernl: /x\n")
         assert error(cli("ps")) == \
-            f"{path}:2: unknown key 'kernl': the keys are accel, agent_rootfs, cpus, driver, enable_virtio_fs, enable_vsock, kernel, memory, template_limit, vmm"
+            f"{path}:2: unknown key 'kernl': the keys are builder, accel, agent_rootfs, cpus, driver, enable_virtio_fs, enable_vsock, kernel, memory, template_limit, vmm"
         path.write_text("memory: 256m\ncpus: 1.5\n")
 
         def made(*words, **env):
@@ -172,7 +172,7 @@ def test_help_of_every_verb(cli):
     assert {"run", "create", "start", "stop", "kill", "restart", "pause", "unpause", "update", "rename", "extend", "events", "rm", "ps", "list", "exec", "attach", "cp", "logs",
             "top", "port", "port-forward", "wait", "inspect", "pull", "push", "images", "rmi", "tag", "load", "save", "history", "image prune", "login", "logout",
             "volume create", "volume ls", "volume inspect", "volume rm", "volume prune", "network create", "network ls", "network inspect", "network rm",
-            "network prune", "pod create", "pod ls", "pod inspect", "pod start", "pod stop", "pod rm", "diff", "commit", "export", "prune", "system df", "doctor", "setup", "stats", "template", "version", "server",
+            "network prune", "pod create", "pod ls", "pod inspect", "pod start", "pod stop", "pod rm", "build", "diff", "commit", "export", "prune", "system df", "doctor", "setup", "stats", "template", "version", "server",
             "runner", "token", "context", "config show", "completion"} == set(verbs)
     # Three are programs of their own, which this installation of parts does not have.
     for verb in set(verbs) - {"server", "runner", "token"}:

@@ -63,12 +63,14 @@ static void wrong_settings_name_the_line(void)
 	static const struct {
 		const char *text, *message;
 	} cases[] = {
-		{ "memory: 1g\nkernl: /x\n", ":2: unknown key 'kernl': the keys are accel, "
-					     "agent_rootfs, cpus, driver, enable_virtio_fs, "
-					     "enable_vsock, kernel, memory, template_limit, vmm" },
-		{ "agent-rootfs: /x\n", ":1: unknown key 'agent-rootfs': the keys are accel, "
-					"agent_rootfs, cpus, driver, enable_virtio_fs, "
-					"enable_vsock, kernel, memory, template_limit, vmm" },
+		{ "memory: 1g\nkernl: /x\n",
+			":2: unknown key 'kernl': the keys are builder, accel, "
+			"agent_rootfs, cpus, driver, enable_virtio_fs, "
+			"enable_vsock, kernel, memory, template_limit, vmm" },
+		{ "agent-rootfs: /x\n",
+			":1: unknown key 'agent-rootfs': the keys are builder, accel, "
+			"agent_rootfs, cpus, driver, enable_virtio_fs, "
+			"enable_vsock, kernel, memory, template_limit, vmm" },
 		{ "\n\nmemory: lots\n", ":3: key 'memory' is 'lots': give bytes, or a number with "
 					"k, m, g or t, such as 512m" },
 		{ "accel: warp\n", ":1: key 'accel' is 'warp': give one of auto, tcg, kvm" },
