@@ -11,6 +11,7 @@
 #include "cli/remote.h"
 #include "cli/runopts.h"
 #include "cli/start.h"
+#include "sandbox/volume.h"
 
 static const struct opt run_table[] = {
 	{ "detach", 'd', OPT_FLAG, offsetof(struct run_opts, detach), NULL,
@@ -40,11 +41,16 @@ static void remove_box(struct cli *cli, const char *id, struct err *err)
 	auto_strbuf struct strbuf out = STRBUF_INIT;
 	auto_strv struct strv args = STRV_INIT;
 
-	if (!cli->remote)
-		sandbox_remove(cli->root, id, true, err);
-	else if (strv_add(&args, "rm") == 0 && strv_add(&args, "-f") == 0 &&
-		 strv_add(&args, id) == 0)
+	auto_sandbox struct sandbox box = { 0 };
+
+	if (!cli->remote) {
+		sandbox_load(cli->root, id, &box, err);
+		if (sandbox_remove(cli->root, id, true, err) == 0)
+			volume_remove_anonymous(cli->root, &box.config.volumes);
+	} else if (strv_add(&args, "rm") == 0 && strv_add(&args, "-f") == 0 &&
+		   strv_add(&args, id) == 0) {
 		remote_command(cli->remote, remote_host(cli->remote, id), &args, &out, err);
+	}
 }
 
 static int run(struct cli *cli, const void *values, const char **words, size_t n, struct err *err)

@@ -36,6 +36,7 @@
 #include "oci/signal.h"
 #include "sandbox/network.h"
 #include "sandbox/template.h"
+#include "sandbox/volume.h"
 
 #define MEMORY_DEFAULT GIB
 #define MEMORY_MIN     (64 * MIB)
@@ -518,13 +519,17 @@ static int make_box(struct cli *cli, struct image_store *store, const struct ima
 	if (r == 0 && tree)
 		r = empty_disk(cache, &c->image_disk, err);
 	if (r == 0)
-		r = sandbox_create(cli->root, c, make_scratch, cache, err);
+		r = volume_make_anonymous(cli->root, &c->volumes, err);
+	if (r == 0 && (r = sandbox_create(cli->root, c, make_scratch, cache, err)) < 0)
+		volume_remove_anonymous(cli->root, &c->volumes);
 	if (r < 0)
 		return r;
 	/* It may have been removed before there was a sandbox that uses it. */
 	r = provide_root(store, image, disk, tree, &path, err);
-	if (r < 0)
+	if (r < 0) {
 		sandbox_remove(cli->root, c->id, true, &ignored);
+		volume_remove_anonymous(cli->root, &c->volumes);
+	}
 	return r;
 }
 

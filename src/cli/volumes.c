@@ -81,6 +81,16 @@ static int add_words(const struct place *v, const char *source, const char *targ
 	return r < 0 ? err_errno(err, -r, "cannot make the sandbox") : 0;
 }
 
+/* One without a name: it is made with the sandbox, an engine makes its own. */
+static int add_anonymous(const struct volumes_where *where, const struct place *v,
+	const char *target, struct strv *volumes, struct err *err)
+{
+	auto_free char *path = where->engine ? strdup("") : volume_anonymous_path(where->root);
+
+	return path ? add_words(v, path, target, volumes, err)
+		    : err_errno(err, ENOMEM, "cannot make the sandbox");
+}
+
 /* One that is not there is made; an engine has its own. */
 static int add_named(const struct volumes_where *where, const struct place *v, const char *target,
 	struct strv *volumes, struct err *err)
@@ -114,6 +124,8 @@ static int add(const struct volumes_where *where, const struct place *v, bool ma
 
 	if (r < 0)
 		return r;
+	if (!v->source)
+		return add_anonymous(where, v, target, volumes, err);
 	if (v->named)
 		return add_named(where, v, target, volumes, err);
 	if (make && access(v->source, F_OK) < 0 && errno == ENOENT &&
@@ -162,11 +174,15 @@ int volumes_parse(
 
 	if (!copy)
 		return err_errno(err, ENOMEM, "cannot make the sandbox");
+	if (!target && *copy == '/') {
+		v.source = NULL;
+		v.target = copy;
+		return add(where, &v, true, volumes, err);
+	}
 	if (!target || target == copy || !target[1])
 		return err_set(err, EINVAL,
-			"volume '%.200s' is not HOST:CONTAINER[:ro] or NAME:CONTAINER[:ro], such "
-			"as "
-			"./src:/src",
+			"volume '%.200s' is not HOST:CONTAINER[:ro], NAME:CONTAINER[:ro] or "
+			"/CONTAINER, such as ./src:/src",
 			text);
 	*target++ = 0;
 	v.target = target;
@@ -277,7 +293,7 @@ int volumes_parse_mount(const struct volumes_where *where, const char *text, str
 	if (m.size || m.mode)
 		return err_set(err, EINVAL,
 			"mount '%.200s': tmpfs-size and tmpfs-mode are for type=tmpfs", text);
-	if (!m.place.source || !m.place.target)
+	if ((!m.place.source && !m.place.named) || !m.place.target)
 		return err_set(err, EINVAL,
 			"mount '%.200s' is not type=bind,source=HOST,target=CONTAINER", text);
 	return add(where, &m.place, false, volumes, err);

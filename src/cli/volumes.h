@@ -16,8 +16,9 @@ struct volumes_where {
 };
 
 /*
- * "HOST:CONTAINER[:OPTIONS]" or "NAME:CONTAINER[:OPTIONS]" (--volume), appended to volumes as
- * sandbox/config.h has them, HOST made absolute; "type=bind|volume|tmpfs,source=...,target=...
+ * "HOST:CONTAINER[:OPTIONS]", "NAME:CONTAINER[:OPTIONS]" or "/CONTAINER" (--volume), appended to
+ * volumes as sandbox/config.h has them, HOST made absolute;
+ * "type=bind|volume|tmpfs,source=...,target=...
  * [,readonly]" (--mount), where a tmpfs goes to tmpfs as --tmpfs would say it. A folder that
  * --volume names and that is missing is made, as Docker does; --mount wants it to be there. 0, or
  * -errno with err.

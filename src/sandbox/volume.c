@@ -115,6 +115,61 @@ bool volume_used(struct sandbox_root *root, const char *name, char by[static LIM
 	return shelf_used(root, uses, (void *)name, by);
 }
 
+/* ---- without a name ---- */
+
+#define ANONYMOUS_LABEL "com.docker.volume.anonymous=" /* Docker's mark */
+
+char *volume_anonymous_path(const struct sandbox_root *root)
+{
+	char id[ID_LEN + 1], *path;
+
+	id_generate(id);
+	return asprintf(&path, "%s/volumes/%s/" VOLUME_DATA, root->path, id) < 0 ? NULL : path;
+}
+
+static bool is_anonymous(const struct volume *v)
+{
+	for (size_t i = 0; i < v->labels.n; i++)
+		if (strcmp(v->labels.v[i], ANONYMOUS_LABEL) == 0)
+			return true;
+	return false;
+}
+
+int volume_make_anonymous(struct sandbox_root *root, const struct strv *words, struct err *err)
+{
+	auto_strv struct strv labels = STRV_INIT;
+	int r = strv_add(&labels, ANONYMOUS_LABEL);
+
+	if (r < 0)
+		return err_errno(err, -r, "cannot make a volume");
+	for (size_t i = 0; r == 0 && i < words->n; i += SANDBOX_VOLUME_WORDS) {
+		auto_volume struct volume v = { 0 };
+		char name[LIMIT_NAME + 1];
+		struct err none = ERR_INIT;
+
+		/* One with a name has been made when it was named. */
+		if (volume_of(root, words->v[i], name) &&
+			volume_load(root, name, &v, &none) == -ENOENT)
+			r = volume_create(root, name, &labels, &v, err);
+	}
+	if (r < 0)
+		volume_remove_anonymous(root, words);
+	return r;
+}
+
+void volume_remove_anonymous(struct sandbox_root *root, const struct strv *words)
+{
+	for (size_t i = 0; i < words->n; i += SANDBOX_VOLUME_WORDS) {
+		auto_volume struct volume v = { 0 };
+		char name[LIMIT_NAME + 1];
+		struct err none = ERR_INIT;
+
+		if (volume_of(root, words->v[i], name) && volume_load(root, name, &v, &none) == 0 &&
+			is_anonymous(&v))
+			volume_remove(root, name, &none);
+	}
+}
+
 int volume_remove(struct sandbox_root *root, const char *name, struct err *err)
 {
 	auto_close int folder = -1, lock = -1;

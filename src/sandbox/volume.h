@@ -42,5 +42,15 @@ bool volume_of(const struct sandbox_root *root, const char *path, char name[stat
 /* The name of a sandbox that uses it, running or not; false: none does. */
 bool volume_used(struct sandbox_root *root, const char *name, char by[static LIMIT_NAME + 1]);
 
+/* Where the data of a new volume without a name will lie; malloc'd, NULL: no memory. */
+char *volume_anonymous_path(const struct sandbox_root *root);
+
+/* Makes those of a sandbox' volumes (words: its configuration's) without a name that are not there
+ * yet. 0 or -errno with err, and then none is left. */
+int volume_make_anonymous(struct sandbox_root *root, const struct strv *words, struct err *err);
+
+/* Removes those volumes without a name that no sandbox uses any more. */
+void volume_remove_anonymous(struct sandbox_root *root, const struct strv *words);
+
 /* With all that is in it. One that is used: -EBUSY. 0 or -errno with err. */
 int volume_remove(struct sandbox_root *root, const char *name, struct err *err);

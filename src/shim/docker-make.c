@@ -284,13 +284,25 @@ static json_t *binds(const struct sandbox_config *c, const char *folder)
 	if (!c->no_agent && engine_is_local(c->engine))
 		json_array_append_new(array, json_sprintf("%s:%s:ro", folder, DOCKER_TUNNEL_DIR));
 	for (size_t i = 0; i + SANDBOX_VOLUME_WORDS <= c->volumes.n; i += SANDBOX_VOLUME_WORDS)
-		if (json_array_append_new(
-			    array, json_sprintf("%s:%s:%s", c->volumes.v[i], c->volumes.v[i + 1],
-					   c->volumes.v[i + 2])) < 0) {
+		if (*c->volumes.v[i] &&
+			json_array_append_new(
+				array, json_sprintf("%s:%s:%s", c->volumes.v[i],
+					       c->volumes.v[i + 1], c->volumes.v[i + 2])) < 0) {
 			json_decref(array);
 			return NULL;
 		}
 	return array;
+}
+
+/* Those without a name: the engine gives them one, and removes them with the container. */
+static json_t *anonymous(const struct sandbox_config *c)
+{
+	json_t *object = json_object();
+
+	for (size_t i = 0; i + SANDBOX_VOLUME_WORDS <= c->volumes.n; i += SANDBOX_VOLUME_WORDS)
+		if (!*c->volumes.v[i])
+			json_object_set_new(object, c->volumes.v[i + 1], json_object());
+	return object;
 }
 
 static json_t *tmpfs(const struct sandbox_config *c)
@@ -520,6 +532,8 @@ json_t *docker_container(
 	json_object_set_new(body, "OpenStdin", json_boolean(c->open_stdin));
 	if (r == 0)
 		r = json_object_set_new(body, "Labels", labels(c));
+	if (r == 0)
+		r = json_object_set_new(body, "Volumes", anonymous(c));
 	if (r == 0 && c->own_mac)
 		r = json_object_set_new(body, "MacAddress",
 			json_sprintf("%02x:%02x:%02x:%02x:%02x:%02x", c->mac[0], c->mac[1],

@@ -17,6 +17,7 @@
 #include "base/trace.h"
 #include "sandbox/events.h"
 #include "shim/shim.h"
+#include "sandbox/volume.h"
 
 void shim_save_state(struct shim *shim)
 {
@@ -79,6 +80,8 @@ void shim_leave(struct shim *shim)
 		log_error("%s", err.msg);
 	else if (shim->remove)
 		sandbox_event(shim->root, &shim->box.config, "destroy", NULL, NULL);
+	if (shim->remove)
+		volume_remove_anonymous(shim->root, &shim->box.config.volumes);
 	shim_answer_waiters(shim, SHIM_WAIT_EXIT);
 	shim_answer_waiters(shim, SHIM_WAIT_GONE);
 	if (!shim->server) {

@@ -144,7 +144,7 @@ def test_what_cannot_be(micropod, folder):
     for words, said in (
             (["-v", "na+me:/w"], "'na+me' is no name of a volume, and as a path it has to begin with '/' or './'"),
             (["--mount", f"src={folder},dst=/w"], f"'{folder}' is no name of a volume: for a path give type=bind"),
-            (["-v", str(folder)], f"volume '{folder}' is not HOST:CONTAINER[:ro] or NAME:CONTAINER[:ro], such as ./src:/src"),
+            (["-v", "word"], "volume 'word' is not HOST:CONTAINER[:ro], NAME:CONTAINER[:ro] or /CONTAINER, such as ./src:/src"),
             (["-v", f"{folder}:w"], "the volume's place 'w' in the container is no absolute path"),
             (["-v", f"{folder}:/"], "a volume cannot be the container's root: give a folder in it"),
             (["-v", f"{folder}:/a/../.."], "the volume's place '/a/../..' in the container has '..' in it"),
@@ -319,6 +319,28 @@ def test_volumes_by_themselves(micropod, volumes):
     for wrong, words in ((["-v", "a b:/c"], "no name of a volume"), (["--mount", "type=nfs,dst=/x"], "give bind, volume or tmpfs"),
                          (["--mount", "type=tmpfs,src=x,dst=/x"], "type=tmpfs,target="), (["--mount", "type=bind,src=/tmp,dst=/x,tmpfs-size=1m"], "are for type=tmpfs")):
         assert words in micropod.error(micropod("create", *wrong, micropod.busybox))
+
+
+def test_volumes_without_a_name(micropod, volumes):
+    """Made with the sandbox, gone with it by --rm and by rm -v, left by rm."""
+    count = lambda: len(micropod.ok("volume", "ls", "-q").split())  # noqa: E731
+    had = count()
+    script = "touch /data/x /more/y && mount | grep -c virtiofs"
+    assert micropod.ok("run", "--rm", "-v", "/data", "--mount", "type=volume,target=/more", micropod.busybox, "sh", "-c", script) == "2\n"
+    assert count() == had
+    micropod.ok("run", "--name", "box", "-v", "/data", micropod.busybox, "touch", "/data/x")
+    mount = micropod.inspect("box")["Mounts"][0]
+    assert mount["Type"] == "volume" and mount["Destination"] == "/data" and (pathlib.Path(mount["Source"]) / "x").exists()
+    assert mount["Name"] in micropod.ok("volume", "ls", "-q")
+    micropod.ok("start", "-a", "box")
+    micropod.ok("rm", "box")
+    assert count() == had + 1
+    micropod.ok("run", "--name", "box", "-v", "/data", micropod.busybox, "true")
+    micropod.ok("rm", "-v", "box")
+    assert count() == had + 1 and micropod.ok("volume", "rm", mount["Name"]) and count() == had
+    # Nothing is left of one that never was.
+    assert micropod("run", "--name", "box", "-v", "/data", micropod.busybox, "/no/such/program").returncode == 127 and count() == had
+    assert micropod("run", "-v", "/data", "--memory", "1k", micropod.busybox).returncode == 125 and count() == had
 
 
 def test_memory_by_mount(micropod):

@@ -153,7 +153,7 @@ def test_logins(here, tmp_path):
 
 
 def test_groups(here):
-    assert "is followed by one of history, inspect, list" in here.fails("image")
+    assert "is followed by one of build, history, inspect, list" in here.fails("image")
     assert "is followed by one of" in here.fails("image", "frob")
     assert here("container", "ls", "-q") == here("ps", "-q") == here("list", "-q") == ""
     assert json.loads(here("image", "inspect", here.id))[0]["Id"] == here.id
