@@ -56,7 +56,7 @@ MISSING = {
     "disable-content-trust": "ended in Docker too",
     "domainname": "not yet",
     "gpus": "devices of the host are not passed through",
-    "ip6": "networks of VMs have IPv4 only", "link-local-ip": "networks of VMs have IPv4 only",
+    "ip6": "members of a network have IPv4 only", "link-local-ip": "members of a network have IPv4 only",
     "link": "old in Docker too; use a network with a name",
     "ipc": "a VM has one container, and those of a pod (`--pod`) share it", "pid": "a VM has one container", "uts": "a VM has one container", "userns": "a VM is a stronger wall",
     "memory-reservation": HOST_KERNEL,

@@ -12,6 +12,7 @@
 #include "driver/accel.h"
 #include "sandbox/network.h"
 #include "sandbox/volume.h"
+#include "net/net.h"
 
 #define SHM_DEFAULT (64 * MIB)
 #define STATUS_TIME (4 * NSEC_PER_SEC) /* the shim itself gives the agent two seconds */
@@ -263,6 +264,9 @@ static void add_address(const struct sandbox *box, json_t *o)
 	set_string(one, "IPAddress", plan.address);
 	set_int(one, "IPPrefixLen", plan.prefix);
 	set_string(one, "Gateway", plan.gateway);
+	set_string(one, "GlobalIPv6Address", NET_GUEST_ADDRESS6);
+	set_int(one, "GlobalIPv6PrefixLen", NET_GUEST_PREFIX6);
+	set_string(one, "IPv6Gateway", NET_GATEWAY6);
 	json_object_set_new(one, "MacAddress", output_mac(c->mac));
 	json_object_update(o, one);
 	json_object_set_new(one, "Aliases", words_json(&c->aliases));

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "net/filter.h"
 
+#include <string.h>
+
 #include "net/packet.h"
 
 /* A VLAN tag would be dropped by its type, the room is harmless. */
@@ -9,6 +11,7 @@
 #define PROTO_ICMP   1
 #define PROTO_TCP    6
 #define PROTO_UDP    17
+#define PROTO_ICMPV6 58
 #define PORT_DNS     53
 
 static const char *const names[FILTER_VERDICT_MAX] = {
@@ -143,6 +146,137 @@ static enum filter_verdict filter_ipv4(const struct net_plan *plan, const uint8_
 	return FILTER_PASS;
 }
 
+/* ---- IPv6 ---- */
+
+#define ICMPV6_ROUTER_SOLICITATION 133
+
+/* The last bytes of their addresses. */
+#define GATEWAY6 0x02
+#define DNS6	 0x03
+#define GUEST6	 0x15
+
+struct prefix6 {
+	uint8_t bytes[16];
+	unsigned bits;
+};
+
+/* As `forbidden` (RFC 6890): what is IPv4 in disguise would be the stack's to open. */
+static const struct prefix6 forbidden6[] = {
+	{ { 0 }, 96 },		       /* ::, ::1, IPv4-compatible */
+	{ { [10] = 0xff, 0xff }, 96 }, /* IPv4-mapped */
+	{ { 0xfe, 0x80 }, 10 },	       /* link-local */
+	{ { 0xff }, 8 },	       /* multicast */
+	{ { 0x20, 0x02 }, 16 },	       /* 6to4 */
+	{ { 0x20, 0x01 }, 32 },	       /* Teredo */
+};
+
+static const struct prefix6 private6[] = {
+	{ { 0xfc }, 7 },	/* RFC 4193 */
+	{ { 0xfe, 0xc0 }, 10 }, /* site-local */
+};
+
+/* RFC 6052: it has an IPv4 address in its last four bytes. */
+static const struct prefix6 translated = { { 0x00, 0x64, 0xff, 0x9b }, 96 };
+
+static bool in_prefix(const uint8_t address[static 16], const struct prefix6 *p)
+{
+	unsigned whole = p->bits / 8, rest = p->bits % 8;
+
+	return memcmp(address, p->bytes, whole) == 0 &&
+	       (!rest || ((address[whole] ^ p->bytes[whole]) >> (8 - rest)) == 0);
+}
+
+static bool in_one_of(const uint8_t address[static 16], const struct prefix6 *list, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (in_prefix(address, &list[i]))
+			return true;
+	return false;
+}
+
+/* net.h has the words. */
+static const struct prefix6 own = { { 0xfd, 0x3c, 0x9e, 0x1b, 0x7a, 0x40 }, 64 };
+
+/* Whether it is this one of the sandbox' network. */
+static bool is_own(const uint8_t address[static 16], uint8_t last)
+{
+	struct prefix6 whole = { .bits = 128 };
+
+	memcpy(whole.bytes, own.bytes, sizeof(own.bytes));
+	whole.bytes[15] = last;
+	return in_prefix(address, &whole);
+}
+
+enum filter_verdict filter_destination6(
+	const struct net_plan *plan, const uint8_t address[static 16])
+{
+	bool is_private6;
+
+	if (in_one_of(address, forbidden6, ARRAY_SIZE(forbidden6)))
+		return FILTER_DESTINATION;
+	if (in_prefix(address, &translated))
+		return filter_destination(plan, get32(address + 12));
+	/* Nobody else is on it. */
+	if (in_prefix(address, &own))
+		return is_own(address, GATEWAY6) || is_own(address, DNS6) ? FILTER_PASS
+									  : FILTER_DESTINATION;
+	if (plan->reach == NET_REACH_ALL)
+		return FILTER_PASS;
+	if (plan->reach == NET_REACH_NOWHERE)
+		return FILTER_DESTINATION;
+	is_private6 = in_one_of(address, private6, ARRAY_SIZE(private6));
+	return is_private6 == (plan->reach == NET_REACH_PRIVATE) ? FILTER_PASS : FILTER_DESTINATION;
+}
+
+/* Neighbour discovery (RFC 4861) goes between link-local addresses and groups; what the stack would
+ * tell of itself when solicited, the guest has been told. */
+static enum filter_verdict filter_icmpv6(
+	const struct net_plan *plan, const uint8_t *to, const uint8_t *data, size_t len)
+{
+	static const struct prefix6 near[] = { { { 0xfe, 0x80 }, 10 }, { { 0xff, 0x02 }, 16 } };
+
+	if (len < 4)
+		return FILTER_MALFORMED;
+	if (data[0] == ICMPV6_ROUTER_SOLICITATION)
+		return FILTER_SERVICE;
+	return in_one_of(to, near, ARRAY_SIZE(near)) ? FILTER_PASS : filter_destination6(plan, to);
+}
+
+static enum filter_verdict filter_ipv6(const struct net_plan *plan, const uint8_t *p, size_t len)
+{
+	static const struct prefix6 link_local = { { 0xfe, 0x80 }, 10 }, none = { { 0 }, 128 };
+	const uint8_t *from = p + 8, *to = p + 24, *data = p + IPV6_HEADER;
+	size_t payload;
+	uint16_t port;
+
+	if (len < IPV6_HEADER || p[0] >> 4 != 6)
+		return FILTER_MALFORMED;
+	payload = get16(p + 4);
+	if (payload > len - IPV6_HEADER)
+		return FILTER_MALFORMED;
+	if (p[6] == PROTO_ICMPV6) {
+		/* Also when it looks for a duplicate of its own. */
+		if (!is_own(from, GUEST6) && !in_prefix(from, &link_local) &&
+			!in_prefix(from, &none))
+			return FILTER_SOURCE;
+		return filter_icmpv6(plan, to, data, payload);
+	}
+	/* Extension headers would hide the ports. */
+	if (p[6] != PROTO_TCP && p[6] != PROTO_UDP)
+		return FILTER_PROTOCOL;
+	if (payload < 4)
+		return FILTER_MALFORMED;
+	if (!is_own(from, GUEST6))
+		return FILTER_SOURCE;
+	if (filter_destination6(plan, to) != FILTER_PASS)
+		return FILTER_DESTINATION;
+	port = get16(data + 2);
+	if (is_own(to, DNS6))
+		return port == PORT_DNS ? FILTER_PASS : FILTER_SERVICE;
+	return is_own(to, GATEWAY6) && p[6] == PROTO_UDP && port == 69 ? FILTER_SERVICE
+								       : FILTER_PASS;
+}
+
 enum filter_verdict filter_frame(const struct net_plan *plan, const uint8_t *frame, size_t len)
 {
 	if (len < ETHERNET_HEADER || len > ETHERNET_MAX || (frame[6] & 1))
@@ -152,6 +286,8 @@ enum filter_verdict filter_frame(const struct net_plan *plan, const uint8_t *fra
 		return filter_arp(plan, frame + ETHERNET_HEADER, len - ETHERNET_HEADER);
 	case ETHERNET_IPV4:
 		return filter_ipv4(plan, frame + ETHERNET_HEADER, len - ETHERNET_HEADER);
+	case ETHERNET_IPV6:
+		return filter_ipv6(plan, frame + ETHERNET_HEADER, len - ETHERNET_HEADER);
 	default:
 		return FILTER_PROTOCOL;
 	}

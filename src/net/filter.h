@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which of a guest's frames the network stack gets to see at all. What is let through is ARP and
- * IPv4 (RFC 791) from the sandbox's own network to an address that a guest may talk to.
+ * Which of a guest's frames the network stack gets to see at all. What is let through is ARP, IPv4
+ * (RFC 791) and IPv6 (RFC 8200) from the sandbox's own network to an address that a guest may talk
+ * to.
  */
 #pragma once
 
@@ -14,12 +15,12 @@
 /* Where a guest may send to, outside its own network. */
 enum net_reach {
 	NET_REACH_ALL,
-	NET_REACH_PRIVATE,  /* addresses of private networks (RFC 1918, RFC 6598) only */
+	NET_REACH_PRIVATE,  /* addresses of private networks (RFC 1918, 6598, 4193) only */
 	NET_REACH_INTERNET, /* all but those */
 	NET_REACH_NOWHERE,
 };
 
-/* A sandbox's network; addresses in host byte order. */
+/* A sandbox's network; addresses in host byte order. Its IPv6 is everyone's (net.h). */
 struct net_plan {
 	uint32_t network, mask;
 	uint32_t gateway, dns, guest;
@@ -33,7 +34,7 @@ extern const struct net_plan net_plan_alone;
 enum filter_verdict {
 	FILTER_PASS,
 	FILTER_MALFORMED,   /* too short, lengths that do not fit */
-	FILTER_PROTOCOL,    /* neither ARP nor IPv4 */
+	FILTER_PROTOCOL,    /* neither ARP nor IPv4 nor IPv6; an extension header of IPv6 */
 	FILTER_SOURCE,	    /* not from the sandbox's network */
 	FILTER_DESTINATION, /* link-local, loopback, multicast, broadcast, reserved, and what the
 			       plan does not reach */
@@ -47,5 +48,9 @@ enum filter_verdict filter_frame(const struct net_plan *plan, const uint8_t *fra
 /* Whether a guest may send to the address (host byte order) at all: FILTER_PASS or
  * FILTER_DESTINATION. */
 enum filter_verdict filter_destination(const struct net_plan *plan, uint32_t address);
+
+/* The same of an IPv6 address. */
+enum filter_verdict filter_destination6(
+	const struct net_plan *plan, const uint8_t address[static 16]);
 
 const char *filter_verdict_name(enum filter_verdict verdict);

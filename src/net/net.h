@@ -18,6 +18,14 @@
 #define NET_GATEWAY	  "10.0.2.2"
 #define NET_DNS		  "10.0.2.3"
 
+/* Its IPv6, the same everywhere: each stack is a translator of its own (RFC 4193 for the prefix).
+ */
+#define NET_PREFIX6	   "fd3c:9e1b:7a40::"
+#define NET_GUEST_ADDRESS6 "fd3c:9e1b:7a40::15"
+#define NET_GUEST_PREFIX6  64
+#define NET_GATEWAY6	   "fd3c:9e1b:7a40::2"
+#define NET_DNS6	   "fd3c:9e1b:7a40::3"
+
 struct net_port {
 	char host_ip[46]; /* numeric; empty: all addresses, IPv4 and IPv6 */
 	uint16_t host;	  /* 0: any free one; filled in with the one chosen */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ethernet, IPv4 (RFC 791) and UDP (RFC 768) by the byte, for the parts of micropod-net that make
- * and read packets themselves. */
+/* Ethernet, IPv4 (RFC 791), IPv6 (RFC 8200) and UDP (RFC 768) by the byte, for the parts of
+ * micropod-net that make and read packets themselves. */
 #pragma once
 
 #include <stddef.h>
@@ -11,6 +11,8 @@
 #define UDP_HEADER	8
 #define ETHERNET_IPV4	0x0800
 #define ETHERNET_ARP	0x0806
+#define ETHERNET_IPV6	0x86dd
+#define IPV6_HEADER	40
 #define PACKET_MTU	1500
 
 static inline uint16_t get16(const uint8_t *p)

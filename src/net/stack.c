@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "net/net.h"
 
 #define BACKLOG 128 /* libslirp itself listens with 1 */
 
@@ -42,7 +43,7 @@ static int64_t clock_get_ns(void *opaque)
 	return clock_monotonic();
 }
 
-/* Timers are for IPv6 router advertisements only, and IPv6 is off. */
+/* Timers are for IPv6 router advertisements only, and guests are told all there is. */
 static void *timer_new(SlirpTimerCb cb, void *cb_opaque, void *opaque)
 {
 	static int none;
@@ -90,6 +91,14 @@ static struct in_addr v4(uint32_t address)
 	return (struct in_addr){ htonl(address) };
 }
 
+static struct in6_addr v6(const char *text)
+{
+	struct in6_addr address = { 0 };
+
+	inet_pton(AF_INET6, text, &address);
+	return address;
+}
+
 int stack_new(const struct net_plan *plan, bool host_access,
 	void (*send)(const void *frame, size_t len, void *arg), void *arg, struct stack **ret_stack,
 	struct err *err)
@@ -102,6 +111,11 @@ int stack_new(const struct net_plan *plan, bool host_access,
 		.vhost = v4(plan->gateway),
 		.vnameserver = v4(plan->dns),
 		.vdhcp_start = v4(plan->guest),
+		.in6_enabled = true,
+		.vprefix_addr6 = v6(NET_PREFIX6),
+		.vprefix_len = NET_GUEST_PREFIX6,
+		.vhost6 = v6(NET_GATEWAY6),
+		.vnameserver6 = v6(NET_DNS6),
 		.vhostname = "micropod",
 		.disable_host_loopback = !host_access,
 		.disable_dhcp = true,

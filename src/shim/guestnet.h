@@ -11,8 +11,8 @@
 struct guestnet {
 	Micropod__Agent__V1__ConfigureNetworkRequest req;
 	Micropod__Agent__V1__Interface iface, *ifaces[1];
-	Micropod__Agent__V1__Address address, *addresses[1];
-	Micropod__Agent__V1__Route route, *routes[1];
+	Micropod__Agent__V1__Address address, address6, *addresses[2];
+	Micropod__Agent__V1__Route route, route6, *routes[2];
 	char *dns[1];
 	struct network_plan plan;
 };

@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import threading
 import time
 
 import pytest
@@ -104,6 +106,62 @@ def test_how_far_it_reaches(micropod, networks):
     assert fetch(micropod, "web", "--network", "inside") == "host-web"
     done = micropod("run", "--rm", "--network", "inside", micropod.busybox, "nslookup", "example.com")
     assert done.returncode == 1 and b"NXDOMAIN" in done.stdout + done.stderr
+
+
+@pytest.fixture
+def address6():
+    """One of this host's, other than the loopback's."""
+    if os.geteuid() != 0:
+        pytest.skip("adding an address needs root")
+    address = "fd77:1::1"
+    subprocess.run(["ip", "address", "add", f"{address}/128", "dev", "lo", "nodad"], check=True)
+    yield address
+    subprocess.run(["ip", "address", "del", f"{address}/128", "dev", "lo"], check=True)
+
+
+class Server6(threading.Thread):
+    """Says hello to each who comes."""
+
+    def __init__(self, address):
+        super().__init__(daemon=True)
+        self.sock = socket.create_server((address, 0), family=socket.AF_INET6)
+        self.port = self.sock.getsockname()[1]
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                conn = self.sock.accept()[0]
+            except OSError:
+                return
+            conn.sendall(b"hello\n")
+            conn.close()
+
+    def close(self):
+        self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+
+
+def test_ipv6(micropod, networks, address6):
+    outside, loopback = Server6(address6), Server6("::1")
+    networks("create", "front")
+
+    def asks(address, port, *words):
+        done = micropod("run", "--rm", *words, micropod.busybox, "sh", "-c", f"timeout 3 nc {address} {port}; true")
+        return done.stdout == b"hello\n"
+    try:
+        micropod.ok("run", "-d", "--name", "box", micropod.busybox, "sleep", "1000")
+        net = micropod.inspect("box")["NetworkSettings"]
+        gateway = net["IPv6Gateway"]
+        assert f"{net['GlobalIPv6Address']}/{net['GlobalIPv6PrefixLen']}" in micropod.ok("exec", "box", "ip", "-6", "address", "show", "eth0")
+        assert asks(address6, outside.port) and asks(address6, outside.port, "--network", "front") and asks(address6, outside.port, "--kernel", "cloud")
+        assert asks(address6, outside.port, "--network", "private-only") and not asks(address6, outside.port, "--network", "internet-only")
+        assert not asks(address6, outside.port, "--network", "none")
+        assert not asks(gateway, loopback.port) and asks(gateway, loopback.port, "--host-access")
+        assert not asks("::1", loopback.port) and not asks("::ffff:127.0.0.1", loopback.port)
+    finally:
+        outside.close()
+        loopback.close()
 
 
 def test_published_ports_and_names_together(micropod, networks):

@@ -8,6 +8,7 @@
 #include "net/dns.h"
 #include "net/filter.h"
 #include "net/frame.h"
+#include "net/net.h"
 #include "net/publish.h"
 #include "test.h"
 
@@ -77,6 +78,115 @@ static void sources(void)
 		FILTER_PASS);
 }
 
+/* An IPv6 frame; text addresses. */
+static enum filter_verdict verdict6(
+	const char *from, const char *to, uint8_t proto, uint16_t port_or_type)
+{
+	uint8_t frame[128] = { 0x52, 0x55, 10, 0, 2, 2, 0x52, 0x55, 10, 0, 2, 15, 0x86, 0xdd,
+		0x60 };
+
+	frame[19] = 8;
+	frame[20] = proto;
+	frame[21] = 255;
+	REQUIRE(inet_pton(AF_INET6, from, frame + 22) == 1 &&
+		inet_pton(AF_INET6, to, frame + 38) == 1);
+	frame[54] = proto == 58 ? (uint8_t)port_or_type : 0;
+	frame[56] = (uint8_t)(port_or_type >> 8);
+	frame[57] = (uint8_t)port_or_type;
+	return filter_frame(&net_plan_alone, frame, 14 + 40 + 8);
+}
+
+static void ipv6(void)
+{
+	static const struct {
+		const char *to;
+		enum filter_verdict verdict;
+	} tcp[] = {
+		{ "2606:4700::1111", FILTER_PASS },
+		{ "fd00::1", FILTER_PASS },
+		{ NET_GATEWAY6, FILTER_PASS },
+		{ NET_DNS6, FILTER_SERVICE },
+		{ NET_GUEST_ADDRESS6, FILTER_DESTINATION },
+		{ NET_PREFIX6 "99", FILTER_DESTINATION },
+		{ "::", FILTER_DESTINATION },
+		{ "::1", FILTER_DESTINATION },
+		{ "::127.0.0.1", FILTER_DESTINATION },
+		{ "::ffff:127.0.0.1", FILTER_DESTINATION },
+		{ "::ffff:8.8.8.8", FILTER_DESTINATION },
+		{ "64:ff9b::127.0.0.1", FILTER_DESTINATION },
+		{ "64:ff9b::169.254.169.254", FILTER_DESTINATION },
+		{ "64:ff9b::8.8.8.8", FILTER_PASS },
+		{ "2002:7f00:1::1", FILTER_DESTINATION },
+		{ "2001:0:1::1", FILTER_DESTINATION },
+		{ "2001:db8::1", FILTER_PASS },
+		{ "fe80::2", FILTER_DESTINATION },
+		{ "febf::2", FILTER_DESTINATION },
+		{ "ff02::1", FILTER_DESTINATION },
+		{ "ff0e::1", FILTER_DESTINATION },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(tcp); i++) {
+		CHECK_INT(verdict6(NET_GUEST_ADDRESS6, tcp[i].to, 6, 80), tcp[i].verdict);
+		if (tcp[i].verdict == FILTER_DESTINATION)
+			CHECK_INT(verdict6(NET_GUEST_ADDRESS6, tcp[i].to, 17, 53),
+				FILTER_DESTINATION);
+	}
+	CHECK_INT(verdict6(NET_GUEST_ADDRESS6, NET_DNS6, 17, 53), FILTER_PASS);
+	CHECK_INT(verdict6(NET_GUEST_ADDRESS6, NET_GATEWAY6, 17, 69), FILTER_SERVICE);
+	CHECK_INT(verdict6("fd00::1", "2606:4700::1111", 6, 80), FILTER_SOURCE);
+	CHECK_INT(verdict6("::1", "2606:4700::1111", 17, 80), FILTER_SOURCE);
+	CHECK_INT(verdict6("fe80::1", "2606:4700::1111", 6, 80), FILTER_SOURCE);
+	/* Neighbours are asked for, routers are not. */
+	CHECK_INT(verdict6(NET_GUEST_ADDRESS6, "ff02::1:ff00:2", 58, 135), FILTER_PASS);
+	CHECK_INT(verdict6("::", "ff02::1:ff00:15", 58, 135), FILTER_PASS);
+	CHECK_INT(verdict6("fe80::1", "fe80::2", 58, 136), FILTER_PASS);
+	CHECK_INT(verdict6("fe80::1", "ff02::2", 58, 133), FILTER_SERVICE);
+	CHECK_INT(verdict6(NET_GUEST_ADDRESS6, "ff05::1", 58, 128), FILTER_DESTINATION);
+	CHECK_INT(verdict6(NET_GUEST_ADDRESS6, "::1", 58, 128), FILTER_DESTINATION);
+	CHECK_INT(verdict6("fd00::9", NET_GATEWAY6, 58, 128), FILTER_SOURCE);
+	/* Hop by hop, routing, fragment, destination options, none. */
+	for (size_t i = 0; i < 5; i++)
+		CHECK_INT(verdict6(NET_GUEST_ADDRESS6, "2606:4700::1111",
+				  (const uint8_t[]){ 0, 43, 44, 60, 59 }[i], 80),
+			FILTER_PROTOCOL);
+}
+
+static void how_far_ipv6_reaches(void)
+{
+	static const char *const to[] = { "2606:4700::1111", "fd00::1", "fec0::1",
+		"64:ff9b::10.0.0.1", "64:ff9b::8.8.8.8" };
+	static const bool private[] = { false, true, true, true, false };
+
+	for (size_t i = 0; i < ARRAY_SIZE(to); i++) {
+		struct net_plan plan = net_plan_alone;
+		uint8_t address[16];
+
+		REQUIRE(inet_pton(AF_INET6, to[i], address) == 1);
+		plan.reach = NET_REACH_PRIVATE;
+		CHECK_INT(filter_destination6(&plan, address),
+			private[i] ? FILTER_PASS : FILTER_DESTINATION);
+		plan.reach = NET_REACH_INTERNET;
+		CHECK_INT(filter_destination6(&plan, address),
+			private[i] ? FILTER_DESTINATION : FILTER_PASS);
+		plan.reach = NET_REACH_NOWHERE;
+		CHECK_INT(filter_destination6(&plan, address), FILTER_DESTINATION);
+	}
+}
+
+static void malformed_ipv6(void)
+{
+	uint8_t frame[64] = { [6] = 2, [12] = 0x86, 0xdd, 0x60 };
+
+	CHECK_INT(filter_frame(&net_plan_alone, frame, 14 + 39), FILTER_MALFORMED);
+	frame[19] = 9; /* more than there is */
+	CHECK_INT(filter_frame(&net_plan_alone, frame, 14 + 40 + 8), FILTER_MALFORMED);
+	frame[19] = 3;
+	frame[20] = 6;
+	CHECK_INT(filter_frame(&net_plan_alone, frame, 14 + 40 + 8), FILTER_MALFORMED);
+	frame[14] = 0x40;
+	CHECK_INT(filter_frame(&net_plan_alone, frame, 14 + 40 + 8), FILTER_MALFORMED);
+}
+
 static void fragments_do_not_hide_ports(void)
 {
 	uint8_t frame[64];
@@ -119,7 +229,7 @@ static void other_protocols(void)
 	uint8_t frame[64];
 	size_t len = packet(frame, net_plan_alone.guest, 0x08080808, 17, 53);
 
-	frame[12] = 0x86, frame[13] = 0xdd;
+	frame[12] = 0x88, frame[13] = 0x64; /* PPPoE */
 	CHECK_INT(filter_frame(&net_plan_alone, frame, len), FILTER_PROTOCOL);
 	frame[12] = 0x81, frame[13] = 0x00;
 	CHECK_INT(filter_frame(&net_plan_alone, frame, len), FILTER_PROTOCOL);
@@ -362,7 +472,8 @@ static void holder_of_a_port_is_named(void)
 	CHECK(strstr(err.msg, "net.ipv4.ip_unprivileged_port_start=80"));
 }
 
-TEST_MAIN(TEST(destinations), TEST(sources), TEST(fragments_do_not_hide_ports),
-	TEST(hostile_lengths), TEST(other_protocols), TEST(arp), TEST(reach), TEST(dns),
-	TEST(frames_come_in_any_pieces), TEST(wrong_frame_lengths), TEST(queue_is_bounded),
-	TEST(ports_are_read), TEST(holder_of_a_port_is_named))
+TEST_MAIN(TEST(destinations), TEST(sources), TEST(ipv6), TEST(how_far_ipv6_reaches),
+	TEST(malformed_ipv6), TEST(fragments_do_not_hide_ports), TEST(hostile_lengths),
+	TEST(other_protocols), TEST(arp), TEST(reach), TEST(dns), TEST(frames_come_in_any_pieces),
+	TEST(wrong_frame_lengths), TEST(queue_is_bounded), TEST(ports_are_read),
+	TEST(holder_of_a_port_is_named))
