@@ -121,6 +121,21 @@ def disks(micropod, engine, folder):
     engine.ok("rm", "-f", "disks")
 
 
+def to_the_host(micropod, software, host_server):
+    """A host's own address, from a user-mode network and from a bridge, in turn."""
+    made = quiet("ip", "-4", "-br", "address", "show", "scope", "global").split()[2].split("/")[0]
+    micropod.ok("network", "create", "-d", "bridge", "bridge-bench")
+    rows = []
+    for way, words in (("out of it", []), ("into it", ["-R"])):
+        found = {"user-mode": [], "bridge": []}
+        for _ in range(ROUNDS):
+            for name, more in (("user-mode", []), ("bridge", ["--network", "bridge-bench"])):
+                found[name].append(host_server(lambda: micropod.ok("run", "--rm", *more, software, "iperf3", "-t", "4", "-p", "5333", *words, "-c", made, timeout=60)))
+        rows += [[f"the host's address, {way}, {name}", f"{statistics.median(values):.0f}"] for name, values in found.items()]
+    micropod.ok("network", "rm", "bridge-bench")
+    return rows
+
+
 def networks(micropod, engine):
     """iperf3 for four seconds each way."""
     software = f"oci:{IMAGES}/software:latest"
@@ -142,6 +157,7 @@ def networks(micropod, engine):
         def run(*more):
             return micropod.ok("run", "--rm", *more, software, "iperf3", "-t", "4", "-p", "5333", *words, "-c", "10.0.2.2", timeout=60)
         rows.append([f"host's loopback, {way} (`--host-access`)", f"{statistics.median(host_server(lambda: run('--host-access')) for _ in range(ROUNDS)):.0f}"])
+    rows += to_the_host(micropod, software, host_server)
     micropod.ok("network", "create", "bench")
     micropod.ok("run", "-d", "--name", "server", "--network", "bench", "-p", "127.0.0.1:5334:5334", software, "iperf3", "-s", "-p", "5334")
     time.sleep(2)

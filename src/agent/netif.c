@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "agent/netlink.h"
+#include "io/netlink.h"
 #include "base/cleanup.h"
 #include "base/fs.h"
 #include "base/parse.h"
@@ -234,7 +234,8 @@ static int on_address(const struct nlmsghdr *h, void *arg)
  * made from; with the last one its routes go. */
 static int drop_addresses(int fd, int index, const struct netif_link *link)
 {
-	auto_close int other = netlink_open(); /* one is asked while the other is read from */
+	auto_close int other =
+		netlink_open(NETLINK_ROUTE); /* one is asked while the other is read from */
 	struct drop d = { .link = link, .fd = other, .index = index };
 	struct netlink_msg m;
 	struct ifaddrmsg *info = netlink_begin(&m, RTM_GETADDR, 0, sizeof(*info));
@@ -331,7 +332,7 @@ static int configure_route(int fd, const struct netif_route *route, size_t numbe
 int netif_configure(const struct netif_link *links, size_t n_links,
 	const struct netif_route *routes, size_t n_routes, struct err *err)
 {
-	auto_close int fd = netlink_open();
+	auto_close int fd = netlink_open(NETLINK_ROUTE);
 	int r = 0;
 
 	if (fd < 0)
@@ -345,7 +346,7 @@ int netif_configure(const struct netif_link *links, size_t n_links,
 
 int netif_set_mac(const struct netif_link *link, struct err *err)
 {
-	auto_close int fd = netlink_open();
+	auto_close int fd = netlink_open(NETLINK_ROUTE);
 	struct netlink_msg m;
 	int r = fd < 0 ? fd : 0;
 
@@ -360,7 +361,7 @@ int netif_set_mac(const struct netif_link *link, struct err *err)
 
 int netif_loopback_up(struct err *err)
 {
-	auto_close int fd = netlink_open();
+	auto_close int fd = netlink_open(NETLINK_ROUTE);
 	struct find f = { .name = "lo" };
 	int r = fd < 0 ? fd : find_link(fd, &f);
 

@@ -62,7 +62,7 @@ static json_t *describe(const struct network *n)
 	json_object_set_new(
 		o, "Created", json_string(output_time(n->created_ns, when, sizeof(when))));
 	json_object_set_new(o, "Scope", json_string("local"));
-	json_object_set_new(o, "Driver", json_string("user"));
+	json_object_set_new(o, "Driver", json_string(n->bridged ? "bridge" : "user"));
 	json_object_set_new(o, "EnableIPv6", json_false());
 	json_object_set_new(o, "IPAM",
 		json_pack("{s:s, s:[{s:o, s:o}]}", "Driver", "default", "Config", "Subnet",
@@ -82,7 +82,8 @@ struct create {
 
 #define AT(field) offsetof(struct create, field)
 static const struct opt create_opts[] = {
-	{ "driver", 'd', OPT_STRING, AT(driver), "DRIVER", "user, the only one there is" },
+	{ "driver", 'd', OPT_STRING, AT(driver), "DRIVER",
+		"user, or bridge (for root): a bridge of this host (default: user)" },
 	{ "internal", 0, OPT_FLAG, AT(internal), NULL, "nothing outside of it is reached" },
 	{ "label", 0, OPT_LIST, AT(labels), "KEY=VALUE", "note this down with it" },
 	{ "subnet", 0, OPT_STRING, AT(subnet), "ADDRESS/BITS",
@@ -95,15 +96,15 @@ static int run_create_network(
 	struct cli *cli, const void *values, const char **words, size_t n, struct err *err)
 {
 	const struct create *c = values;
+	bool bridged = c->driver && strcmp(c->driver, "bridge") == 0;
 	int r = labels_check(&c->labels, err);
 
-	if (r == 0 && c->driver && strcmp(c->driver, "user") != 0 &&
-		strcmp(c->driver, "bridge") != 0)
-		return err_set(err, ENOTSUP,
-			"option '--driver' is '%.100s': give user, the only one there is",
+	if (r == 0 && c->driver && !bridged && strcmp(c->driver, "user") != 0)
+		return err_set(err, ENOTSUP, "option '--driver' is '%.100s': give user or bridge",
 			c->driver);
 	if (r == 0)
-		r = network_create(cli->root, words[0], c->subnet, c->internal, &c->labels, err);
+		r = network_create(
+			cli->root, words[0], c->subnet, c->internal, bridged, &c->labels, err);
 	if (r == 0)
 		printf("%s\n", words[0]);
 	return r;

@@ -389,12 +389,15 @@ bool bus_take(struct bus *bus, const uint8_t *frame, size_t len)
 	size_t header, total;
 	uint32_t to;
 
+	/* With a bridge it is only for names. */
 	if (get16(frame + 12) == ETHERNET_ARP)
-		return take_arp(bus, frame);
+		return !bus->plan->bridged && take_arp(bus, frame);
+	if (get16(frame + 12) != ETHERNET_IPV4)
+		return false;
 	header = (size_t)(ip[0] & 15) * 4;
 	total = get16(ip + 2);
 	to = get32(ip + 16);
-	if (may_be_member(bus->plan, to)) {
+	if (!bus->plan->bridged && may_be_member(bus->plan, to)) {
 		if (to != bus->plan->guest && total <= PACKET_MTU)
 			to_member(bus, to, ip, total);
 		return true;

@@ -26,6 +26,10 @@ struct net_plan {
 	uint32_t gateway, dns, guest;
 	enum net_reach reach;
 	bool shared; /* with other sandboxes: only its own address is a source */
+	/* The others, and the gateway, are reached by a bridge of the host's; the stack, which
+	 * publishes ports, has another address then. */
+	bool bridged;
+	uint32_t proxy;
 };
 
 /* That of a sandbox alone, 10.0.2.0/24; net.h has the words. */

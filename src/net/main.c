@@ -38,10 +38,12 @@
 #include "net/publish.h"
 #include "net/relay.h"
 #include "net/stack.h"
+#include "net/tap.h"
 
 #define NOBODY	    65534
 #define QUEUE_PAUSE (LIMIT_NET_QUEUE / 2)
-#define FDS_MAX	    (1 + RELAY_FDS_MAX + DATAGRAMS_FDS_MAX + BUS_FDS_MAX + LIMIT_NET_SOCKETS)
+#define FDS_MAX \
+	(1 + RELAY_FDS_MAX + DATAGRAMS_FDS_MAX + BUS_FDS_MAX + TAP_FDS_MAX + LIMIT_NET_SOCKETS)
 #define PORT_TRIES  16
 #define FRAME_BURST 64 /* reads from the VMM in one turn */
 
@@ -52,6 +54,7 @@ struct net {
 	struct relay *relay;
 	struct datagrams *datagrams;
 	struct bus *bus; /* NULL: it is alone */
+	struct tap *tap; /* NULL: it is on no bridge */
 	struct frame_reader in;
 	struct frame_queue out;
 	struct pollfd fds[FDS_MAX];
@@ -62,7 +65,7 @@ struct args {
 	bool host_access;
 	struct net_port ports[LIMIT_PORTS];
 	unsigned n_ports;
-	const char *bus;
+	const char *bus, *bridge;
 	uint8_t mac[6];
 	struct strv names;
 };
@@ -79,7 +82,8 @@ static void from_guest(const uint8_t *frame, size_t len, void *arg)
 {
 	if (filter_frame(&net.plan, frame, len) == FILTER_PASS &&
 		!datagrams_take(net.datagrams, frame, len) &&
-		!(net.bus && bus_take(net.bus, frame, len)))
+		!(net.bus && bus_take(net.bus, frame, len)) &&
+		!(net.tap && tap_take(net.tap, frame, len)))
 		stack_input(net.stack, frame, len);
 }
 
@@ -255,9 +259,9 @@ static int write_frames(void)
 
 static int turn(void)
 {
-	struct pollfd *relay = net.fds + 1, *datagrams, *bus, *stack;
+	struct pollfd *relay = net.fds + 1, *datagrams, *bus, *tap, *stack;
 	bool paused = net.out.len > QUEUE_PAUSE;
-	unsigned n_relay, n_datagrams, n_bus = 0, n_stack;
+	unsigned n_relay, n_datagrams, n_bus = 0, n_tap = 0, n_stack;
 	int timeout = -1, r = 0;
 
 	net.fds[0] = (struct pollfd){ .fd = net.fd,
@@ -268,9 +272,13 @@ static int turn(void)
 	bus = datagrams + n_datagrams;
 	if (net.bus)
 		n_bus = bus_fill(net.bus, bus, paused);
-	stack = bus + n_bus;
+	tap = bus + n_bus;
+	if (net.tap)
+		n_tap = tap_fill(net.tap, tap, paused);
+	stack = tap + n_tap;
 	n_stack = stack_fill(net.stack, stack, LIMIT_NET_SOCKETS, &timeout);
-	if (poll(net.fds, 1 + n_relay + n_datagrams + n_bus + (paused ? 0 : n_stack), timeout) < 0)
+	if (poll(net.fds, 1 + n_relay + n_datagrams + n_bus + n_tap + (paused ? 0 : n_stack),
+		    timeout) < 0)
 		return errno == EINTR ? 0 : -errno;
 	if (net.fds[0].revents & POLLOUT)
 		r = write_frames();
@@ -280,6 +288,8 @@ static int turn(void)
 	datagrams_turn(net.datagrams, datagrams, n_datagrams);
 	if (net.bus)
 		bus_turn(net.bus, bus, n_bus);
+	if (net.tap)
+		tap_turn(net.tap, tap, n_tap);
 	stack_turn(net.stack, stack, n_stack, paused);
 	return r < 0 ? r : write_frames();
 }
@@ -303,6 +313,7 @@ static int parse_address(char *text)
 	net.plan.network = net.plan.guest & net.plan.mask;
 	net.plan.gateway = net.plan.network + 1;
 	net.plan.dns = (net.plan.network | ~net.plan.mask) - 1;
+	net.plan.proxy = net.plan.dns - 1;
 	net.plan.shared = true;
 	return 0;
 }
@@ -345,6 +356,10 @@ static int parse_arg(int opt, char *value, struct args *args)
 	case 'b':
 		args->bus = value;
 		return 0;
+	case 'B':
+		args->bridge = value;
+		net.plan.bridged = true;
+		return 0;
 	case 'm':
 		return hex_decode(value, args->mac, sizeof(args->mac));
 	case 'N':
@@ -359,7 +374,8 @@ static int parse_args(int argc, char **argv, struct args *args, struct err *err)
 	static const struct option options[] = { { "fd", 1, NULL, 'f' },
 		{ "ready-fd", 1, NULL, 'r' }, { "host-access", 0, NULL, 'h' },
 		{ "publish", 1, NULL, 'p' }, { "address", 1, NULL, 'a' }, { "reach", 1, NULL, 'c' },
-		{ "bus", 1, NULL, 'b' }, { "mac", 1, NULL, 'm' }, { "name", 1, NULL, 'N' }, { 0 } };
+		{ "bus", 1, NULL, 'b' }, { "bridge", 1, NULL, 'B' }, { "mac", 1, NULL, 'm' },
+		{ "name", 1, NULL, 'N' }, { 0 } };
 	int opt, r = 0;
 
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) >= 0 && r == 0) {
@@ -374,11 +390,12 @@ static int parse_args(int argc, char **argv, struct args *args, struct err *err)
 			return err_set(err, E2BIG, "more than %d published ports", LIMIT_PORTS);
 		r = publish_parse(optarg, &args->ports[args->n_ports++], err);
 	}
-	if (r == 0 && (args->fd < 0 || optind != argc))
+	if (r == 0 && (args->fd < 0 || optind != argc || (args->bridge && !args->bus)))
 		return err_set(err, EINVAL,
 			"usage: micropod-net --fd N [--ready-fd N] [--host-access] [--publish "
 			"[IP:]HOST:GUEST[/udp]]... [--reach all|private|internet|nowhere] "
-			"[--address ADDRESS/PREFIX --bus DIR --mac HEX [--name NAME]...]");
+			"[--address ADDRESS/PREFIX --bus DIR --mac HEX [--name NAME]... "
+			"[--bridge DEVICE]]");
 	return r;
 }
 
@@ -401,6 +418,8 @@ static int start(struct args *args, struct err *err)
 	if (r == 0 && args->bus)
 		r = bus_new(&net.plan, args->bus, args->mac, &args->names, to_guest, NULL, &net.bus,
 			err);
+	if (r == 0 && args->bridge)
+		r = tap_new(&net.plan, args->bridge, args->mac, to_guest, NULL, &net.tap, err);
 	return r < 0 ? r : give_up_rights(err);
 }
 
@@ -444,6 +463,7 @@ int main(int argc, char **argv)
 	relay_free(net.relay);
 	datagrams_free(net.datagrams);
 	bus_free(net.bus);
+	tap_free(net.tap);
 	stack_free(net.stack);
 	frame_queue_deinit(&net.out);
 	return r == -EPIPE || r == -ECONNRESET ? 0 : 1;

@@ -34,6 +34,8 @@ static int add_shared(const struct net_config *c, struct strv *argv)
 		r = strv_addf(argv, "--mac=%s", mac);
 	for (size_t i = 0; r == 0 && i < c->names->n; i++)
 		r = strv_addf(argv, "--name=%s", c->names->v[i]);
+	if (r == 0 && c->bridge)
+		r = strv_addf(argv, "--bridge=%s", c->bridge);
 	return r;
 }
 

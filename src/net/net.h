@@ -42,6 +42,7 @@ struct net_config {
 	/* On a network with others: its address there, ADDRESS/PREFIX, NULL if it is alone; the
 	 * folder where they meet; by which names the others know it */
 	const char *address, *folder;
+	const char *bridge; /* of the host's, on which that network is; NULL: on none */
 	const uint8_t *mac;
 	const struct strv *names;
 	int log_fd;	  /* its stderr; borrowed */

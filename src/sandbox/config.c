@@ -72,6 +72,7 @@ static const struct field config_fields[] = {
 	CONFIG(volumes, FIELD_STRV),
 	CONFIG(slots, FIELD_U64),
 	CONFIG(vsock, FIELD_BOOL),
+	CONFIG(bridge, FIELD_STRING),
 	CONFIG(no_network, FIELD_BOOL),
 	CONFIG(host_access, FIELD_BOOL),
 	CONFIG(network, FIELD_STRING),

@@ -64,6 +64,7 @@ struct sandbox_config {
 				the container finds it, "rw" or "ro" */
 	uint64_t slots;	     /* of the VM, for what is plugged in after its start */
 	bool vsock;	     /* the agent is joined over vsock, not virtio-serial */
+	char *bridge;	     /* of this host, that its network is on; NULL: it is on none */
 	bool no_network;
 	bool host_access;
 	char *network; /* a VM's: one with a name, NETWORK_PRIVATE or NETWORK_INTERNET; an engine's:

@@ -73,8 +73,8 @@ static int fill(int dir, void *arg)
 	/* As root the members' micropod-net are nobody. */
 	if (geteuid() == 0 && fchownat(dir, MEMBERS, NOBODY, NOBODY, 0) < 0)
 		return -errno;
-	more = json_pack("{s:s, s:I, s:i, s:b}", "id", n->id, "subnet", (json_int_t)n->subnet,
-		"prefix", (int)n->prefix, "internal", n->internal);
+	more = json_pack("{s:s, s:I, s:i, s:b, s:b}", "id", n->id, "subnet", (json_int_t)n->subnet,
+		"prefix", (int)n->prefix, "internal", n->internal, "bridged", n->bridged);
 	r = shelf_write_record(&networks, dir, &n->labels, more);
 	json_decref(more);
 	return r;
@@ -121,13 +121,17 @@ static int choose_subnet(
 			return err_set(err, EEXIST,
 				"subnet %s overlaps with that of network '%s': choose another",
 				wanted, other);
+		if (r == 0 && n->bridged && bridge_is_routed(n->subnet, n->prefix))
+			return err_set(err, EEXIST,
+				"subnet %s is another network's of this host: choose another",
+				wanted);
 		return r;
 	}
 	n->prefix = PREFIX;
 	for (uint32_t i = 0; i < CHOICES; i++) {
 		n->subnet = FIRST | i << (32 - PREFIX);
 		r = find_overlap(root, n, other, err);
-		if (r < 0 || !other[0])
+		if (r < 0 || (!other[0] && !bridge_is_routed(n->subnet, n->prefix)))
 			return r;
 	}
 	return err_set(err, ENOSPC, "no subnet is free: give one with --subnet");
@@ -144,11 +148,33 @@ static bool is_reserved(const char *name)
 	return false;
 }
 
+void network_bridge(const struct network *n, char out[static BRIDGE_NAME])
+{
+	snprintf(out, BRIDGE_NAME, "mp-%.*s", ID_SHOWN_LEN, n->id);
+}
+
+static int make_bridge(const struct network *n, struct err *err)
+{
+	char name[BRIDGE_NAME];
+
+	network_bridge(n, name);
+	return bridge_make(name, n->subnet + 1, n->prefix, !n->internal, err);
+}
+
+static int drop_bridge(const struct network *n, struct err *err)
+{
+	char name[BRIDGE_NAME];
+
+	network_bridge(n, name);
+	return bridge_remove(name, err);
+}
+
 int network_create(struct sandbox_root *root, const char *name, const char *subnet, bool internal,
-	const struct strv *labels, struct err *err)
+	bool bridged, const struct strv *labels, struct err *err)
 {
 	auto_close int folder = -1, lock = -1;
-	struct network n = { .internal = internal, .labels = *labels };
+	struct network n = { .internal = internal, .bridged = bridged, .labels = *labels };
+	struct err ignored = ERR_INIT;
 	struct stat st;
 	int r;
 
@@ -167,9 +193,13 @@ int network_create(struct sandbox_root *root, const char *name, const char *subn
 		return err_set(err, EEXIST, "network '%s' is there already", name);
 	id_generate(n.id);
 	r = choose_subnet(root, subnet, &n, err);
+	if (r == 0 && bridged)
+		r = make_bridge(&n, err);
 	if (r < 0)
 		return r;
 	r = shelf_make(folder, name, fill, &n);
+	if (r < 0 && bridged)
+		drop_bridge(&n, &ignored);
 	return r < 0 ? err_errno(err, -r, "cannot make the network '%s'", name) : 0;
 }
 
@@ -198,6 +228,7 @@ static int load(
 		n.subnet = (uint32_t)subnet;
 		n.prefix = (unsigned)prefix;
 		n.internal = internal;
+		n.bridged = json_is_true(json_object_get(record, "bridged"));
 	}
 	json_decref(record);
 	if (r < 0) {
@@ -282,6 +313,8 @@ int network_remove(struct sandbox_root *root, const char *word, struct err *err)
 	if (network_used(root, word, by))
 		return err_set(err, EBUSY,
 			"network '%s' is used by sandbox '%s': remove that first", word, by);
+	if (n.bridged && (r = drop_bridge(&n, err)) < 0)
+		return r;
 	return shelf_take(&networks, folder, word, err);
 }
 
@@ -324,7 +357,8 @@ static bool is_members(const struct network *n, uint32_t address)
 {
 	uint32_t last = n->subnet | ~mask_of(n->prefix);
 
-	return address > n->subnet + 1 && address < last - 1;
+	/* With a bridge the one before is the stack's (net/filter.h). */
+	return address > n->subnet + 1 && address < last - 1 - n->bridged;
 }
 
 static int choose_address(const struct network *n, const struct claim *claim, const char *wanted,
@@ -373,14 +407,20 @@ int network_claim(
 {
 	auto_close int folder = -1, lock = -1;
 	auto_network struct network n = { 0 };
+	char text[16], bridge[BRIDGE_NAME];
 	uint32_t address = 0;
-	char text[16];
 	int r;
 
 	folder = shelf_open(&networks, root, &lock, err);
 	if (folder < 0)
 		return folder;
 	r = network_load(root, c->network, &n, err);
+	if (r == 0 && n.bridged && c->host_access)
+		return err_set(err, EINVAL,
+			"option '--host-access' does not go with network '%s': on a bridge the "
+			"gateway is "
+			"the host itself",
+			n.name);
 	if (r == 0)
 		r = find_address(root, &n, c->ip, &address, err);
 	if (r < 0)
@@ -388,14 +428,25 @@ int network_claim(
 	/* It may have been given by its id. */
 	free(c->network);
 	free(c->reach);
+	free(c->bridge);
 	c->network = strdup(n.name);
 	c->reach = n.internal ? strdup("nowhere") : NULL;
-	if (!c->network || (n.internal && !c->reach))
+	network_bridge(&n, bridge);
+	c->bridge = n.bridged ? strdup(bridge) : NULL;
+	if (!c->network || (n.internal && !c->reach) || (n.bridged && !c->bridge))
 		return err_errno(err, ENOMEM, "cannot join the network '%s'", n.name);
 	text_of(address, text);
 	snprintf(c->address, sizeof(c->address), "%s/%u", text, n.prefix);
 	*ret_lock = take_fd(&lock);
 	return 0;
+}
+
+int network_ready(struct sandbox_root *root, const struct sandbox_config *c, struct err *err)
+{
+	auto_network struct network n = { 0 };
+	int r = c->bridge ? network_load(root, c->network, &n, err) : 0;
+
+	return r < 0 || !c->bridge ? r : make_bridge(&n, err);
 }
 
 char *network_folder(const struct sandbox_root *root, const char *name)

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "base/strv.h"
+#include "net/bridge.h"
 #include "sandbox/config.h"
 #include "sandbox/root.h"
 
@@ -20,6 +21,7 @@ struct network {
 	uint32_t subnet; /* host byte order */
 	unsigned prefix;
 	bool internal; /* nothing outside it is reached */
+	bool bridged;  /* on a bridge of the host's, network_bridge() */
 	int64_t created_ns;
 	struct strv labels; /* KEY=VALUE */
 };
@@ -30,7 +32,10 @@ void network_deinit(struct network *network);
 /* Makes it. subnet: "10.89.0.0/24", NULL: one that no other has. -EEXIST with err if there is one.
  * 0 or -errno with err, and then nothing is left. */
 int network_create(struct sandbox_root *root, const char *name, const char *subnet, bool internal,
-	const struct strv *labels, struct err *err);
+	bool bridged, const struct strv *labels, struct err *err);
+
+/* The name of its bridge. */
+void network_bridge(const struct network *network, char out[static BRIDGE_NAME]);
 
 /* By name, or by the beginning of the id. -ENOENT with err if there is none. */
 int network_load(
@@ -56,6 +61,10 @@ bool network_shared(const struct sandbox_config *config);
  * configuration has to be written by then. 0 or -errno with err. */
 int network_claim(
 	struct sandbox_root *root, struct sandbox_config *config, int *ret_lock, struct err *err);
+
+/* Makes sure that the network's bridge is there, also after a boot of the host. 0 or -errno with
+ * err. */
+int network_ready(struct sandbox_root *root, const struct sandbox_config *config, struct err *err);
 
 /* Where the members meet; malloc'd, NULL without memory. */
 char *network_folder(const struct sandbox_root *root, const char *name);

@@ -162,6 +162,7 @@ static int join_network(struct shim *shim, struct net_wait *w)
 	w->folder = network_folder(shim->root, c->network);
 	w->config.address = c->address;
 	w->config.folder = w->folder;
+	w->config.bridge = c->bridge;
 	w->config.mac = c->mac;
 	w->config.names = &w->names;
 	return w->folder ? r : -ENOMEM;
@@ -191,6 +192,9 @@ static int start_net(struct shim *shim, struct net_wait *w, struct err *err)
 		r = join_network(shim, w);
 		if (r < 0)
 			return err_errno(err, -r, "cannot join the network");
+		r = network_ready(shim->root, &shim->box.config, err);
+		if (r < 0)
+			return r;
 	}
 	r = net_start(&w->config, &shim->net_pid, &pidfd, &shim->net_fd, &w->ready_fd, err);
 	w->config.program = NULL;

@@ -231,7 +231,7 @@ def test_verbs(micropod, networks):
     (["network", "create", "x/y"], "'x/y' is no name of a network: use 2 to 64 letters, digits, '_', '.', '-', the first a letter or digit"),
     (["network", "create", "--subnet", "10.0.0.1/24", "net1"],
      "option '--subnet' is '10.0.0.1/24': give a network's address and 8 to 29 bits, such as 10.89.0.0/24"),
-    (["network", "create", "-d", "overlay", "net1"], "option '--driver' is 'overlay': give user, the only one there is"),
+    (["network", "create", "-d", "overlay", "net1"], "option '--driver' is 'overlay': give user or bridge"),
     (["network", "rm", "nosuch"], "no such network: nosuch"),
     (["network", "inspect", "nosuch"], "no such network: nosuch"),
     (["run", "--network", "nosuch", "x"], "no such network: nosuch (micropod network create makes one)"),

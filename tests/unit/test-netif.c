@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "agent/netif.h"
-#include "agent/netlink.h"
+#include "io/netlink.h"
 #include "base/cleanup.h"
 #include "test.h"
 
@@ -37,7 +37,7 @@ static void close_nest(struct netlink_msg *m, struct rtattr *a)
 
 static int make_veth(void)
 {
-	auto_close int fd = netlink_open();
+	auto_close int fd = netlink_open(NETLINK_ROUTE);
 	struct netlink_msg m;
 	struct rtattr *info, *data, *peer;
 

@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agent/netlink.h"
+#include "io/netlink.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/macro.h"
 
-#define DUMP_BUFFER 32768 /* what the kernel puts into one datagram at most */
+#define NETLINK_BATCH_MAX 8
+#define DUMP_BUFFER	  32768 /* what the kernel puts into one datagram at most */
 
-int netlink_open(void)
+int netlink_open(int protocol)
 {
 	struct sockaddr_nl addr = { .nl_family = AF_NETLINK };
-	auto_close int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	auto_close int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
 
 	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
 		return -errno;
@@ -38,14 +40,30 @@ void netlink_add(struct netlink_msg *m, uint16_t type, const void *data, size_t 
 	assert(at + RTA_SPACE(len) <= sizeof(m->buf));
 	a->rta_type = type;
 	a->rta_len = (uint16_t)RTA_LENGTH(len);
-	memcpy(RTA_DATA(a), data, len);
+	if (len)
+		memcpy(RTA_DATA(a), data, len);
 	m->head.nlmsg_len = (uint32_t)(at + RTA_SPACE(len));
 }
 
+size_t netlink_nest(struct netlink_msg *m, uint16_t type)
+{
+	size_t at = NLMSG_ALIGN(m->head.nlmsg_len);
+
+	netlink_add(m, type | NLA_F_NESTED, NULL, 0);
+	return at;
+}
+
+void netlink_nest_end(struct netlink_msg *m, size_t nest)
+{
+	struct rtattr *a = (struct rtattr *)(m->buf + nest);
+
+	a->rta_len = (uint16_t)(m->head.nlmsg_len - nest);
+}
+
+static uint32_t last_seq;
+
 static int send_request(int fd, struct netlink_msg *m)
 {
-	static uint32_t last_seq;
-
 	m->head.nlmsg_seq = ++last_seq;
 	return send(fd, m->buf, m->head.nlmsg_len, 0) < 0 ? -errno : 0;
 }
@@ -98,6 +116,26 @@ int netlink_ask(int fd, struct netlink_msg *m)
 	m->head.nlmsg_flags |= NLM_F_ACK;
 	r = send_request(fd, m);
 	return r < 0 ? r : receive(fd, m->head.nlmsg_seq, NULL, NULL);
+}
+
+int netlink_ask_batch(int fd, struct netlink_msg *m, size_t n)
+{
+	struct iovec iov[NETLINK_BATCH_MAX];
+	const struct msghdr msg = { .msg_iov = iov, .msg_iovlen = n };
+	int r = 0;
+
+	assert(n >= 2 && n <= ARRAY_SIZE(iov));
+	for (size_t i = 0; i < n; i++) {
+		m[i].head.nlmsg_seq = ++last_seq;
+		if (i > 0 && i < n - 1)
+			m[i].head.nlmsg_flags |= NLM_F_ACK;
+		iov[i] = (struct iovec){ m[i].buf, NLMSG_ALIGN(m[i].head.nlmsg_len) };
+	}
+	if (sendmsg(fd, &msg, 0) < 0)
+		return -errno;
+	for (size_t i = 1; r == 0 && i < n - 1; i++)
+		r = receive(fd, m[i].head.nlmsg_seq, NULL, NULL);
+	return r;
 }
 
 int netlink_dump(
