@@ -31,12 +31,11 @@
 #define IPV4_SOURCE 12	/* of the header */
 #define CHAIN	    "postrouting"
 
-static const char needs_root[] = "a network on a bridge needs root (or CAP_NET_ADMIN): leave "
-				 "'--driver bridge' out for one that needs no rights";
-
 static int fail(int r, const char *what, const char *name, struct err *err)
 {
-	return r == -EPERM ? err_set(err, EPERM, "%s", needs_root)
+	return r == -EPERM ? err_set(err, EPERM,
+				     "a network on a bridge needs root (or CAP_NET_ADMIN): leave "
+				     "'--driver bridge' out for one that needs no rights")
 			   : err_errno(err, -r, "cannot %s '%s'", what, name);
 }
 
