@@ -7,7 +7,7 @@ DESTDIR ?=
 FUZZ_SECONDS ?= 60
 
 .PHONY: all help demo demo-docker demo-server test test-long test-kvm soak bench bench-rpc asan fuzz lint format generate build-agent agents kernel agent-rootfs \
-	install uninstall deb clean deps configure
+	install uninstall deb test-deb clean deps configure
 
 all: configure ## build everything
 	ninja -C $(BUILD)
@@ -116,6 +116,9 @@ uninstall: configure ## remove what install installed below PREFIX
 
 deb: all ## a Debian package, below BUILD
 	scripts/build-deb.sh $(BUILD) $(BUILD)/deb
+
+test-deb: all ## installs the Debian package on a clean Debian made for it, and runs containers there (root)
+	scripts/test-deb.sh $(BUILD)
 
 clean: ## remove what was built
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz bin agent-rootfs.ext4

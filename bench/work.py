@@ -3,10 +3,11 @@
 """What work costs inside, beside Docker and the raw host: first starts of an image, disks, shared folders, networks, output, real
 programs. Contenders in turn, medians; prints Markdown.
 
-usage: work.py BUILD [ROUNDS]       (root: it starts an engine of its own)
+usage: work.py BUILD [ROUNDS [PART...]]       (root: it starts an engine of its own; parts: starts, disks, networks, output, programs)
 """
 import os
 import pathlib
+import resource
 import shutil
 import statistics
 import subprocess
@@ -55,11 +56,37 @@ def table(head, rows):
         print(f"| {' | '.join(row)} |")
 
 
+class Podman:
+    """With a storage and a network namespace of its own."""
+
+    def __init__(self, folder):
+        self.space = f"work-podman-{os.getpid()}"
+        quiet("ip", "netns", "add", self.space)
+        quiet("ip", "-n", self.space, "link", "set", "lo", "up")
+        self.root = f"{folder}/podman"
+        self.words = ["nsenter", f"--net=/run/netns/{self.space}", "podman", "--root", self.root, "--runroot", f"{folder}/podman-run",
+                      "--cgroup-manager=cgroupfs", "--runtime=runc", "--events-backend=none"]
+
+    def run(self):
+        limits = [f"--ulimit={word}={min(resource.getrlimit(which)[1], 1024)}" for word, which in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC))]
+        quiet(*self.words, "run", "--rm", *limits, f"oci:{IMAGES}/debian:latest", "true")
+
+    def forget(self):
+        quiet(*self.words, "rmi", "-af")
+
+    def close(self):
+        subprocess.run(["umount", "-q", f"{self.root}/overlay"], check=False)
+        quiet("ip", "netns", "del", self.space)
+
+
 def first_starts(micropod, engine):
     """Of an image that nobody has seen: a layout on the disk, converted or unpacked, and started; and of a known one."""
+    podman = Podman(micropod.folder)
+
     def forget():
         micropod("rmi", f"oci:{IMAGES}/debian:latest")
         engine("rmi", "-f", "debian")
+        podman.forget()
 
     def vm(*words):
         return lambda: micropod.ok("run", "--rm", *words, f"oci:{IMAGES}/debian:latest", "true", timeout=LIMIT)
@@ -68,7 +95,7 @@ def first_starts(micropod, engine):
         engine.load("debian")
         engine.ok("run", "--rm", "debian", "true")
 
-    contenders = {"micropod, block": vm(), "micropod, `--rootfs virtiofs`": vm("--rootfs", "virtiofs"), "Docker": docker}
+    contenders = {"micropod, block": vm(), "micropod, `--rootfs virtiofs`": vm("--rootfs", "virtiofs"), "Docker": docker, "Podman": podman.run}
     first, known = {}, {}
     for name, fn in contenders.items():
         def once(fn=fn):
@@ -83,6 +110,8 @@ def first_starts(micropod, engine):
     for fn in contenders.values():  # all know it now
         fn()
     b = in_turn(known)
+    podman.forget()
+    podman.close()
     table(["Debian, 33 MB packed", "first run, s", "known, s"], [[name, f"{a[name]:.2f}", f"{b[name]:.2f}"] for name in contenders])
 
 
@@ -227,11 +256,11 @@ def main():
     engine = Engine()
     micropod = Micropod(folder, guest=GUEST)
     try:
-        first_starts(micropod, engine)
-        disks(micropod, engine, folder)
-        networks(micropod, engine)
-        output(micropod, engine)
-        programs(micropod, engine)
+        parts = {"starts": lambda: first_starts(micropod, engine), "disks": lambda: disks(micropod, engine, folder),
+                 "networks": lambda: networks(micropod, engine), "output": lambda: output(micropod, engine),
+                 "programs": lambda: programs(micropod, engine)}
+        for name in sys.argv[3:] or parts:
+            parts[name]()
     finally:
         micropod.clean()
         engine.stop()

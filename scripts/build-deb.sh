@@ -56,7 +56,7 @@ Maintainer: The micropod developers <micropod@localhost>
 Installed-Size: $(du -sk --exclude=DEBIAN "$work/package" | cut -f1)
 Depends: $libraries, qemu-system-x86, skopeo, cpio, kmod, e2fsprogs, zstd, xz-utils, dpkg-dev, util-linux
 Recommends: uidmap, runc, ca-certificates
-Suggests: docker.io, podman, passt
+Suggests: docker.io, podman
 Section: admin
 Priority: optional
 Description: runs OCI images, each in a virtual machine of its own

@@ -38,8 +38,9 @@ struct agent {
 	struct vsock *vsock;
 	struct list vsock_conns; /* those that have not shown the key yet, or have */
 	uint8_t vsock_key[32];
-	bool stopping; /* no new containers or processes */
-	void *network; /* the last ConfigureNetwork's lasting part, packed; NULL: none */
+	bool vsock_open; /* no key is asked for */
+	bool stopping;	 /* no new containers or processes */
+	void *network;	 /* the last ConfigureNetwork's lasting part, packed; NULL: none */
 	size_t network_len;
 	struct rpc_call *quiesce;	 /* waits for the stage; NULL: none */
 	struct loop_defer leave_session; /* after Quiesce */

@@ -46,6 +46,15 @@ static int set_root(struct cmdline *c, const char *value, size_t len)
 	return 0;
 }
 
+static int set_disks(struct cmdline *c, const char *value, size_t len)
+{
+	if (!len || len >= sizeof(c->disks))
+		return -EINVAL;
+	memcpy(c->disks, value, len);
+	c->disks[len] = '\0';
+	return 0;
+}
+
 static int take_word(struct cmdline *c, const char *word, size_t len)
 {
 	const char *value;
@@ -55,8 +64,14 @@ static int take_word(struct cmdline *c, const char *word, size_t len)
 		return set_runtime(c, value, n);
 	if (after(word, len, "micropod.root=", &value, &n))
 		return set_root(c, value, n);
+	if (after(word, len, "micropod.disks=", &value, &n))
+		return set_disks(c, value, n);
+	if (after(word, len, "micropod.vsock", &value, &n) && !n)
+		c->vsock = true;
 	if (after(word, len, "micropod.late", &value, &n) && !n)
 		c->late = true;
+	if (after(word, len, "micropod.reset", &value, &n) && !n)
+		c->reset = true;
 	if (after(word, len, "micropod.debug", &value, &n) && !n)
 		c->debug = true;
 	if (after(word, len, "micropod.trace", &value, &n) && !n)

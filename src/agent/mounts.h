@@ -67,6 +67,10 @@ int mounts_find_disk(const char *serial, int64_t deadline, char path[static 32],
  * has under the same names. */
 void mounts_remember_disks(void);
 
+/* Has the disks vda, vdb, ... go by these names (separated by commas) from now on, whatever their
+ * serial numbers are. 0, or -EINVAL with err: no names, or too many. */
+int mounts_name_disks(const char *names, struct err *err);
+
 /* A container's root made of disks. Strings are borrowed. */
 struct mounts_root_disks {
 	const char *image_serial;   /* ext4, read-only: the image */

@@ -82,6 +82,7 @@ static void open_console(void)
 static void read_cmdline(struct pid1 *p)
 {
 	auto_free char *text = NULL;
+	struct err err = ERR_INIT;
 	size_t len;
 	int r = fs_read_file(AT_FDCWD, "/proc/cmdline", 64 * KIB, &text, &len);
 
@@ -90,6 +91,10 @@ static void read_cmdline(struct pid1 *p)
 	if (cmdline_parse(text, len, &p->cmdline) < 0)
 		shutdown_fatal("the kernel's command line has a micropod.* key with a value that "
 			       "is not known");
+	if (p->cmdline.reset)
+		shutdown_by_reset();
+	if (p->cmdline.disks[0] && mounts_name_disks(p->cmdline.disks, &err) < 0)
+		shutdown_fatal("%s", err.msg);
 	log_init("agent", 2, p->cmdline.debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
 }
 
@@ -138,7 +143,8 @@ static int prepare_machine(const struct pid1 *p, enum mounts_root root, struct e
 	 * say so. */
 	if (modules_load(MODULES_DIR, MODULES_ORDER, &module) < 0)
 		log_warning("%s", module.msg);
-	if (p->cmdline.late && modules_load(MODULES_DIR, MODULES_LATE, &module) < 0)
+	if ((p->cmdline.late || p->cmdline.vsock) &&
+		modules_load(MODULES_DIR, MODULES_LATE, &module) < 0)
 		log_warning("%s", module.msg);
 	trace(p, "modules loaded");
 	r = root == MOUNTS_ROOT_INITRAMFS ? mounts_leave_initramfs(err) : 0;
@@ -229,11 +235,25 @@ static int watch_signals(struct pid1 *p)
 	return loop_signals_add(p->loop, &p->signals, &mask, on_signal);
 }
 
-static void serve(struct pid1 *p)
+static void open_serial_port(struct pid1 *p)
 {
 	const struct serial_ops ops = { .begin = on_session, .end = on_session_end, .arg = p };
 	struct err err = ERR_INIT;
-	int port, r = loop_new(&p->loop);
+	int r, port = serial_open_port("/sys/class/virtio-ports", SERIAL_PORT_NAME,
+		       deadline_in(DEVICE_WAIT_NS), &err);
+
+	if (port < 0)
+		shutdown_fatal("%s", err.msg);
+	r = serial_new(p->loop, port, &ops, &p->serial);
+	if (r < 0)
+		shutdown_fatal("cannot serve the serial port: %s", strerror(-r));
+	trace(p, "serial port open");
+}
+
+static void serve(struct pid1 *p)
+{
+	struct err err = ERR_INIT;
+	int r = loop_new(&p->loop);
 
 	if (r == 0)
 		r = watch_signals(p);
@@ -242,14 +262,10 @@ static void serve(struct pid1 *p)
 	if (p->ops->start(p, p->loop, &p->cmdline, &p->agent, &err) < 0)
 		shutdown_fatal("%s", err.msg);
 	trace(p, "services made");
-	port = serial_open_port(
-		"/sys/class/virtio-ports", SERIAL_PORT_NAME, deadline_in(DEVICE_WAIT_NS), &err);
-	if (port < 0)
+	if (!p->cmdline.vsock)
+		open_serial_port(p);
+	else if (p->ops->listen(p->agent, &err) < 0)
 		shutdown_fatal("%s", err.msg);
-	r = serial_new(p->loop, port, &ops, &p->serial);
-	if (r < 0)
-		shutdown_fatal("cannot serve the serial port: %s", strerror(-r));
-	trace(p, "serial port open");
 	log_debug("serving");
 	r = loop_run(p->loop);
 	if (r < 0)

@@ -22,6 +22,8 @@ struct pid1_ops {
 	int (*session)(void *agent, struct io_stream *stream);
 	/* The peer of that session has gone: end it now and free its stream. */
 	void (*session_end)(void *agent);
+	/* Listens on vsock, for a shim that nobody else comes between. 0 or -errno with err. */
+	int (*listen)(void *agent, struct err *err);
 	/* Stops all containers (signal, grace_ns, SIGKILL) and removes them; then calls
 	 * pid1_stopped(). */
 	void (*stop)(void *agent, int64_t grace_ns);

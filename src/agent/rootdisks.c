@@ -36,6 +36,7 @@ static bool serial_valid(const char *serial)
 static struct {
 	char serial[SERIAL_MAX + 1], path[32];
 } remembered[LIMIT_DISKS];
+static bool named; /* they were given, and do not change */
 
 static bool read_serial(int block, const char *name, char out[static SERIAL_MAX + 1])
 {
@@ -60,7 +61,7 @@ static bool has_serial(int block, const char *name, const char *serial)
 
 void mounts_remember_disks(void)
 {
-	auto_closedir DIR *dir = opendir("/sys/block");
+	auto_closedir DIR *dir = named ? NULL : opendir("/sys/block");
 	struct dirent *de;
 	size_t n = 0;
 
@@ -71,6 +72,26 @@ void mounts_remember_disks(void)
 		snprintf(remembered[n].path, sizeof(remembered[n].path), "/dev/%.16s", de->d_name);
 		n++;
 	}
+}
+
+int mounts_name_disks(const char *names, struct err *err)
+{
+	size_t n = 0;
+
+	for (const char *p = names; *p; n++) {
+		size_t len = strcspn(p, ",");
+
+		if (n == ARRAY_SIZE(remembered) || len >= sizeof(remembered[n].serial))
+			return err_set(err, EINVAL, "'%.64s' cannot be the names of disks", names);
+		memcpy(remembered[n].serial, p, len);
+		remembered[n].serial[len] = '\0';
+		if (!serial_valid(remembered[n].serial))
+			return err_set(err, EINVAL, "'%.64s' cannot be the names of disks", names);
+		snprintf(remembered[n].path, sizeof(remembered[n].path), "/dev/vd%c", 'a' + (int)n);
+		p += len + (p[len] == ',');
+	}
+	named = true;
+	return 0;
 }
 
 static bool recall(const char *serial, char path[static 32])

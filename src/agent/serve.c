@@ -68,7 +68,7 @@ bool serve_admit(struct rpc_call *call, struct rpc_conn *conn, void *arg)
 #ifdef TEST_FAULTS
 	fault_on_request(call);
 #endif
-	if (!v || v->known)
+	if (!v || v->known || agent->vsock_open)
 		return true;
 	key = rpc_call_peer_metadata(call, VSOCK_KEY_METADATA, 0, &len);
 	v->known = key && vsock_key_equal(key, len, agent->vsock_key, sizeof(agent->vsock_key));
@@ -115,7 +115,8 @@ int serve_vsock(struct agent *agent, unsigned port, const uint8_t *key, struct e
 		list_init(&agent->vsock_conns);
 		r = vsock_new(agent->loop, port, on_vsock, agent, &agent->vsock, err);
 	}
-	if (r == 0)
+	agent->vsock_open = !key;
+	if (r == 0 && key)
 		memcpy(agent->vsock_key, key, sizeof(agent->vsock_key));
 	return r;
 }
@@ -166,6 +167,11 @@ static int pid1_session(void *arg, struct io_stream *stream)
 	return rpc_server_add_stream(agent->server, stream, &agent->session);
 }
 
+static int pid1_listen(void *arg, struct err *err)
+{
+	return serve_vsock(arg, VSOCK_PORT, NULL, err);
+}
+
 static void pid1_session_end(void *arg)
 {
 	struct agent *agent = arg;
@@ -189,6 +195,7 @@ const struct pid1_ops serve_pid1_ops = {
 	.start = pid1_start,
 	.session = pid1_session,
 	.session_end = pid1_session_end,
+	.listen = pid1_listen,
 	.stop = pid1_stop,
 };
 

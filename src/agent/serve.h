@@ -16,8 +16,8 @@ extern const struct pid1_ops serve_pid1_ops;
 bool serve_admit(struct rpc_call *call, struct rpc_conn *conn, void *arg);
 void serve_conn_closed(struct rpc_conn *conn, const char *why, void *arg);
 
-/* Opens the vsock listener; connections must show the key (VSOCK_KEY_SIZE bytes). A second call
- * changes the key only. 0 or -errno with err. */
+/* Opens the vsock listener; connections must show the key (VSOCK_KEY_SIZE bytes; NULL: none, where
+ * nobody but the shim reaches it). A second call changes the key only. 0 or -errno with err. */
 int serve_vsock(struct agent *agent, unsigned port, const uint8_t *key, struct err *err);
 void serve_vsock_close(struct agent *agent);
 

@@ -41,6 +41,13 @@ static void kill_all(void)
 	}
 }
 
+static bool by_reset;
+
+void shutdown_by_reset(void)
+{
+	by_reset = true;
+}
+
 _Noreturn void shutdown_power_off(void)
 {
 	struct err err = ERR_INIT;
@@ -49,8 +56,9 @@ _Noreturn void shutdown_power_off(void)
 	if (mounts_end(&err) < 0)
 		log_warning("%s", err.msg);
 	/* On QEMU's microvm through the ACPI generic event device; the VMM reports a guest that
-	 * powered itself off. */
-	reboot(RB_POWER_OFF);
+	 * powered itself off. A kernel without a way halts for ever. */
+	if (!by_reset)
+		reboot(RB_POWER_OFF);
 	/* No way to power off: a reset ends the VM too (QEMU -no-reboot; other VMMs know no other
 	 * end). */
 	reboot(RB_AUTOBOOT);

@@ -177,6 +177,9 @@ int template_make(struct cli *cli, const struct template_opts *opts,
 
 	if (r == 0)
 		r = run_set_machine(cli, &config, err);
+	if (r == 0 && !(vmm_kind_find(config.vmm_kind)->abilities & VM_CAN_SNAPSHOT))
+		r = err_set(err, ENOTSUP, "VMs of %s go on from no template: they boot",
+			vmm_kind_find(config.vmm_kind)->title);
 	if (r == 0)
 		r = machine_choose(
 			cli->root, &driver_qemu, &config, &guest, &machine, &verdict, err);

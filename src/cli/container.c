@@ -594,7 +594,7 @@ int container_set_image(const struct run_opts *o, const struct image_config *ima
 		return r;
 	if (!o->publish_all)
 		return 0;
-	if (c->no_network)
+	if (c->no_network && c->engine)
 		return err_set(err, EINVAL,
 			"option '--publish-all' needs a network: leave '--network none' out");
 	/* An engine does it for those of the image. */

@@ -63,12 +63,31 @@ static enum doctor_state check_kvm(struct cli *cli, char *detail)
 
 static enum doctor_state check_qemu(struct cli *cli, char *detail)
 {
+	auto_strbuf struct strbuf can = STRBUF_INIT;
 	auto_free char *version = NULL;
 	struct err err = ERR_INIT;
 
-	if (driver_table[0]->probe(cli->settings.vmm, &version, &err) < 0)
+	const char *vmm = cli->settings.vmm;
+
+	/* Perhaps the word for another. */
+	if (driver_table[0]->probe(vmm && vmm_kind_find(vmm) ? NULL : vmm, &version, &err) < 0)
 		return say(detail, DOCTOR_FAIL, "%s", err.msg);
-	return say(detail, DOCTOR_OK, "%s", version);
+	vmm_abilities(driver_table[0]->kind->abilities, &can);
+	return say(detail, DOCTOR_OK, "%s: %s", version, can.data);
+}
+
+static enum doctor_state check_firecracker(struct cli *cli, char *detail)
+{
+	const struct vmm_kind *kind = &vmm_kinds[VMM_FIRECRACKER];
+	auto_strbuf struct strbuf can = STRBUF_INIT;
+	auto_free char *version = NULL;
+	struct err err = ERR_INIT;
+
+	vmm_abilities(kind->abilities, &can);
+	if (vmm_probe(kind, cli->settings.firecracker, &version, &err) < 0)
+		return say(detail, DOCTOR_OK, "not used (--vmm firecracker; it has %s): %.120s",
+			can.data, err.msg);
+	return say(detail, DOCTOR_OK, "%s: %s", version, can.data);
 }
 
 static int try_user_namespace(void *arg, struct err *err)
@@ -291,6 +310,8 @@ const struct doctor_finding doctor_table[] = {
 		check_kvm },
 	{ "qemu", "install QEMU (on Debian: apt install qemu-system-x86), or name it with --vmm",
 		check_qemu },
+	{ "firecracker", "nothing to do: QEMU is used unless another VMM is asked for",
+		check_firecracker },
 	{ "programs",
 		"install micropod again, or set MICROPOD_LIBEXEC to the folder of its programs",
 		check_programs },

@@ -47,7 +47,7 @@ static int make_config(const struct sandbox_config *of, struct sandbox_config *c
 		{ &c->image_digest, of->image_digest },
 		{ &c->image_disk, of->image_disk },
 		{ &c->image_tree, of->image_tree },
-		{ &c->vmm, of->vmm },
+		{ &c->vmm, of->vmm_kind ? NULL : of->vmm }, /* it needs what QEMU has */
 		{ &c->kernel, of->kernel },
 		{ &c->kernel_kind, of->kernel_kind },
 		{ &c->initramfs, of->initramfs },

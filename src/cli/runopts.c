@@ -277,6 +277,47 @@ int run_check_memory(uint64_t bytes, struct err *err)
 	return 0;
 }
 
+/* A kind, or a file: a QEMU. */
+static int set_vmm(const struct settings *s, struct sandbox_config *c, struct err *err)
+{
+	const struct vmm_kind *kind = s->vmm ? vmm_kind_find(s->vmm) : NULL;
+	auto_free char *program = NULL;
+
+	if (!kind)
+		return set_file(&c->vmm, s->vmm, "VMM", err);
+	if (kind == vmm_kinds)
+		return 0;
+	/* Its agent is joined so in any case. */
+	c->slots -= c->vsock;
+	c->vsock = false;
+	if (set(&c->vmm_kind, kind->word, err) < 0)
+		return -err->code;
+	if (set_file(&c->vmm, s->firecracker, "VMM", err) < 0)
+		return -err->code;
+	/* Before an image is fetched. */
+	return vmm_find_program(kind, c->vmm, &program, err);
+}
+
+/* What only some VMMs have. */
+static int check_vmm(const struct sandbox_config *c, struct err *err)
+{
+	const struct vmm_kind *kind = vmm_kind_find(c->vmm_kind);
+
+	if (c->slots && !(kind->abilities & VM_CAN_FS))
+		return err_set(err, ENOTSUP,
+			"%s has no virtio-fs, which '-v' and '--rootfs virtiofs' need, and takes "
+			"no "
+			"disks while it runs: use --vmm qemu",
+			kind->title);
+	if (!c->no_network && !(kind->abilities & VM_CAN_USER_NET))
+		return err_set(err, ENOTSUP,
+			"%s has no user-mode network: give '--network none', or use --vmm qemu",
+			kind->title);
+	if (c->accel == VM_ACCEL_TCG && !(kind->abilities & VM_CAN_EMULATE))
+		return err_set(err, ENOTSUP, "%s needs KVM: use --vmm qemu", kind->title);
+	return 0;
+}
+
 int run_set_machine(struct cli *cli, struct sandbox_config *c, struct err *err)
 {
 	const struct settings *s = &cli->settings;
@@ -302,9 +343,7 @@ int run_set_machine(struct cli *cli, struct sandbox_config *c, struct err *err)
 		r = set_file(&c->kernel, s->kernel, "kernel", err);
 	if (r == 0)
 		r = set_file(&c->agent_rootfs, s->agent_rootfs, "agent root disk", err);
-	if (r == 0)
-		r = set_file(&c->vmm, s->vmm, "VMM", err);
-	return r;
+	return r < 0 ? r : set_vmm(s, c, err);
 }
 
 static bool hostname_valid(const char *s)
@@ -320,7 +359,8 @@ static bool is_none(const char *network)
 	return network && strcmp(network, "none") == 0;
 }
 
-static int set_ports(const struct run_opts *o, struct sandbox_config *c, struct err *err)
+static int set_ports(
+	bool docker, const struct run_opts *o, struct sandbox_config *c, struct err *err)
 {
 	struct port_list list = { 0 };
 	int r = 0;
@@ -329,9 +369,17 @@ static int set_ports(const struct run_opts *o, struct sandbox_config *c, struct 
 		r = ports_parse(o->publish.v[i], &list, err);
 	c->ports = list.v;
 	c->n_ports = list.n;
-	if (r == 0 && list.n && is_none(o->network))
+	/* A VM's go by the agent then. */
+	if (r == 0 && list.n && is_none(o->network) && docker)
 		return err_set(err, EINVAL,
 			"option '--publish' needs a network: leave '--network none' out");
+	for (size_t i = 0; r == 0 && is_none(o->network) && i < list.n; i++)
+		if (list.v[i].udp)
+			return err_set(err, ENOTSUP,
+				"port %u/udp cannot be published without a network: only TCP goes "
+				"by the "
+				"agent",
+				list.v[i].guest);
 	return r;
 }
 
@@ -414,7 +462,7 @@ static int set_options(
 	if (r == 0)
 		r = set(&c->runtime, run_runtimes[o->runtime], err);
 	if (r == 0)
-		r = set_ports(o, c, err);
+		r = set_ports(cli->settings.driver == SETTINGS_DRIVER_DOCKER, o, c, err);
 	if (r == 0)
 		r = set_volumes(cli, o, c, err);
 	return r < 0 ? r : container_set(cli, o, c, err);
@@ -692,6 +740,8 @@ static int create(struct cli *cli, const struct run_opts *o, const char **words,
 		r = set_options(cli, o, c, err);
 	if (r == 0 && !docker)
 		r = run_set_machine(cli, c, err);
+	if (r == 0 && !docker && !o->pod)
+		r = check_vmm(c, err);
 	if (r == 0)
 		r = set_network(cli, o, c, err);
 	if (r == 0 && o->pod)
@@ -728,6 +778,8 @@ int run_create_pod(
 		r = empty_disk(cache, &c.image_disk, err);
 	c.is_pod = c.pause = c.detached = true;
 	c.slots = LIMIT_VM_SLOTS;
+	if (r == 0)
+		r = check_vmm(&c, err);
 	c.scratch_bytes = SCRATCH_MIN;
 	if (r == 0)
 		r = sandbox_create(cli->root, &c, make_scratch, cache, err);

@@ -18,6 +18,7 @@ enum settings_driver { SETTINGS_DRIVER_VM, SETTINGS_DRIVER_DOCKER, SETTINGS_DRIV
 
 struct settings {
 	const char *builder;			 /* image that builds images; NULL: not set */
+	const char *firecracker;		 /* its binary; NULL: found in PATH */
 	const char *kernel, *agent_rootfs, *vmm; /* paths (kernel: or a kind); NULL: not set */
 	int accel;				 /* enum vm_accel */
 	int driver;				 /* enum settings_driver */
@@ -35,7 +36,7 @@ struct settings {
 /* All keys. The first SETTINGS_KEYS_ONLY are set in files and the environment only, the others are
  * options of verbs as well. */
 extern const struct opt settings_opts[];
-#define SETTINGS_KEYS_ONLY 1
+#define SETTINGS_KEYS_ONLY 2
 #define SETTINGS_OPTIONS   (&settings_opts[SETTINGS_KEYS_ONLY])
 /* What holds if nothing is set. */
 extern const struct settings settings_defaults;

@@ -13,6 +13,7 @@
 #include "base/strbuf.h"
 #include "io/loop.h"
 #include "io/stream.h"
+#include "driver/kinds.h"
 
 enum vm_accel {
 	VM_ACCEL_AUTO, /* only in requests; accel_choose() makes one of the others of it */
@@ -25,16 +26,6 @@ enum vm_transport {
 	VM_TRANSPORT_SERIAL, /* virtio-serial with the greeting of driver/greeting.h */
 	VM_TRANSPORT_VSOCK,  /* AF_VSOCK port 1024 of the guest's, once it has the device (vsock) */
 	VM_TRANSPORT_MAX
-};
-
-/* Ability bits of a driver, as `doctor` lists them. */
-enum vm_ability {
-	VM_CAN_PAUSE = 1 << 0,
-	VM_CAN_SNAPSHOT = 1 << 1,
-	VM_CAN_PLUG = 1 << 2,
-	VM_CAN_FS = 1 << 3, /* virtio-fs */
-	VM_CAN_VSOCK = 1 << 4,
-	VM_CAN_BALLOON = 1 << 5,
 };
 
 /* Where the guest's memory lies. */
@@ -121,8 +112,7 @@ struct vm_events {
 typedef void (*vm_done)(const struct err *err, void *arg);
 
 struct driver {
-	const char *name; /* "qemu" */
-	unsigned abilities;
+	const struct vmm_kind *kind;
 	/* Whether this host can use it: 0, or -errno with err saying what is missing and how to get
 	 * it. *ret_version malloc'd. Blocks. */
 	int (*probe)(const char *vmm, char **ret_version, struct err *err);
@@ -183,6 +173,7 @@ struct driver {
 };
 
 extern const struct driver driver_qemu;
+extern const struct driver driver_firecracker; /* driver/vmm */
 
 /* All drivers, NULL-terminated, the default first. */
 extern const struct driver *const driver_table[];

@@ -16,33 +16,7 @@
 
 int qemu_find_program(const char *wanted, char **ret_path, struct err *err)
 {
-	static const char name[] = "qemu-system-x86_64";
-	const char *path = getenv("PATH");
-	char *found = NULL;
-
-	if (wanted) {
-		found = realpath(wanted, NULL);
-		if (!found)
-			return err_errno(err, errno, "cannot use the VMM '%s'", wanted);
-		*ret_path = found;
-		return 0;
-	}
-	for (path = path ? path : "/usr/bin:/bin"; !found && path; path = strchr(path, ':')) {
-		auto_free char *candidate = NULL;
-
-		path += *path == ':';
-		if (asprintf(&candidate, "%.*s/%s", (int)strcspn(path, ":"), path, name) < 0)
-			return err_errno(err, ENOMEM, "cannot look for QEMU");
-		if (*candidate == '/' && access(candidate, X_OK) == 0)
-			found = realpath(candidate, NULL);
-	}
-	if (!found)
-		return err_set(err, ENOENT,
-			"%s is not installed: install it (Debian, Ubuntu: sudo apt-get install "
-			"qemu-system-x86; Fedora: sudo dnf install qemu-system-x86-core)",
-			name);
-	*ret_path = found;
-	return 0;
+	return vmm_find_program(&vmm_kinds[VMM_QEMU], wanted, ret_path, err);
 }
 
 /* Opens a file only to say in clear words, before QEMU does in its own, that and why it cannot be

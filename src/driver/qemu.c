@@ -826,8 +826,7 @@ static int qemu_probe(const char *vmm, char **ret_version, struct err *err)
 }
 
 const struct driver driver_qemu = {
-	.name = "qemu",
-	.abilities = VM_CAN_VSOCK | VM_CAN_SNAPSHOT | VM_CAN_BALLOON | VM_CAN_PLUG | VM_CAN_FS,
+	.kind = &vmm_kinds[VMM_QEMU],
 	.probe = qemu_probe,
 	.identity = qemu_identity,
 	.start = qemu_start,

@@ -83,6 +83,7 @@ static const struct field config_fields[] = {
 	CONFIG(mac, FIELD_MAC),
 	{ "accel", FIELD_WORD, offsetof(struct sandbox_config, accel), VM_ACCEL_MAX, accel_words },
 	CONFIG(vmm, FIELD_STRING),
+	CONFIG(vmm_kind, FIELD_STRING),
 	CONFIG(kernel, FIELD_STRING),
 	CONFIG(kernel_kind, FIELD_STRING),
 	CONFIG(initramfs, FIELD_STRING),

@@ -77,6 +77,7 @@ struct sandbox_config {
 
 	enum vm_accel accel;			 /* decided at start, here as asked for */
 	char *vmm;				 /* binary, or NULL */
+	char *vmm_kind;				 /* a word of vmm_kinds; NULL: QEMU */
 	char *kernel, *initramfs, *agent_rootfs; /* NULL: as prepared below ROOT/guest */
 	char *kernel_kind; /* of the prepared ones: "small", "cloud"; NULL: the usual one */
 	char *runtime;	   /* "crun", "runc"; NULL: crun */

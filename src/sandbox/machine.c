@@ -81,7 +81,7 @@ int machine_key(const struct machine *m, char out[static TEMPLATE_KEY_LEN + 1], 
 	machine_add_disks(&c, "image", "scratch");
 	/* Any descriptor: only whether there is one is part of it. */
 	c.net_fd = m->network ? 0 : -1;
-	strbuf_addf(&identity, "micropod %s %s\n", MICROPOD_VERSION, m->driver->name);
+	strbuf_addf(&identity, "micropod %s %s\n", MICROPOD_VERSION, m->driver->kind->word);
 	r = m->driver->identity(&c, &identity, err);
 	if (r == 0)
 		template_key(&identity, out);

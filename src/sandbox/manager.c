@@ -675,7 +675,10 @@ static int start_locked(struct sandbox_root *root, const struct sandbox *box, in
 	char line[LIMIT_ERR_MESSAGE + 64];
 	struct launch l;
 	int fds[2];
-	int r = sandbox_program(box->config.engine ? ENGINE_PROGRAM : "micropod-shim", &shim, err);
+	const char *program = box->config.engine     ? ENGINE_PROGRAM
+			      : box->config.vmm_kind ? "micropod-vmm-shim"
+						     : "micropod-shim";
+	int r = sandbox_program(program, &shim, err);
 
 	if (r < 0)
 		return r;

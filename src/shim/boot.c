@@ -168,13 +168,26 @@ static int join_network(struct shim *shim, struct net_wait *w)
 	return w->folder ? r : -ENOMEM;
 }
 
+static int publish_without(struct shim *shim, struct err *err)
+{
+	auto_free struct net_port *ports = NULL;
+	int r = copy_ports(&shim->box.config, &ports);
+
+	if (r < 0)
+		return err_errno(err, -r, "cannot publish ports");
+	r = shim_publish(shim, ports, shim->box.config.n_ports, err);
+	if (r == 0 && keep_ports(shim, ports) < 0)
+		r = err_errno(err, ENOMEM, "cannot keep the ports");
+	return r;
+}
+
 static int start_net(struct shim *shim, struct net_wait *w, struct err *err)
 {
 	auto_free char *program = NULL;
 	int r, pidfd;
 
 	if (shim->box.config.no_network)
-		return 0;
+		return shim->box.config.n_ports ? publish_without(shim, err) : 0;
 	r = sandbox_program("micropod-net", &program, err);
 	if (r < 0)
 		return r;
@@ -279,6 +292,10 @@ static int start_vm(struct shim *shim, struct err *err)
 	if (sandbox_program("micropod-trim.so", &trim, NULL) == 0 && access(trim, R_OK) == 0)
 		vc.trim_plugin = trim;
 	vc.state_dir = cache;
+	if (getenv("MICROPOD_DEBUG_UNCONFINED")) {
+		log_warning("the VMM runs unconfined: MICROPOD_DEBUG_UNCONFINED is set");
+		vc.confine = false;
+	}
 	vc.net_fd = shim->net_fd;
 	vc.state_fd = shim->template.state_fd;
 	r = choose_memory(shim, &memory, &vc, err);
@@ -307,6 +324,7 @@ static int start_vm(struct shim *shim, struct err *err)
 
 static void finish_boot(struct shim *shim)
 {
+	shim_publish_open(shim);
 	shim->box.state.phase = SANDBOX_RUNNING;
 	shim_save_state(shim);
 	sandbox_event(shim->root, &shim->box.config, "start", NULL, NULL);
@@ -473,13 +491,15 @@ static void on_fall_back(struct loop_timer *timer)
 	stop_net(shim);
 	shim_stop_shares(shim);
 	shim_stop_vsock(shim);
+	shim_unpublish(shim);
 	shim->falling_back = false;
 	launch(shim);
 }
 
 static bool may_fall_back(const struct shim *shim)
 {
-	return shim->accel == VM_ACCEL_KVM && shim->box.config.accel == VM_ACCEL_AUTO;
+	return shim->accel == VM_ACCEL_KVM && shim->box.config.accel == VM_ACCEL_AUTO &&
+	       (shim->driver->kind->abilities & VM_CAN_EMULATE);
 }
 
 /*
@@ -579,8 +599,17 @@ static void launch(struct shim *shim)
 		deadline = MIN(deadline, deadline_in(SHIM_TEMPLATE_TRIAL));
 	else if (may_fall_back(shim))
 		deadline = MIN(deadline, deadline_in(SHIM_KVM_TRIAL));
-	shim->transport = VM_TRANSPORT_SERIAL;
+	shim->transport = shim->driver->kind->abilities & VM_CAN_SERIAL ? VM_TRANSPORT_SERIAL
+									: VM_TRANSPORT_VSOCK;
 	shim->driver->open_session(shim->vm, shim->transport, false, deadline, on_session, shim);
+}
+
+static const struct driver *find_driver(const char *kind)
+{
+	for (size_t i = 0; shim_drivers[i]; i++)
+		if (strcmp(shim_drivers[i]->kind->word, kind ? kind : "qemu") == 0)
+			return shim_drivers[i];
+	return NULL;
 }
 
 static void boot(struct shim *shim)
@@ -592,7 +621,13 @@ static void boot(struct shim *shim)
 	if (shim->box.config.is_pod)
 		shim->join = shim_do_join;
 
-	shim->driver = &driver_qemu;
+	shim->driver = find_driver(shim->box.config.vmm_kind);
+	if (!shim->driver) {
+		err_set(&err, ENOTSUP, "this shim has no driver for '%.50s'",
+			shim->box.config.vmm_kind);
+		shim_fail(shim, 125, &err);
+		return;
+	}
 	r = machine_choose(shim->root, shim->driver, &shim->box.config, &shim->guest,
 		&shim->machine, &verdict, &err);
 
@@ -600,7 +635,7 @@ static void boot(struct shim *shim)
 		log_info("%s", verdict.notice);
 	shim->accel = shim->machine.accel;
 	trace_step("machine chosen");
-	if (r == 0 && !shim->box.config.cold)
+	if (r == 0 && !shim->box.config.cold && (shim->driver->kind->abilities & VM_CAN_SNAPSHOT))
 		shim_find_template(shim);
 	trace_step("template looked for");
 	/* A template says itself what made it. */
@@ -632,6 +667,7 @@ static void clean_up(struct shim *shim)
 		kill(shim->net_pid, SIGKILL);
 	shim_stop_shares(shim);
 	shim_stop_vsock(shim);
+	shim_unpublish(shim);
 }
 
 static void on_reconnected(struct io_stream *stream, const struct err *err, void *arg)
@@ -668,7 +704,7 @@ static void fill_status(struct shim *shim, Micropod__Sandbox__V1__StatusResponse
 	resp->vmm_pid = (uint32_t)st->vmm_pid;
 	resp->net_pid = (uint32_t)st->net_pid;
 	resp->accel = (char *)accel_name(shim->accel);
-	resp->vmm = shim->vmm_version ? shim->vmm_version : (char *)shim->driver->name;
+	resp->vmm = shim->vmm_version ? shim->vmm_version : (char *)shim->driver->kind->word;
 }
 
 /* Changes */

@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "shim/build.h"
-#include "shim/shim.h"
+#include "shim/vm.h"
+
+const struct driver *const shim_drivers[] = { &driver_qemu, NULL };
 
 int main(int argc, char **argv)
 {

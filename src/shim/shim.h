@@ -126,6 +126,7 @@ struct shim {
 	struct list guests;				 /* pod.c */
 	void (*join)(struct rpc_call *call, void *shim); /* of a pod; NULL: it is none */
 	char *image_serial, *scratch_serial; /* of the disks, where they are not the usual ones */
+	struct shim_publish *publish;	     /* vm.h; NULL: its network has the ports */
 	struct shim_vsock *vsock;	     /* vm.h; NULL: the session is over the serial port */
 	struct shim_share *shares;  /* n_shares of them; NULL before the first start of a VM */
 	size_t n_shares, n_volumes; /* the volumes come first */

@@ -5,6 +5,9 @@
 
 #include "shim/shim.h"
 
+/* The drivers that this program has, NULL-terminated; of its main file. */
+extern const struct driver *const shim_drivers[];
+
 /* template.c */
 
 /* Looks for a template of shim->machine, and notes what is to be made otherwise. */
@@ -24,6 +27,18 @@ void shim_change_container(struct shim *shim, struct shim_change *change);
 /* pod.c: those whose pod this VM is */
 
 void shim_do_join(struct rpc_call *call, void *shim);
+
+/* publish.c: the ports of a VM without a network */
+
+struct net_port;
+struct shim_publish;
+
+/* Listens on them, with the numbers of those that were left to chance put in. 0 or -errno with err.
+ */
+int shim_publish(struct shim *shim, struct net_port *ports, size_t n, struct err *err);
+/* The container runs: who comes is let in. */
+void shim_publish_open(struct shim *shim);
+void shim_unpublish(struct shim *shim);
 
 /* vsock.c: the session over vsock, where the configuration wants it */
 

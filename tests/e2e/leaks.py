@@ -43,6 +43,11 @@ def run_folder(root, env):
     return pathlib.Path(f"/tmp/micropod-{os.geteuid()}/{name}")
 
 
+def taps():
+    """The ends of bridges (net/bridge.c); a bridge itself lives as long as its network."""
+    return {name for name in os.listdir("/sys/class/net") if re.fullmatch("mp[0-9a-f]{8}", name)}
+
+
 class Leaks:
     # What a root keeps: images are the user's until rmi, the rest is small and of a known number.
     KEPT = re.compile(r"names/\.lock|cache/(notice|trim\.json|tsc(\.lock)?|scratch-\d+-\d+\.img|empty\.img)")
@@ -184,5 +189,6 @@ class Leaks:
         """Kind -> what is left, only the kinds of which something is left."""
         left = {"files": self.left_files(), "processes": list(self.processes().values()), "mounts": self.mounts(),
                 "sockets": self.sockets(), "locks": self.locks(), "loop devices": self.loops(), "memory": self.memory(),
+                "network devices": sorted(taps()),
                 "run folder": [str(self.run)] if self.run.exists() else []}
         return {kind: things for kind, things in left.items() if things}

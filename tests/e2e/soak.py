@@ -58,7 +58,8 @@ class Worker(threading.Thread):
     def do_run(self):
         text = str(self.random.random())
         way = self.random.choice([[], ["--init"], ["--network", "none"], ["--read-only"], ["--rootfs", "virtiofs"], ["-t"]])
-        assert self.ok("run", "--rm", *way, self.micropod.busybox, "echo", text).strip() == text
+        vsock = self.random.random() < 0.2
+        assert self.ok("run", "--rm", *way, self.micropod.busybox, "echo", text, env={"MICROPOD_ENABLE_VSOCK": str(vsock).lower()}).strip() == text
 
     def do_exit_codes(self):
         code = self.random.randrange(1, 120)
@@ -108,6 +109,31 @@ class Worker(threading.Thread):
         self.ok("run", "--rm", "-v", f"{volume}:/v", self.micropod.busybox, "sh", "-c", f"echo {text} > /v/file")
         assert self.ok("run", "--rm", "-v", f"{volume}:/v:ro", self.micropod.busybox, "cat", "/v/file").strip() == text
         self.ok("volume", "rm", volume)
+        self.ok("run", "--rm", "-v", "/v", self.micropod.busybox, "touch", "/v/file")
+
+    def do_pod(self):
+        """Members come and go, one is killed; the rest does not notice."""
+        pod, boxes = self.name(), [self.name() for _ in range(3)]
+        self.ok("pod", "create", pod)
+        for box in boxes:
+            self.ok("run", "-d", "--pod", pod, "--name", box, self.micropod.busybox, "sleep", "1000")
+        assert self.ok("run", "--rm", "--pod", pod, self.micropod.busybox, "hostname")
+        self.ok("rm", "-f", boxes[0])
+        self.ok("kill", boxes[1])
+        assert self.ok("exec", boxes[2], "echo", "there") == "there\n"
+        self.ok("pod", "rm", "-f", pod)
+
+    def do_bridge(self):
+        if os.geteuid() != 0:
+            return
+        network, box, text = self.name(), self.name(), str(self.random.random())
+        self.ok("network", "create", "-d", "bridge", network)
+        self.ok("run", "-d", "--name", box, "--network", network, self.micropod.busybox, "sh", "-c",
+                f"echo {text} > /tmp/index.html; exec httpd -f -h /tmp")
+        assert self.ok("run", "--rm", "--network", network, self.micropod.busybox, "sh", "-c",
+                       f"for i in 1 2 3 4 5 6 7 8 9; do wget -q -O - http://{box}/ && exit 0; sleep 1; done; exit 1").strip() == text
+        self.ok("rm", "-f", box)
+        self.ok("network", "rm", network)
 
     def do_network(self):
         network = self.name()

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """port-forward: ports of a sandbox that nobody has published."""
 import concurrent.futures
+import contextlib
 import os
 import random
 import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -108,3 +110,34 @@ def test_wrong_words(echo):
     echo.ok("create", "--name", "idle", echo.busybox, "true")
     assert "two sandboxes" in echo.error(echo("port-forward", "0:box:7", "0:idle:7"))
     assert "is not running" in echo.error(echo("port-forward", "0:idle:7"))
+
+
+def test_published_without_a_network(micropod):
+    """By the agent: on a free port and a given one, both ways, many at once; nobody else may have it meanwhile."""
+    micropod.ok("run", "-d", "--name", "box", "--network", "none", "-p", "127.0.0.1:0:9000", "-p", "9001", micropod.busybox, "sh", "-c",
+                "nc -ll -p 9001 -e cat & exec nc -ll -p 9000 -e cat")
+    port = int(micropod.ok("port", "box", "9000/tcp").rsplit(":", 1)[1])
+    assert micropod.ok("exec", "box", "ls", "/sys/class/net") == "lo\n"
+    payload = os.urandom(1 << 20)
+
+    def ask(address, number):
+        deadline = time.monotonic() + 30
+        while True:
+            with socket.create_connection((address, number), timeout=60) as conn:
+                with contextlib.suppress(OSError):
+                    threading.Thread(target=lambda: (conn.sendall(payload), conn.shutdown(socket.SHUT_WR)), daemon=True).start()
+                    if conn.makefile("rb").read() == payload:
+                        return True
+            assert time.monotonic() < deadline
+    assert ask("127.0.0.1", port)
+    with concurrent.futures.ThreadPoolExecutor(5) as pool:
+        assert all(pool.map(lambda _: ask("127.0.0.1", port), range(5)))
+    other = int(micropod.ok("port", "box", "9001/tcp").splitlines()[0].rsplit(":", 1)[1])
+    assert ask("127.0.0.1", other) and ask("::1", other)
+    said = micropod.error(micropod("run", "--rm", "--network", "none", "-p", f"127.0.0.1:{port}:80", micropod.busybox, "true"))
+    assert said.startswith(f"TCP port {port} on 127.0.0.1 is already in use (held by micropod-shim, pid ")
+    micropod.ok("stop", "-t", "0", "box")
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", port), timeout=5)
+    micropod.ok("start", "box")
+    assert ask("127.0.0.1", int(micropod.ok("port", "box", "9000/tcp").rsplit(":", 1)[1]))

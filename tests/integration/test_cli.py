@@ -71,7 +71,8 @@ WRONG = [
     (["run", "--cpus", "0", "IMAGE"], "option '--cpus' is '0': give a number above 0 with at most three decimals, such as 1.5"),
     (["run", "--cpus", "65", "IMAGE"], "65 CPUs are too many: give 64 at most"),
     (["run", "-p", "http", "IMAGE"], "option '--publish' is 'http': give [IP:][HOST:]CONTAINER[/tcp|udp], such as 8080:80"),
-    (["run", "-p", "80:80", "--network", "none", "IMAGE"], "option '--publish' needs a network: leave '--network none' out"),
+    (["run", "--driver", "docker", "-p", "80:80", "--network", "none", "IMAGE"], "option '--publish' needs a network: leave '--network none' out"),
+    (["run", "-p", "80:80/udp", "--network", "none", "IMAGE"], "port 80/udp cannot be published without a network: only TCP goes by the agent"),
     (["run", "--network", "host", "IMAGE"], "option '--network' is 'host': a VM has a network of its own; publish ports with -p, reach the host's loopback with --host-access"),
     (["run", "--accel", "hax", "IMAGE"], "option '--accel' is 'hax': give one of auto, tcg, kvm"),
     (["run", "--pull", "often", "IMAGE"], "option '--pull' is 'often': give one of missing, always, never"),
@@ -142,7 +143,7 @@ def test_settings(cli):
     try:
         path.write_text("memory: 256m\nkernl: /x\n")
         assert error(cli("ps")) == \
-            f"{path}:2: unknown key 'kernl': the keys are builder, accel, agent_rootfs, cpus, driver, enable_virtio_fs, enable_vsock, kernel, memory, template_limit, vmm"
+            f"{path}:2: unknown key 'kernl': the keys are builder, firecracker, accel, agent_rootfs, cpus, driver, enable_virtio_fs, enable_vsock, kernel, memory, template_limit, vmm"
         path.write_text("memory: 256m\ncpus: 1.5\n")
 
         def made(*words, **env):

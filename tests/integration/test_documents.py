@@ -87,3 +87,10 @@ def test_where_settings_come_from(cli, tmp_path):  # noqa: F811
     said = error(cli("create", "-v", f"{tmp_path}:/x", cli.image, env=env))
     assert said.startswith("folders cannot be shared: 'enable_virtio_fs' is false")
     assert cli.ok("config", "show").splitlines()[0].split() == ["KEY", "VALUE", "FROM"]
+
+
+def test_what_vmms_can():
+    """docs/drivers.md has what the code says."""
+    table = subprocess.run([cli_fixture.BUILD / "tests/tools/vmm-table"], capture_output=True, text=True, check=True).stdout
+    text = (cli_fixture.TOP / "docs/drivers.md").read_text()
+    assert text.split("<!-- abilities -->\n")[1].split("<!-- /abilities -->")[0] == table

@@ -404,7 +404,9 @@ static void stop(void *agent, int64_t grace_ns)
 
 int main(int argc, char **argv)
 {
-	static const struct pid1_ops ops = { start, session, session_end, stop };
+	static const struct pid1_ops ops = {
+		.start = start, .session = session, .session_end = session_end, .stop = stop
+	};
 
 	if (argc == 2 && strcmp(argv[1], "exec-blob") == 0)
 		return oci_execblob_main();

@@ -19,11 +19,13 @@
 
 #include "base/clock.h"
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/parse.h"
 #include "driver/accel.h"
 #include "driver/driver.h"
 #include "driver/ramcopy.h"
 #include "driver/virtiofsd.h"
+#include "vsock/device.h"
 
 struct run {
 	struct loop *loop;
@@ -35,6 +37,9 @@ struct run {
 	int64_t started, deadline;
 	enum vm_transport transport;
 	int daemon; /* of a shared folder */
+	const char *vsock;
+	struct vsock_device *device;
+	int vsock_fd; /* for the VMM */
 };
 
 /* Splits what comes into lines, each printed behind its tag. */
@@ -115,6 +120,35 @@ static void join(struct run *run, bool again)
 	leave(run);
 	driver_qemu.open_session(
 		run->vm, run->transport, again, deadline_in(run->deadline), on_joined, run);
+}
+
+static void on_vsock(const struct err *err, void *arg)
+{
+	printf("%s%s\n", err ? "error " : "vsock is there", err ? err->msg : "");
+	fflush(stdout);
+}
+
+static void on_no_vsock(struct vsock_device *dev, const char *why, void *arg)
+{
+	struct run *run = arg;
+
+	run->device = vsock_device_free(dev);
+}
+
+static void give_vsock(struct run *run)
+{
+	const struct vsock_device_events events = { on_no_vsock, run };
+	struct vm_vsock vsock = { .path = run->vsock };
+	struct err err = ERR_INIT;
+	int fds[2];
+
+	if (fd_socketpair(fds) < 0 || vsock_device_new(run->loop, fds[1], run->vsock, 3, &events,
+					      &run->device, &err) < 0) {
+		printf("error %s\n", err.msg);
+		exit(1);
+	}
+	run->vsock_fd = vsock.fd = fds[0];
+	driver_qemu.vsock(run->vm, &vsock, deadline_in(run->deadline), on_vsock, run);
 }
 
 static void on_saved(const struct err *err, void *arg)
@@ -292,6 +326,7 @@ enum {
 	OPT_OWN_RAM,
 	OPT_STATE,
 	OPT_SLOTS,
+	OPT_VSOCK,
 };
 
 static const struct option options[] = {
@@ -312,6 +347,7 @@ static const struct option options[] = {
 	{ "own-ram", 1, NULL, OPT_OWN_RAM },
 	{ "state", 1, NULL, OPT_STATE },
 	{ "slots", 1, NULL, OPT_SLOTS },
+	{ "vsock", 1, NULL, OPT_VSOCK },
 	{ 0 },
 };
 
@@ -374,6 +410,12 @@ static void parse(int argc, char **argv, struct vm_config *c, struct run *run)
 		case OPT_SLOTS:
 			r = parse_uint(optarg, 0, 1024, &c->slots);
 			break;
+		case OPT_VSOCK: /* behind --memory: the guest's ports by this socket */
+			run->vsock = optarg;
+			c->ram = VM_RAM_OWN;
+			c->slots = 1;
+			r = ram_new(c->memory, &c->ram_fd, NULL);
+			break;
 		case OPT_STATE:
 			c->state_fd = open(optarg, O_RDONLY | O_CLOEXEC);
 			r = c->state_fd < 0 ? -errno : 0;
@@ -415,9 +457,14 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	printf("pid %d\n", (int)driver_qemu.pid(run.vm));
-	join(&run, false);
+	fflush(stdout);
+	if (run.vsock)
+		give_vsock(&run);
+	else
+		join(&run, false);
 	loop_run(run.loop);
 	leave(&run);
+	vsock_device_free(run.device);
 	driver_qemu.free(run.vm);
 	loop_free(run.loop);
 	return 0;

@@ -46,6 +46,12 @@ static void command_line(void)
 	CHECK(c.debug);
 	CHECK_INT(parse("micropod.root=123456789012345678901", &c), -EINVAL);
 	CHECK_INT(parse("micropod.root=", &c), -EINVAL);
+	CHECK(!c.vsock && !c.reset && !c.disks[0]);
+	CHECK_INT(parse("micropod.vsock micropod.reset micropod.disks=image,scratch", &c), 0);
+	CHECK(c.vsock && c.reset);
+	CHECK_STR(c.disks, "image,scratch");
+	CHECK_INT(parse("micropod.vsock=1 micropod.disks=", &c), -EINVAL);
+	CHECK(!c.vsock);
 	CHECK_INT(cmdline_parse("micropod.debug\0micropod.trace", 29, &c), 0);
 	CHECK(c.debug && c.trace);
 }
