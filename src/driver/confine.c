@@ -18,10 +18,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/audit.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
 #include <linux/mount.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -285,6 +289,34 @@ static int enter_landlock(const struct confine_spec *spec, struct err *err)
 	return r == -EOPNOTSUPP ? 0 : r;
 }
 
+#if defined(__x86_64__)
+#define ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define ARCH AUDIT_ARCH_AARCH64
+#endif
+
+/*
+ * A user namespace of an ordinary user's has setgroups(2) denied for good (user_namespaces(7)), and
+ * who serves files gives up the groups first and ends if that fails. They are the user's own, so
+ * what is kept is no more than the user has: it is told that it succeeded.
+ */
+static int keep_groups(struct err *err)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_setgroups, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog prog = { ARRAY_SIZE(filter), filter };
+
+	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0
+		       ? err_errno(err, errno, "cannot keep the user's groups (seccomp)")
+		       : 0;
+}
+
 /* All out of the way first: a number wanted for one may be held by another. */
 static int place_fds(const struct confine_spec *spec, struct err *err)
 {
@@ -321,6 +353,8 @@ static int in_child(void *arg, struct err *err)
 		r = place_fds(c->spec, err);
 	if (r == 0)
 		r = lockdown_limit_privileges(c->spec->serves_files ? FILE_RIGHTS : 0, err);
+	if (r == 0 && c->spec->serves_files && c->own_users)
+		r = keep_groups(err);
 	if (r == 0 && !c->spec->off)
 		r = enter_landlock(c->spec, err);
 	if (r == 0 && c->spec->ramguard_sock >= 0)

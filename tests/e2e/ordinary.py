@@ -15,7 +15,7 @@ ROOT = os.geteuid() == 0
 
 
 def as_user(argv):
-    return ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--", *map(str, argv)] if ROOT else argv
+    return ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--groups=100,65534", "--", *map(str, argv)] if ROOT else argv
 
 
 @pytest.fixture
