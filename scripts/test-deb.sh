@@ -67,7 +67,7 @@ echo "as somebody:"
 try runuser -u somebody -- env HOME=/home/somebody
 micropod --help >/dev/null
 test -s /usr/share/man/man1/micropod.1.gz
-test -s /usr/share/bash-completion/completions/micropod
+test -s /usr/share/bash-completion/completions/micropod.bash
 micropod doctor || true
 apt-get -qq remove micropod >/dev/null
 ! command -v micropod

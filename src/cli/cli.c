@@ -33,7 +33,8 @@ static const struct opt global_opts[] = {
 		"use the hosts of this server (MICROPOD_SERVER), with the token in "
 		"MICROPOD_TOKEN" },
 	{ "vmm", 0, OPT_STRING, AT(settings.vmm), "WHICH",
-		"what runs VMs: qemu, firecracker, or a file, the QEMU to use (MICROPOD_VMM)" },
+		"what runs VMs: qemu, firecracker, cloud-hypervisor, or a file, the QEMU to use "
+		"(MICROPOD_VMM)" },
 	{ NULL },
 };
 static const struct opt first_opts[] = {

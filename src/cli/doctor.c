@@ -76,18 +76,28 @@ static enum doctor_state check_qemu(struct cli *cli, char *detail)
 	return say(detail, DOCTOR_OK, "%s: %s", version, can.data);
 }
 
-static enum doctor_state check_firecracker(struct cli *cli, char *detail)
+static enum doctor_state check_other_vmm(unsigned which, const char *wanted, char *detail)
 {
-	const struct vmm_kind *kind = &vmm_kinds[VMM_FIRECRACKER];
+	const struct vmm_kind *kind = &vmm_kinds[which];
 	auto_strbuf struct strbuf can = STRBUF_INIT;
 	auto_free char *version = NULL;
 	struct err err = ERR_INIT;
 
 	vmm_abilities(kind->abilities, &can);
-	if (vmm_probe(kind, cli->settings.firecracker, &version, &err) < 0)
-		return say(detail, DOCTOR_OK, "not used (--vmm firecracker; it has %s): %.120s",
+	if (vmm_probe(kind, wanted, &version, &err) < 0)
+		return say(detail, DOCTOR_OK, "not used (--vmm %s; it has %s): %.120s", kind->word,
 			can.data, err.msg);
 	return say(detail, DOCTOR_OK, "%s: %s", version, can.data);
+}
+
+static enum doctor_state check_firecracker(struct cli *cli, char *detail)
+{
+	return check_other_vmm(VMM_FIRECRACKER, cli->settings.firecracker, detail);
+}
+
+static enum doctor_state check_cloud_hypervisor(struct cli *cli, char *detail)
+{
+	return check_other_vmm(VMM_CLOUD_HYPERVISOR, cli->settings.cloud_hypervisor, detail);
 }
 
 static int try_user_namespace(void *arg, struct err *err)
@@ -312,6 +322,8 @@ const struct doctor_finding doctor_table[] = {
 		check_qemu },
 	{ "firecracker", "nothing to do: QEMU is used unless another VMM is asked for",
 		check_firecracker },
+	{ "cloud-hypervisor", "nothing to do: QEMU is used unless another VMM is asked for",
+		check_cloud_hypervisor },
 	{ "programs",
 		"install micropod again, or set MICROPOD_LIBEXEC to the folder of its programs",
 		check_programs },

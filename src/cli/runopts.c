@@ -292,7 +292,9 @@ static int set_vmm(const struct settings *s, struct sandbox_config *c, struct er
 	c->vsock = false;
 	if (set(&c->vmm_kind, kind->word, err) < 0)
 		return -err->code;
-	if (set_file(&c->vmm, s->firecracker, "VMM", err) < 0)
+	if (set_file(&c->vmm,
+		    kind == &vmm_kinds[VMM_FIRECRACKER] ? s->firecracker : s->cloud_hypervisor,
+		    "VMM", err) < 0)
 		return -err->code;
 	/* Before an image is fetched. */
 	return vmm_find_program(kind, c->vmm, &program, err);

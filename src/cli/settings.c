@@ -26,6 +26,8 @@ static_assert(ARRAY_SIZE(driver_words) == SETTINGS_DRIVER_MAX + 1, "a word for e
 #define AT(field) offsetof(struct settings, field)
 const struct opt settings_opts[] = {
 	{ "builder", 0, OPT_STRING, AT(builder), "IMAGE", "image that micropod build builds in" },
+	{ "cloud-hypervisor", 0, OPT_STRING, AT(cloud_hypervisor), "FILE",
+		"the Cloud Hypervisor to use" },
 	{ "firecracker", 0, OPT_STRING, AT(firecracker), "FILE", "the Firecracker to use" },
 	{ "accel", 0, OPT_WORD, AT(accel), "WHICH", "what runs the guest's code",
 		.words = accel_words },
@@ -48,7 +50,8 @@ const struct opt settings_opts[] = {
 	{ "template-limit", 0, OPT_SIZE, AT(template_limit), "SIZE",
 		"room for templates, which starts go on from (default: 4g)" },
 	{ "vmm", 0, OPT_STRING, AT(vmm), "WHICH",
-		"what runs VMs: qemu, firecracker, or a file, the QEMU to use (default: qemu)" },
+		"what runs VMs: qemu, firecracker, cloud-hypervisor, or a file, the QEMU to use "
+		"(default: qemu)" },
 	{ NULL },
 };
 

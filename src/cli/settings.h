@@ -17,16 +17,16 @@ enum settings_driver { SETTINGS_DRIVER_VM, SETTINGS_DRIVER_DOCKER, SETTINGS_DRIV
 #define SETTINGS_ROWS_MAX 16
 
 struct settings {
-	const char *builder;			 /* image that builds images; NULL: not set */
-	const char *firecracker;		 /* its binary; NULL: found in PATH */
-	const char *kernel, *agent_rootfs, *vmm; /* paths (kernel: or a kind); NULL: not set */
-	int accel;				 /* enum vm_accel */
-	int driver;				 /* enum settings_driver */
-	uint64_t memory;			 /* bytes; 0: not set */
-	uint64_t cpu_milli;			 /* thousandths of a CPU; 0: not set */
-	uint64_t template_limit;		 /* bytes of all templates; 0: not set */
-	bool enable_virtio_fs;			 /* volumes (-v) may be used */
-	bool enable_vsock;			 /* agents are joined over vsock */
+	const char *builder;			    /* image that builds images; NULL: not set */
+	const char *firecracker, *cloud_hypervisor; /* binaries; NULL: found in PATH */
+	const char *kernel, *agent_rootfs, *vmm;    /* paths (kernel: or a kind); NULL: not set */
+	int accel;				    /* enum vm_accel */
+	int driver;				    /* enum settings_driver */
+	uint64_t memory;			    /* bytes; 0: not set */
+	uint64_t cpu_milli;			    /* thousandths of a CPU; 0: not set */
+	uint64_t template_limit;		    /* bytes of all templates; 0: not set */
+	bool enable_virtio_fs;			    /* volumes (-v) may be used */
+	bool enable_vsock;			    /* agents are joined over vsock */
 	/* Where each of the table's rows was set last, by a file or the environment; NULL: nowhere
 	 */
 	const char *from[SETTINGS_ROWS_MAX];
@@ -36,7 +36,7 @@ struct settings {
 /* All keys. The first SETTINGS_KEYS_ONLY are set in files and the environment only, the others are
  * options of verbs as well. */
 extern const struct opt settings_opts[];
-#define SETTINGS_KEYS_ONLY 2
+#define SETTINGS_KEYS_ONLY 3
 #define SETTINGS_OPTIONS   (&settings_opts[SETTINGS_KEYS_ONLY])
 /* What holds if nothing is set. */
 extern const struct settings settings_defaults;

@@ -173,7 +173,8 @@ struct driver {
 };
 
 extern const struct driver driver_qemu;
-extern const struct driver driver_firecracker; /* driver/vmm */
+/* driver/vmm */
+extern const struct driver driver_firecracker, driver_cloud_hypervisor;
 
 /* All drivers, NULL-terminated, the default first. */
 extern const struct driver *const driver_table[];

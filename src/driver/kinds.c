@@ -22,6 +22,11 @@ const struct vmm_kind vmm_kinds[VMM_MAX] = {
 		"it "
 		"by firecracker: in micropod.yaml",
 		VM_CAN_VSOCK | VM_CAN_BALLOON },
+	[VMM_CLOUD_HYPERVISOR] = { "cloud-hypervisor", "Cloud Hypervisor", "cloud-hypervisor",
+		"get it from https://github.com/cloud-hypervisor/cloud-hypervisor/releases, or "
+		"name "
+		"it by cloud_hypervisor: in micropod.yaml",
+		VM_CAN_VSOCK | VM_CAN_BALLOON },
 };
 
 static const struct {

@@ -18,7 +18,7 @@ enum vm_ability {
 	VM_CAN_EMULATE = 1 << 8,  /* without KVM */
 };
 
-enum { VMM_QEMU, VMM_FIRECRACKER, VMM_MAX };
+enum { VMM_QEMU, VMM_FIRECRACKER, VMM_CLOUD_HYPERVISOR, VMM_MAX };
 
 struct vmm_kind {
 	const char *word;    /* as in --vmm: "qemu" */

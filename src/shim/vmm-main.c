@@ -3,7 +3,7 @@
  * loaded by nobody else. */
 #include "shim/vm.h"
 
-const struct driver *const shim_drivers[] = { &driver_firecracker, NULL };
+const struct driver *const shim_drivers[] = { &driver_firecracker, &driver_cloud_hypervisor, NULL };
 
 int main(int argc, char **argv)
 {

@@ -143,7 +143,7 @@ def test_settings(cli):
     try:
         path.write_text("memory: 256m\nkernl: /x\n")
         assert error(cli("ps")) == \
-            f"{path}:2: unknown key 'kernl': the keys are builder, firecracker, accel, agent_rootfs, cpus, driver, enable_virtio_fs, enable_vsock, kernel, memory, template_limit, vmm"
+            f"{path}:2: unknown key 'kernl': the keys are builder, cloud_hypervisor, firecracker, accel, agent_rootfs, cpus, driver, enable_virtio_fs, enable_vsock, kernel, memory, template_limit, vmm"
         path.write_text("memory: 256m\ncpus: 1.5\n")
 
         def made(*words, **env):

@@ -64,11 +64,13 @@ static void wrong_settings_name_the_line(void)
 		const char *text, *message;
 	} cases[] = {
 		{ "memory: 1g\nkernl: /x\n",
-			":2: unknown key 'kernl': the keys are builder, firecracker, accel, "
+			":2: unknown key 'kernl': the keys are builder, cloud_hypervisor, "
+			"firecracker, accel, "
 			"agent_rootfs, cpus, driver, enable_virtio_fs, "
 			"enable_vsock, kernel, memory, template_limit, vmm" },
 		{ "agent-rootfs: /x\n",
-			":1: unknown key 'agent-rootfs': the keys are builder, firecracker, accel, "
+			":1: unknown key 'agent-rootfs': the keys are builder, cloud_hypervisor, "
+			"firecracker, accel, "
 			"agent_rootfs, cpus, driver, enable_virtio_fs, "
 			"enable_vsock, kernel, memory, template_limit, vmm" },
 		{ "\n\nmemory: lots\n", ":3: key 'memory' is 'lots': give bytes, or a number with "

@@ -19,8 +19,8 @@ class Machine:
                  "--vsock", vsock]
         if initramfs:
             words += ["--initramfs", initramfs]
-        for i, (path, read_only) in enumerate(disks):
-            words += ["--disk", f"{path}:d{i}{':ro' if read_only else ''}"]
+        for i, (path, read_only, *serial) in enumerate(disks):
+            words += ["--disk", f"{path}:{serial[0] if serial else f'd{i}'}{':ro' if read_only else ''}"]
         self.process = subprocess.Popen([str(word) for word in words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors="replace")
         threading.Thread(target=self.read, args=(ended,), daemon=True).start()
 

@@ -30,24 +30,6 @@ struct vm {
 
 /* ---- what it is told ---- */
 
-static int check(const struct vm_config *c, struct err *err)
-{
-	if (c->net_fd >= 0)
-		return err_set(err, ENOTSUP,
-			"Firecracker has no user-mode network: give '--network none'");
-	if (c->slots)
-		return err_set(err, ENOTSUP,
-			"Firecracker's VMs take no folders and disks while they run: QEMU's do "
-			"(--vmm "
-			"qemu)");
-	if (c->accel == VM_ACCEL_TCG)
-		return err_set(err, ENOTSUP,
-			"Firecracker needs KVM, which does not work here: see micropod doctor");
-	if (c->state_fd >= 0 || c->ram == VM_RAM_SHARED)
-		return err_set(err, ENOTSUP, "Firecracker's VMs cannot be saved yet");
-	return 0;
-}
-
 static int kernel_words(const struct vm_config *c, struct strbuf *out)
 {
 	/* Its documentation's, and ours: a reset by the keyboard controller ends it. */
@@ -140,7 +122,7 @@ static int firecracker_probe(const char *vmm, char **ret_version, struct err *er
 
 static int firecracker_identity(const struct vm_config *config, struct strbuf *out, struct err *err)
 {
-	return err_set(err, ENOTSUP, "Firecracker's VMs cannot be saved yet");
+	return rest_no_identity(firecracker.kind, err);
 }
 
 static int launch(struct loop *loop, struct vm *vm, const struct vm_config *c,
@@ -177,7 +159,7 @@ static int firecracker_start(struct loop *loop, const struct vm_config *config,
 	const struct vm_events *events, struct vm **ret_vm, struct err *err)
 {
 	struct vm *vm = calloc(1, sizeof(*vm));
-	int r = check(config, err);
+	int r = rest_check(firecracker.kind, config, err);
 
 	if (r == 0 && !vm)
 		r = err_errno(err, ENOMEM, "cannot start a VM");

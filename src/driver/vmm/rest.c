@@ -68,6 +68,27 @@ struct rest {
 	char killed[LIMIT_ERR_MESSAGE];	    /* why we killed it; empty: we did not */
 };
 
+int rest_check(const struct vmm_kind *kind, const struct vm_config *c, struct err *err)
+{
+	if (c->net_fd >= 0)
+		return err_set(err, ENOTSUP,
+			"%s has no user-mode network: give '--network none', or use --vmm qemu",
+			kind->title);
+	if (c->slots)
+		return err_set(err, ENOTSUP,
+			"VMs of %s take no folders and disks while they run: use --vmm qemu",
+			kind->title);
+	if (c->accel == VM_ACCEL_TCG)
+		return err_set(err, ENOTSUP,
+			"%s needs KVM, which does not work here: see micropod doctor", kind->title);
+	return c->state_fd >= 0 || c->ram == VM_RAM_SHARED ? rest_no_identity(kind, err) : 0;
+}
+
+int rest_no_identity(const struct vmm_kind *kind, struct err *err)
+{
+	return err_set(err, ENOTSUP, "VMs of %s cannot be saved yet", kind->title);
+}
+
 int rest_make_paths(const char *run_dir, struct rest_paths *ret_paths, struct err *err)
 {
 	auto_free char *folder = NULL;
@@ -134,6 +155,12 @@ static bool read_console(struct rest *rest)
 		console_feed(&rest->console, buf, (size_t)n);
 		if (rest->events.console)
 			rest->events.console(rest->vm, buf, (size_t)n, rest->events.arg);
+		if (rest->vmm->ends_panics && rest->console.panic[0]) {
+			char why[LIMIT_ERR_MESSAGE];
+
+			snprintf(why, sizeof(why), "guest panicked: %s", rest->console.panic);
+			kill_because(rest, why);
+		}
 	} else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
 		loop_fd_remove(&rest->console_src);
 	}

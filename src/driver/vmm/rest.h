@@ -18,6 +18,8 @@ struct rest_vmm {
 	const char *base; /* URL that requests begin with: "http://localhost" */
 	/* The key of an answer's JSON that says what went wrong; NULL: the answer is text. */
 	const char *fault;
+	/* Its guests have no end of their own after a panic: it is ended then. */
+	bool ends_panics;
 };
 
 /* Paths in the VM's run folder, the same inside and outside of the confinement. */
@@ -26,6 +28,11 @@ struct rest_paths {
 };
 
 struct rest;
+
+/* Refuses what no VMM of these can, or needs what this host has not. 0 or -ENOTSUP with err. */
+int rest_check(const struct vmm_kind *kind, const struct vm_config *config, struct err *err);
+/* As driver.h's identity, of a VMM whose VMs cannot be saved: -ENOTSUP with err. */
+int rest_no_identity(const struct vmm_kind *kind, struct err *err);
 
 /* Makes the VM's part of run_dir, empty, and its paths. 0 or -errno with err. */
 int rest_make_paths(const char *run_dir, struct rest_paths *ret_paths, struct err *err);
