@@ -69,7 +69,7 @@ micropod --help >/dev/null
 test -s /usr/share/man/man1/micropod.1.gz
 test -s /usr/share/bash-completion/completions/micropod.bash
 micropod doctor || true
-apt-get -qq remove micropod >/dev/null
+DEBIAN_FRONTEND=noninteractive apt-get -qq --yes remove micropod >/dev/null 2>&1
 ! command -v micropod
 TRY
 # A user namespace, which confinement needs, is not to be had in a chroot: the root is a real one.

@@ -6,13 +6,14 @@ import os
 import pathlib
 import socket
 import subprocess
+import tempfile
 import time
 
 import pytest
 
-from test_control import test_another_name, test_processes, test_standing_still  # noqa: F401
-from test_run import test_attach_without_a_terminal, test_exec, test_exit_codes, test_files_last_until_removal, test_leaving_an_exec  # noqa: F401
-from test_run import test_output_of_one_that_ends_at_once, test_run_carries_bytes, test_signals_go_through, test_terminal, until  # noqa: F401
+from conftest import Micropod
+from test_control import test_standing_still  # noqa: F401
+from test_run import test_attach_without_a_terminal, test_exec, test_run_carries_bytes, test_signals_go_through, test_terminal, until  # noqa: F401
 
 VMM = pathlib.Path(__file__).resolve().parents[1] / "vmm"
 
@@ -45,14 +46,13 @@ WORDS = {"firecracker": ("Firecracker", "1.17.0-test", "/machine-config", "/driv
 
 
 @pytest.fixture(scope="module", params=sorted(WORDS))
-def micropod(micropod_root, request):
-    env = {"MICROPOD_VMM": request.param, "MICROPOD_ACCEL": "kvm", "MICROPOD_DEBUG_UNCONFINED": "1",
-           "MICROPOD_FIRECRACKER": str(VMM / "firecracker"), "MICROPOD_CLOUD_HYPERVISOR": str(VMM / "cloud-hypervisor")}
-    before = dict(micropod_root.env)
-    micropod_root.env.update(env)
-    yield NoNetwork(micropod_root, request.param)
-    micropod_root.env.clear()
-    micropod_root.env.update(before)
+def micropod(request):
+    with tempfile.TemporaryDirectory(prefix="micropod-e2e-") as folder:
+        micropod = Micropod(folder)
+        micropod.env.update(MICROPOD_VMM=request.param, MICROPOD_ACCEL="kvm", MICROPOD_DEBUG_UNCONFINED="1",
+                            MICROPOD_FIRECRACKER=str(VMM / "firecracker"), MICROPOD_CLOUD_HYPERVISOR=str(VMM / "cloud-hypervisor"))
+        yield NoNetwork(micropod, request.param)
+        micropod.close()
 
 
 def test_what_it_is(micropod):
