@@ -70,7 +70,7 @@ test -s /usr/share/man/man1/micropod.1.gz
 test -s /usr/share/bash-completion/completions/micropod.bash
 micropod doctor || true
 DEBIAN_FRONTEND=noninteractive apt-get -qq --yes remove micropod >/dev/null 2>&1
-! command -v micropod
+[ ! -e /usr/bin/micropod ]
 TRY
 # A user namespace, which confinement needs, is not to be had in a chroot: the root is a real one.
 unshare --mount --pid --net --ipc --uts --fork --kill-child sh -eu -c '
