@@ -23,7 +23,7 @@ run_packages=(
 agents_packages=(gcc-aarch64-linux-gnu linux-libc-dev-arm64-cross) # the agent for arm64
 kernel_packages=(flex bison bc libelf-dev libssl-dev binutils xz-utils)
 test_packages=(
-	qemu-user-static python3-pytest postgresql-client python3-grpcio python3-protobuf protobuf-compiler-grpc ruby-grpc grpc-proto nghttp2-client
+	qemu-user-static python3-pytest python3-yaml postgresql-client python3-grpcio python3-protobuf protobuf-compiler-grpc ruby-grpc grpc-proto nghttp2-client
 	crun docker-registry umoci mmdebstrap socat iproute2 nftables curl jq docker.io podman conmon netavark aardvark-dns nginx-light haproxy openssl
 	clang libclang-rt-14-dev clang-format-14 shellcheck zsh fish man-db groff-base
 )
