@@ -17,17 +17,6 @@
 
 #define GUEST_CID 3
 
-static const struct rest_vmm firecracker = {
-	.kind = &vmm_kinds[VMM_FIRECRACKER],
-	.base = "http://localhost",
-	.fault = "fault_message",
-};
-
-struct vm {
-	struct rest *rest;
-	struct rest_paths paths;
-};
-
 /* ---- what it is told ---- */
 
 static int kernel_words(const struct vm_config *c, struct strbuf *out)
@@ -52,31 +41,31 @@ static int kernel_words(const struct vm_config *c, struct strbuf *out)
 }
 
 static int ask_drive(
-	struct rest *rest, const char *id, const char *path, bool read_only, bool ephemeral)
+	struct vm *vm, const char *id, const char *path, bool read_only, bool ephemeral)
 {
 	char route[64];
 
 	snprintf(route, sizeof(route), "/drives/%s", id);
-	return rest_request(rest, "PUT", route,
+	return rest_request(vm, "PUT", route,
 		json_pack("{s:s,s:s,s:b,s:b,s:s}", "drive_id", id, "path_on_host", path,
 			"is_root_device", 0, "is_read_only", read_only, "cache_type",
 			read_only || ephemeral ? "Unsafe" : "Writeback"),
 		NULL, NULL, NULL);
 }
 
-static int ask_drives(struct rest *rest, const struct vm_config *c)
+static int ask_drives(struct vm *vm, const struct vm_config *c)
 {
 	int r = 0;
 
 	for (unsigned i = 0; r == 0 && i < c->n_disks; i++)
-		r = ask_drive(rest, c->disks[i].serial, c->disks[i].path, c->disks[i].read_only,
+		r = ask_drive(vm, c->disks[i].serial, c->disks[i].path, c->disks[i].read_only,
 			c->disks[i].ephemeral);
 	if (r == 0 && c->agent_rootfs)
-		r = ask_drive(rest, "agentroot", c->agent_rootfs, true, false);
+		r = ask_drive(vm, "agentroot", c->agent_rootfs, true, false);
 	return r;
 }
 
-static int ask_boot(struct vm *vm, const struct vm_config *c)
+static int ask(struct vm *vm, const struct rest_paths *paths, const struct vm_config *c)
 {
 	auto_strbuf struct strbuf words = STRBUF_INIT;
 	json_t *boot;
@@ -84,7 +73,7 @@ static int ask_boot(struct vm *vm, const struct vm_config *c)
 
 	if (r < 0)
 		return r;
-	r = rest_request(vm->rest, "PUT", "/machine-config",
+	r = rest_request(vm, "PUT", "/machine-config",
 		json_pack("{s:i,s:I}", "vcpu_count", (int)c->cpus, "mem_size_mib",
 			(json_int_t)(c->memory / MIB)),
 		NULL, NULL, NULL);
@@ -92,26 +81,40 @@ static int ask_boot(struct vm *vm, const struct vm_config *c)
 	if (c->initramfs)
 		json_object_set_new(boot, "initrd_path", json_string(c->initramfs));
 	if (r == 0)
-		r = rest_request(vm->rest, "PUT", "/boot-source", boot, NULL, NULL, NULL);
+		r = rest_request(vm, "PUT", "/boot-source", boot, NULL, NULL, NULL);
 	else
 		json_decref(boot);
 	if (r == 0)
-		r = ask_drives(vm->rest, c);
+		r = ask_drives(vm, c);
 	if (r == 0)
-		r = rest_request(vm->rest, "PUT", "/vsock",
-			json_pack("{s:i,s:s}", "guest_cid", GUEST_CID, "uds_path", vm->paths.vsock),
+		r = rest_request(vm, "PUT", "/vsock",
+			json_pack("{s:i,s:s}", "guest_cid", GUEST_CID, "uds_path", paths->vsock),
 			NULL, NULL, NULL);
 	if (r == 0)
-		r = rest_request(vm->rest, "PUT", "/entropy", json_object(), NULL, NULL, NULL);
+		r = rest_request(vm, "PUT", "/entropy", json_object(), NULL, NULL, NULL);
 	if (r == 0)
-		r = rest_request(vm->rest, "PUT", "/balloon",
+		r = rest_request(vm, "PUT", "/balloon",
 			json_pack("{s:i,s:b}", "amount_mib", 0, "deflate_on_oom", 1), NULL, NULL,
 			NULL);
 	if (r == 0)
-		r = rest_request(vm->rest, "PUT", "/actions",
+		r = rest_request(vm, "PUT", "/actions",
 			json_pack("{s:s}", "action_type", "InstanceStart"), NULL, NULL, NULL);
 	return r;
 }
+
+static int arguments(const struct rest_paths *paths, struct strv *argv)
+{
+	return strv_addv(
+		argv, (const char *const[]){ "--api-sock", paths->api, "--id", "micropod", NULL });
+}
+
+static const struct rest_vmm firecracker = {
+	.kind = &vmm_kinds[VMM_FIRECRACKER],
+	.base = "http://localhost",
+	.fault = "fault_message",
+	.arguments = arguments,
+	.ask = ask,
+};
 
 /* ---- the table ---- */
 
@@ -125,70 +128,10 @@ static int firecracker_identity(const struct vm_config *config, struct strbuf *o
 	return rest_no_identity(firecracker.kind, err);
 }
 
-static int launch(struct loop *loop, struct vm *vm, const struct vm_config *c,
-	const struct vm_events *events, struct err *err)
-{
-	auto_free char *program = NULL;
-	struct confine_spec spec = { .off = !c->confine };
-	char *argv[] = { (char *)firecracker.kind->program, (char *)"--api-sock", vm->paths.api,
-		(char *)"--id", (char *)"micropod", NULL };
-	int r = vmm_find_program(firecracker.kind, c->vmm, &program, err);
-
-	if (r < 0)
-		return r;
-	spec.program = program;
-	spec.argv = argv;
-	r = rest_confine(&spec, c, &vm->paths);
-	if (r < 0)
-		return err_errno(err, -r, "cannot lay out the confinement");
-	r = rest_start(loop, vm, &firecracker, &spec, &vm->paths, events, &vm->rest, err);
-	if (r < 0)
-		return r;
-	r = ask_boot(vm, c);
-	return r < 0 ? err_errno(err, -r, "cannot start a VM") : 0;
-}
-
-static void firecracker_free(struct vm *vm)
-{
-	if (vm)
-		rest_free(vm->rest);
-	free(vm);
-}
-
 static int firecracker_start(struct loop *loop, const struct vm_config *config,
 	const struct vm_events *events, struct vm **ret_vm, struct err *err)
 {
-	struct vm *vm = calloc(1, sizeof(*vm));
-	int r = rest_check(firecracker.kind, config, err);
-
-	if (r == 0 && !vm)
-		r = err_errno(err, ENOMEM, "cannot start a VM");
-	if (r == 0)
-		r = rest_make_paths(config->run_dir, &vm->paths, err);
-	if (r == 0)
-		r = launch(loop, vm, config, events, err);
-	if (r < 0)
-		firecracker_free(vm);
-	else
-		*ret_vm = vm;
-	return r;
-}
-
-static void firecracker_open_session(struct vm *vm, enum vm_transport transport, bool reconnect,
-	int64_t deadline, void (*cb)(struct io_stream *stream, const struct err *err, void *arg),
-	void *arg)
-{
-	rest_open_session(vm->rest, transport, deadline, cb, arg);
-}
-
-static void firecracker_kill(struct vm *vm)
-{
-	rest_kill(vm->rest);
-}
-
-static pid_t firecracker_pid(const struct vm *vm)
-{
-	return rest_pid(vm->rest);
+	return rest_start(&firecracker, loop, config, events, ret_vm, err);
 }
 
 const struct driver driver_firecracker = {
@@ -196,8 +139,8 @@ const struct driver driver_firecracker = {
 	.probe = firecracker_probe,
 	.identity = firecracker_identity,
 	.start = firecracker_start,
-	.open_session = firecracker_open_session,
-	.kill = firecracker_kill,
-	.pid = firecracker_pid,
-	.free = firecracker_free,
+	.open_session = rest_open_session,
+	.kill = rest_kill,
+	.pid = rest_pid,
+	.free = rest_free,
 };

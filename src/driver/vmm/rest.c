@@ -43,9 +43,8 @@ struct request {
 	void *arg;
 };
 
-struct rest {
+struct vm {
 	struct loop *loop;
-	struct vm *vm;
 	const struct rest_vmm *vmm;
 	struct vm_events events;
 	struct rest_paths paths;
@@ -68,7 +67,12 @@ struct rest {
 	char killed[LIMIT_ERR_MESSAGE];	    /* why we killed it; empty: we did not */
 };
 
-int rest_check(const struct vmm_kind *kind, const struct vm_config *c, struct err *err)
+int rest_no_identity(const struct vmm_kind *kind, struct err *err)
+{
+	return err_set(err, ENOTSUP, "VMs of %s cannot be saved yet", kind->title);
+}
+
+static int check(const struct vmm_kind *kind, const struct vm_config *c, struct err *err)
 {
 	if (c->net_fd >= 0)
 		return err_set(err, ENOTSUP,
@@ -84,12 +88,7 @@ int rest_check(const struct vmm_kind *kind, const struct vm_config *c, struct er
 	return c->state_fd >= 0 || c->ram == VM_RAM_SHARED ? rest_no_identity(kind, err) : 0;
 }
 
-int rest_no_identity(const struct vmm_kind *kind, struct err *err)
-{
-	return err_set(err, ENOTSUP, "VMs of %s cannot be saved yet", kind->title);
-}
-
-int rest_make_paths(const char *run_dir, struct rest_paths *ret_paths, struct err *err)
+static int make_paths(const char *run_dir, struct rest_paths *ret_paths, struct err *err)
 {
 	auto_free char *folder = NULL;
 	int api, vsock;
@@ -110,7 +109,7 @@ int rest_make_paths(const char *run_dir, struct rest_paths *ret_paths, struct er
 				 folder);
 }
 
-int rest_confine(
+static int confine(
 	struct confine_spec *spec, const struct vm_config *c, const struct rest_paths *paths)
 {
 	static char folder[sizeof(paths->api)];
@@ -136,7 +135,7 @@ int rest_confine(
 
 /* ---- its end ---- */
 
-static void kill_because(struct rest *rest, const char *why)
+static void kill_because(struct vm *rest, const char *why)
 {
 	if (!rest->pid)
 		return;
@@ -146,7 +145,7 @@ static void kill_because(struct rest *rest, const char *why)
 }
 
 /* One read; false when there is nothing more for now. */
-static bool read_console(struct rest *rest)
+static bool read_console(struct vm *rest)
 {
 	char buf[8192];
 	ssize_t n = read(rest->console_fd, buf, sizeof(buf));
@@ -154,7 +153,7 @@ static bool read_console(struct rest *rest)
 	if (n > 0) {
 		console_feed(&rest->console, buf, (size_t)n);
 		if (rest->events.console)
-			rest->events.console(rest->vm, buf, (size_t)n, rest->events.arg);
+			rest->events.console(rest, buf, (size_t)n, rest->events.arg);
 		if (rest->vmm->ends_panics && rest->console.panic[0]) {
 			char why[LIMIT_ERR_MESSAGE];
 
@@ -169,10 +168,10 @@ static bool read_console(struct rest *rest)
 
 static void on_console(struct loop_fd *src, uint32_t events)
 {
-	read_console(container_of(src, struct rest, console_src));
+	read_console(container_of(src, struct vm, console_src));
 }
 
-static bool explain(struct rest *rest, int wstatus, char *why, size_t size)
+static bool explain(struct vm *rest, int wstatus, char *why, size_t size)
 {
 	const char *name = rest->vmm->kind->title;
 
@@ -190,7 +189,7 @@ static bool explain(struct rest *rest, int wstatus, char *why, size_t size)
 	return !rest->killed[0] && !rest->console.panic[0] && wstatus == 0;
 }
 
-static void drop_requests(struct rest *rest)
+static void drop_requests(struct vm *rest)
 {
 	rest->http = http_free(rest->http);
 	while (!list_empty(&rest->requests)) {
@@ -206,7 +205,7 @@ static void drop_requests(struct rest *rest)
 
 static void on_exit_status(struct loop_child *child, int wstatus)
 {
-	struct rest *rest = container_of(child, struct rest, child);
+	struct vm *rest = container_of(child, struct vm, child);
 	struct session *session = rest->session;
 	char why[LIMIT_ERR_MESSAGE];
 	struct err err = ERR_INIT;
@@ -226,15 +225,15 @@ static void on_exit_status(struct loop_child *child, int wstatus)
 			"the VM ended before the agent answered: %s", why);
 		session_fail(session, &err);
 	}
-	rest->events.exited(rest->vm, clean, why, rest->events.arg);
+	rest->events.exited(rest, clean, why, rest->events.arg);
 }
 
 /* ---- requests ---- */
 
-static void send_next(struct rest *rest);
+static void send_next(struct vm *rest);
 
 /* What the VMM says of its refusal. */
-static void say_fault(const struct rest *rest, const struct request *q,
+static void say_fault(const struct vm *rest, const struct request *q,
 	const struct http_answer *answer, struct err *err)
 {
 	json_t *root = rest->vmm->fault ? json_loads(answer->body, 0, NULL) : NULL;
@@ -254,18 +253,18 @@ static void say_fault(const struct rest *rest, const struct request *q,
 
 static void on_unanswered(struct loop_timer *timer)
 {
-	struct rest *rest = container_of(timer, struct rest, timer);
+	struct vm *rest = container_of(timer, struct vm, timer);
 
 	kill_because(rest, rest->unanswered);
 }
 
 static void on_again(struct loop_timer *timer)
 {
-	send_next(container_of(timer, struct rest, timer));
+	send_next(container_of(timer, struct vm, timer));
 }
 
 /* A socket is there before it is listened on, and nothing tells of that. */
-static bool ask_again(struct rest *rest)
+static bool ask_again(struct vm *rest)
 {
 	return !rest->connected && clock_monotonic() < rest->until &&
 	       loop_timer_arm(rest->loop, &rest->timer, deadline_in(LISTEN_INTERVAL), on_again) ==
@@ -274,7 +273,7 @@ static bool ask_again(struct rest *rest)
 
 static void on_answer(void *arg, const struct http_answer *answer, const struct err *err)
 {
-	struct rest *rest = arg;
+	struct vm *rest = arg;
 	struct request *q = list_entry(rest->requests.next, struct request, link);
 	struct request done = *q;
 	struct err why = ERR_INIT;
@@ -311,7 +310,7 @@ static void on_answer(void *arg, const struct http_answer *answer, const struct 
 		send_next(rest);
 }
 
-static void send_next(struct rest *rest)
+static void send_next(struct vm *rest)
 {
 	struct request *q;
 	struct http_request_opts opts = { .content_type = "application/json",
@@ -333,7 +332,7 @@ static void send_next(struct rest *rest)
 		kill_because(rest, "out of memory");
 }
 
-int rest_request(struct rest *rest, const char *method, const char *path, json_t *body,
+int rest_request(struct vm *rest, const char *method, const char *path, json_t *body,
 	void (*done)(void *arg), void (*failed)(void *arg, const struct err *err), void *arg)
 {
 	struct request *q = calloc(1, sizeof(*q));
@@ -366,14 +365,14 @@ int rest_request(struct rest *rest, const char *method, const char *path, json_t
 
 static void on_no_socket(struct loop_timer *timer)
 {
-	struct rest *rest = container_of(timer, struct rest, timer);
+	struct vm *rest = container_of(timer, struct vm, timer);
 	char why[128];
 
 	snprintf(why, sizeof(why), "%s did not open its API in time", rest->vmm->kind->title);
 	kill_because(rest, why);
 }
 
-static void look_for_socket(struct rest *rest)
+static void look_for_socket(struct vm *rest)
 {
 	const struct http_opts opts = { .unix_socket = rest->paths.api, .base = rest->vmm->base };
 	struct err err = ERR_INIT;
@@ -395,10 +394,10 @@ static void on_folder(struct loop_fd *src, uint32_t events)
 
 	while (read(src->fd, buf, sizeof(buf)) > 0)
 		;
-	look_for_socket(container_of(src, struct rest, watch_src));
+	look_for_socket(container_of(src, struct vm, watch_src));
 }
 
-static int watch_folder(struct rest *rest)
+static int watch_folder(struct vm *rest)
 {
 	char folder[sizeof(rest->paths.api)];
 
@@ -412,7 +411,7 @@ static int watch_folder(struct rest *rest)
 
 /* ---- start ---- */
 
-static int watch(struct rest *rest, struct err *err)
+static int watch(struct vm *rest, struct err *err)
 {
 	int pidfd, r = fd_set_nonblock(rest->console_fd, true);
 
@@ -431,40 +430,60 @@ static int watch(struct rest *rest, struct err *err)
 	return r < 0 ? err_errno(err, -r, "cannot watch %s", rest->vmm->kind->title) : 0;
 }
 
-int rest_start(struct loop *loop, struct vm *vm, const struct rest_vmm *vmm,
-	const struct confine_spec *spec, const struct rest_paths *paths,
-	const struct vm_events *events, struct rest **ret_rest, struct err *err)
+static int launch(struct vm *rest, const struct vm_config *c, struct err *err)
 {
-	struct confine_spec s = *spec;
-	struct rest *rest = calloc(1, sizeof(*rest));
-	int fds[2] = { -1, -1 }, r;
+	auto_free char *program = NULL;
+	auto_strv struct strv argv = STRV_INIT;
+	struct confine_spec spec = { .off = !c->confine, .ramguard_sock = -1 };
+	int fds[2], r = vmm_find_program(rest->vmm->kind, c->vmm, &program, err);
 
-	if (!rest || pipe2(fds, O_CLOEXEC) < 0) {
-		r = rest ? errno : ENOMEM;
+	if (r < 0)
+		return r;
+	r = strv_add(&argv, rest->vmm->kind->program);
+	if (r == 0)
+		r = rest->vmm->arguments(&rest->paths, &argv);
+	if (r == 0)
+		r = confine(&spec, c, &rest->paths);
+	/* Before it is there. */
+	if (r == 0)
+		r = watch_folder(rest);
+	if (r == 0 && pipe2(fds, O_CLOEXEC) < 0)
+		r = -errno;
+	if (r < 0)
+		return err_errno(err, -r, "cannot start a VM");
+	rest->console_fd = fds[0];
+	spec.program = program;
+	spec.argv = strv_items(&argv);
+	spec.stderr_fd = fds[1];
+	r = confine_spawn(&spec, &rest->pid, &rest->pidfd, err);
+	safe_close(fds[1]);
+	return r < 0 ? r : watch(rest, err);
+}
+
+int rest_start(const struct rest_vmm *vmm, struct loop *loop, const struct vm_config *config,
+	const struct vm_events *events, struct vm **ret_vm, struct err *err)
+{
+	struct vm *rest = calloc(1, sizeof(*rest));
+	int r = rest ? check(vmm->kind, config, err) : err_errno(err, ENOMEM, "cannot start a VM");
+
+	if (r < 0) {
 		free(rest);
-		return err_errno(err, r, "cannot start a VM");
+		return r;
 	}
 	rest->loop = loop;
-	rest->vm = vm;
 	rest->vmm = vmm;
 	rest->events = *events;
-	rest->paths = *paths;
-	rest->console_fd = fds[0];
-	rest->watch_fd = rest->pidfd = -1;
+	rest->console_fd = rest->watch_fd = rest->pidfd = -1;
 	list_init(&rest->requests);
-	s.stderr_fd = fds[1];
-	s.ramguard_sock = -1;
-	/* Before it is there. */
-	r = watch_folder(rest);
-	r = r < 0 ? err_errno(err, -r, "cannot watch for the socket of %s", vmm->kind->title)
-		  : confine_spawn(&s, &rest->pid, &rest->pidfd, err);
-	safe_close(fds[1]);
+	r = make_paths(config->run_dir, &rest->paths, err);
 	if (r == 0)
-		r = watch(rest, err);
+		r = launch(rest, config, err);
+	if (r == 0 && (r = vmm->ask(rest, &rest->paths, config)) < 0)
+		err_errno(err, -r, "cannot start a VM");
 	if (r < 0)
 		rest_free(rest);
 	else
-		*ret_rest = rest;
+		*ret_vm = rest;
 	return r;
 }
 
@@ -472,14 +491,15 @@ int rest_start(struct loop *loop, struct vm *vm, const struct rest_vmm *vmm,
 
 static void on_session(struct io_stream *stream, const struct err *err, void *arg)
 {
-	struct rest *rest = arg;
+	struct vm *rest = arg;
 
 	rest->session = NULL;
 	rest->session_cb(stream, err, rest->session_arg);
 }
 
-void rest_open_session(struct rest *rest, enum vm_transport transport, int64_t deadline,
-	void (*cb)(struct io_stream *stream, const struct err *err, void *arg), void *arg)
+void rest_open_session(struct vm *rest, enum vm_transport transport, bool reconnect,
+	int64_t deadline, void (*cb)(struct io_stream *stream, const struct err *err, void *arg),
+	void *arg)
 {
 	struct err err = ERR_INIT;
 	int r = 0;
@@ -502,20 +522,20 @@ void rest_open_session(struct rest *rest, enum vm_transport transport, int64_t d
 	cb(NULL, &err, arg);
 }
 
-void rest_kill(struct rest *rest)
+void rest_kill(struct vm *rest)
 {
 	kill_because(rest, "the VM was ended by micropod");
 }
 
-pid_t rest_pid(const struct rest *rest)
+pid_t rest_pid(const struct vm *rest)
 {
 	return rest->pid;
 }
 
-struct rest *rest_free(struct rest *rest)
+void rest_free(struct vm *rest)
 {
 	if (!rest)
-		return NULL;
+		return;
 	rest->session = session_free(rest->session);
 	if (rest->pid > 0) {
 		loop_child_remove(&rest->child);
@@ -531,5 +551,4 @@ struct rest *rest_free(struct rest *rest)
 	safe_close(rest->watch_fd);
 	safe_close(rest->pidfd);
 	free(rest);
-	return NULL;
 }
